@@ -1,0 +1,39 @@
+"""From IBL recordings to a trained, scored population model.
+
+    import ibl_mtm
+
+    cache = ibl_mtm.open_cache("cache.zarr")        # a mapping: eid -> lazy xarray.Dataset
+    model = ibl_mtm.load_model("runs/mtm")          # a torch module, in evaluation mode
+    rates = ibl_mtm.predict(model, cache[eid], task="co_smoothing")
+
+Importing this package imports neither torch nor ONE nor xarray; they come when first needed.
+"""
+
+from importlib import import_module, metadata
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ibl_mtm.cache.cache import Cache, open_cache
+    from ibl_mtm.evaluation.predict import predict
+    from ibl_mtm.training.pretrained import load_model
+
+__all__ = ["Cache", "__version__", "load_model", "open_cache", "predict"]
+
+__version__: str = metadata.version("ibl-mtm")
+
+_EXPORTS = {
+    "Cache": "ibl_mtm.cache.cache",
+    "load_model": "ibl_mtm.training.pretrained",
+    "open_cache": "ibl_mtm.cache.cache",
+    "predict": "ibl_mtm.evaluation.predict",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _EXPORTS:
+        return getattr(import_module(_EXPORTS[name]), name)
+    raise AttributeError(f"module 'ibl_mtm' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
