@@ -1,0 +1,148 @@
+"""How well predicted rates explain spikes, and how scores of units become the score of a task.
+
+    bits = bits_per_spike(rates, counts)             # (trial, time, unit) -> (unit,)
+    table = pd.DataFrame({"eid": eid, "unit": units, "task": task, "bits_per_spike": bits})
+    summarise(table).loc["co_smoothing", "bits_per_spike"]
+
+Pure functions of arrays and tables: nothing is read, written or drawn at random.
+"""
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import xlogy
+
+__all__ = ["ZERO_RATE", "bits_per_spike", "r2", "summarise"]
+
+ZERO_RATE = 1e-9
+"""Spikes per bin that a predicted rate of exactly zero stands for, as in the Neural Latents
+Benchmark: a spike where none was thought possible costs 30 bits instead of infinitely many."""
+
+Axis = int | tuple[int, ...] | None
+
+
+def bits_per_spike(rates: ArrayLike, counts: ArrayLike, axis: Axis = None) -> NDArray[np.float64]:
+    """Information that predicted rates carry about spikes, beyond each unit's mean count.
+
+    (NLL_null − NLL_model) / (n_spikes · ln 2), with Poisson likelihoods and the unit's mean over
+    the evaluated entries as null model: `bits_per_spike` of the Neural Latents Benchmark
+    (Pei, Ye et al., NeurIPS Datasets and Benchmarks 2021, section 3.2), for each unit on its own.
+
+    Parameters
+    ----------
+    rates
+        Predicted rates (..., unit), spikes per bin.
+    counts
+        Observed counts of the same shape, spikes per bin.
+    axis
+        The axes to sum over; by default all but the last.
+
+    Returns
+    -------
+    float64 scores of the remaining axes, by default (unit,); NaN for a unit without a spike.
+
+    Raises
+    ------
+    ValueError
+        If shapes differ, or a rate or count is negative or not finite.
+    """
+    r = np.asarray(rates, dtype=np.float64)
+    y = np.asarray(counts, dtype=np.float64)
+    if r.shape != y.shape:
+        raise ValueError(f"rates of shape {r.shape} do not fit counts of shape {y.shape}")
+    for name, values in (("rate", r), ("count", y)):
+        bad = ~(np.isfinite(values) & (values >= 0))
+        if bad.any():
+            raise ValueError(f"{bad.sum()} {name}s are negative or not finite")
+    over = tuple(range(r.ndim - 1)) if axis is None else axis
+    r = np.where(r == 0, ZERO_RATE, r)
+    n_spikes = y.sum(over)
+    null_rate = y.mean(over)
+    # The terms log(count!) of both likelihoods cancel.
+    model = (xlogy(y, r) - r).sum(over)
+    null = xlogy(n_spikes, null_rate) - n_spikes
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(n_spikes > 0, (model - null) / (n_spikes * np.log(2)), np.nan)
+
+
+def r2(observed: ArrayLike, predicted: ArrayLike, axis: Axis = None) -> NDArray[np.float64]:
+    """Coefficient of determination: 1 − squared error / squared deviation from the mean.
+
+    Parameters
+    ----------
+    observed, predicted
+        Arrays of the same shape.
+    axis
+        The axes over which errors are summed and the mean is taken; by default all of them.
+
+    Returns
+    -------
+    float64 of the remaining axes; NaN where the observed values are constant.
+    """
+    y = np.asarray(observed, dtype=np.float64)
+    p = np.asarray(predicted, dtype=np.float64)
+    if y.shape != p.shape:
+        raise ValueError(f"observed of shape {y.shape} does not fit predicted of shape {p.shape}")
+    # Ratios of rounding errors are no scores, so that a constant is recognised as such.
+    constant = y.max(axis) == y.min(axis)
+    error = ((y - p) ** 2).sum(axis)
+    spread = ((y - y.mean(axis, keepdims=True)) ** 2).sum(axis)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(constant, np.nan, 1 - error / spread)
+
+
+def summarise(per_unit: pd.DataFrame) -> pd.DataFrame:
+    """Scores of tasks from scores of units: the mean over units, then over sessions.
+
+    Parameters
+    ----------
+    per_unit
+        One row per unit and task with columns eid, unit, task, bits_per_spike and, where the true
+        rates are known, oracle. Units with a score of NaN are left out.
+
+    Returns
+    -------
+    One row per task, in order of appearance, with columns
+
+    - bits_per_spike: mean over sessions of the sessions' means over units
+    - sem: its standard error over sessions; of a single session, over its units
+    - n_units, n_sessions: how many have a score
+    - n_silent: units left out because they have none
+    - oracle, fraction_of_oracle: the same mean of the oracle and the ratio of the two means, over
+      the units that have both; NaN where there is no oracle or it is not above zero
+    """
+    rows = {task: _summarise_task(scores) for task, scores in per_unit.groupby("task", sort=False)}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=_SUMMARY).rename_axis("task")
+
+
+_SUMMARY = [
+    "bits_per_spike",
+    "sem",
+    "n_units",
+    "n_sessions",
+    "n_silent",
+    "oracle",
+    "fraction_of_oracle",
+]
+
+
+def _summarise_task(scores: pd.DataFrame) -> list[float]:
+    scored = scores[scores["bits_per_spike"].notna()]
+    sessions = scored.groupby("eid")["bits_per_spike"].mean()
+    spread = sessions if len(sessions) > 1 else scored["bits_per_spike"]
+    oracle = fraction = float("nan")
+    if "oracle" in scored and scored["oracle"].notna().any():
+        known = scored[scored["oracle"].notna()]
+        means = known.groupby("eid")[["bits_per_spike", "oracle"]].mean().mean()
+        oracle = means["oracle"]
+        fraction = means["bits_per_spike"] / oracle if oracle > 0 else float("nan")
+    n_silent = len(scores) - len(scored)
+    return [
+        float(sessions.mean()),
+        float(spread.sem()),
+        len(scored),
+        len(sessions),
+        n_silent,
+        oracle,
+        fraction,
+    ]

@@ -1,0 +1,137 @@
+"""Scores against the published formula, closed forms and small tables worked out by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import poisson
+
+from ibl_mtm.evaluation.metrics import ZERO_RATE, bits_per_spike, r2, summarise
+
+
+def neural_latents_benchmark(rates, counts):
+    """`bits_per_spike` of nlb_tools, for the entries of one unit."""
+    mean = np.full_like(rates, np.mean(counts))
+    null = -poisson.logpmf(counts, mean).sum()
+    model = -poisson.logpmf(counts, rates).sum()
+    return (null - model) / counts.sum() / np.log(2)
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    trials=st.integers(1, 8),
+    bins=st.integers(1, 12),
+    units=st.integers(1, 5),
+    scale=st.floats(0.02, 20),
+)
+def test_bits_per_spike_equals_the_neural_latents_benchmark(seed, trials, bins, units, scale):
+    rng = np.random.default_rng(seed)
+    rates = rng.gamma(2, scale, (trials, bins, units)) + 1e-6
+    counts = rng.poisson(rates)
+    bits = bits_per_spike(rates, counts)
+    assert bits.shape == (units,)
+    for unit in range(units):
+        if counts[..., unit].sum() == 0:
+            assert np.isnan(bits[unit])
+        else:
+            expected = neural_latents_benchmark(rates[..., unit], counts[..., unit])
+            assert bits[unit] == pytest.approx(expected, abs=1e-9)
+
+
+def test_the_mean_count_scores_zero_and_the_true_rate_what_theory_says():
+    rng = np.random.default_rng(0)
+    low, high = 0.1, 0.9
+    rates = np.where(np.arange(200_000) % 2, high, low)[:, None]
+    counts = rng.poisson(rates)
+    assert bits_per_spike(np.full_like(rates, counts.mean()), counts)[0] == pytest.approx(0)
+    # The mutual information of a spike and the two equally long states.
+    expected = (0.1 * np.log2(low / 0.5) + 0.9 * np.log2(high / 0.5)) / 1
+    assert bits_per_spike(rates, counts)[0] == pytest.approx(expected, abs=0.01)
+
+
+def test_a_spike_at_a_rate_of_zero_costs_what_the_benchmark_charges():
+    counts = np.array([[1], [1]])
+    bits = bits_per_spike([[1.0], [0.0]], counts)
+    assert bits[0] == neural_latents_benchmark(np.array([1.0, ZERO_RATE]), counts[:, 0])
+    assert np.isfinite(bits[0])
+
+
+def test_scores_can_be_taken_per_trial_and_counts_may_be_small_integers():
+    rng = np.random.default_rng(1)
+    rates = rng.gamma(2, 1, (6, 10, 3)).astype(np.float32)
+    counts = rng.poisson(200 * rates).clip(0, 255).astype(np.uint8)
+    bits = bits_per_spike(rates, counts, axis=1)
+    assert bits.shape == (6, 3)
+    assert bits.dtype == np.float64
+    assert bits[2, 1] == bits_per_spike(rates[2], counts[2])[1]
+
+
+@pytest.mark.parametrize(
+    ("rates", "counts", "message"),
+    [
+        ([[-0.1], [1]], [[0], [1]], "1 rates are negative"),
+        ([[np.nan], [np.inf]], [[0], [1]], "2 rates are negative or not finite"),
+        ([[0.1], [1]], [[0], [np.nan]], "1 counts are negative or not finite"),
+        ([[0.1, 1]], [[0], [1]], "do not fit"),
+    ],
+)
+def test_what_is_no_rate_or_count_is_refused(rates, counts, message):
+    with pytest.raises(ValueError, match=message):
+        bits_per_spike(rates, counts)
+
+
+def test_r2_is_one_for_the_truth_zero_for_the_mean_and_unknown_for_a_constant():
+    rng = np.random.default_rng(2)
+    y = rng.normal(3, 1, (20, 50))
+    y[:, 7] = 0.1
+    assert r2(y, y) == 1
+    assert r2(y, np.full_like(y, y.mean())) == pytest.approx(0)
+    noise = rng.normal(0, 0.5, y.shape)
+    assert r2(y, y + noise) == pytest.approx(1 - (noise**2).sum() / ((y - y.mean()) ** 2).sum())
+    per_bin = r2(y, np.zeros_like(y), axis=0)
+    assert np.isnan(per_bin[7])
+    assert np.isfinite(np.delete(per_bin, 7)).all()
+
+
+def table(rows):
+    return pd.DataFrame(rows, columns=["eid", "unit", "task", "bits_per_spike", "oracle"])
+
+
+def test_every_session_counts_alike_however_many_units_it_has():
+    scores = summarise(
+        table(
+            [
+                ("a", "1", "co_smoothing", 0.1, 0.5),
+                ("a", "2", "co_smoothing", 0.3, 0.5),
+                ("a", "3", "co_smoothing", np.nan, np.nan),
+                ("b", "4", "co_smoothing", 0.6, 0.5),
+                ("a", "1", "forward_prediction", -0.2, 0.1),
+                ("a", "2", "forward_prediction", 0.4, np.nan),
+            ]
+        )
+    )
+    assert list(scores.index) == ["co_smoothing", "forward_prediction"]
+    both = scores.loc["co_smoothing"]
+    assert both["bits_per_spike"] == pytest.approx(0.4)
+    assert both["sem"] == pytest.approx(np.std([0.2, 0.6], ddof=1) / np.sqrt(2))
+    assert (both["n_units"], both["n_sessions"], both["n_silent"]) == (3, 2, 1)
+    assert both["fraction_of_oracle"] == pytest.approx(0.4 / 0.5)
+    one = scores.loc["forward_prediction"]
+    assert one["sem"] == pytest.approx(0.3)  # of a single session: over its two units
+    assert one["fraction_of_oracle"] == pytest.approx(-2)  # of the unit whose oracle is known
+
+
+def test_without_an_oracle_there_is_no_fraction_of_it():
+    rows = table([("a", "1", "intra_region", 0.1, np.nan), ("a", "2", "intra_region", 0.3, np.nan)])
+    for known in (rows, rows.drop(columns="oracle")):
+        score = summarise(known).loc["intra_region"]
+        assert score["bits_per_spike"] == pytest.approx(0.2)
+        assert np.isnan(score["oracle"])
+        assert np.isnan(score["fraction_of_oracle"])
+
+
+def test_a_task_in_which_no_unit_has_a_score_is_reported_as_such():
+    score = summarise(table([("a", "1", "inter_region", np.nan, np.nan)])).loc["inter_region"]
+    assert np.isnan(score["bits_per_spike"])
+    assert (score["n_units"], score["n_silent"]) == (0, 1)
