@@ -1,0 +1,273 @@
+"""Writing a cache: a session is moved in whole or not at all, and then listed.
+
+    create_cache(root)
+    write_session(root, ds, regions)
+    session_attrs(root, eid)["definition_hash"]
+
+A session is prepared beside the cache (`staging`) and appears with the one rename of its
+folder. The tables follow, under a lock. A process that dies in between leaves a table without
+the session: readers then ask the session itself, and the next writer lists it.
+"""
+
+import json
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import xarray as xr
+
+from ibl_mtm.cache.groups import CHECKSUM, open_group, read_metadata, write_group
+from ibl_mtm.cache.schema import FORMAT, FORMAT_VERSION, VARIABLES, validate
+from ibl_mtm.cache.staging import lock_cache, remove_leftovers, stage
+from ibl_mtm.cache.tables import (
+    REGION_COLUMNS,
+    SESSION_COLUMNS,
+    empty_table,
+    read_table,
+    session_row,
+    write_table,
+)
+from ibl_mtm.errors import SessionError, UserError
+
+__all__ = [
+    "create_cache",
+    "list_sessions",
+    "read_format",
+    "rebuild_sessions",
+    "session_attrs",
+    "session_rows",
+    "write_session",
+]
+
+UNKNOWN_REGION = "unknown"
+
+_log = logging.getLogger(__name__)
+
+
+def create_cache(root: Path) -> None:
+    """Create an empty cache, with the folders above it; a cache that is there stays as it is.
+
+    Raises
+    ------
+    UserError
+        If the path holds something else.
+    """
+    root = Path(root)
+    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+        with stage(root, "new") as aside:
+            new = aside / "cache"
+            new.mkdir()
+            document = {
+                "zarr_format": 3,
+                "node_type": "group",
+                "attributes": {"format": FORMAT, "format_version": FORMAT_VERSION},
+            }
+            (new / "zarr.json").write_text(json.dumps(document, indent=1))
+            for name in ("sessions", "regions"):
+                write_table(new, name, empty_table(name), aside)
+            with lock_cache(root):
+                if not (root / "zarr.json").exists():
+                    new.rename(root)
+    read_format(root)
+    with lock_cache(root):
+        remove_leftovers(root)
+
+
+def read_format(root: Path) -> int:
+    """The format version of a cache.
+
+    Raises
+    ------
+    UserError
+        If the path is no cache, or one of a newer format than this version reads.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise UserError(f"no cache at {root}; 'ibl-mtm ingest DATASET --cache {root}' makes one")
+    try:
+        attributes = read_metadata(root)["attributes"]
+        found, version = attributes["format"], int(attributes["format_version"])
+    except (OSError, ValueError, KeyError, TypeError):
+        found, version = None, 0
+    if found != FORMAT:
+        raise UserError(f"{root} is no ibl-mtm cache: its zarr.json names no format '{FORMAT}'")
+    if version > FORMAT_VERSION:
+        raise UserError(
+            f"{root} has cache format {version}, and this ibl-mtm reads up to {FORMAT_VERSION}; "
+            "upgrade it: pip install --upgrade ibl-mtm"
+        )
+    return version
+
+
+def list_sessions(root: Path) -> list[str]:
+    """The eids of the sessions in a cache, sorted; opens none of them."""
+    tables = {"sessions", "regions"}
+    return sorted(
+        path.name for path in Path(root).iterdir() if path.is_dir() and path.name not in tables
+    )
+
+
+def session_attrs(root: Path, eid: str) -> dict[str, Any] | None:
+    """The attributes of a session in the cache, read from one small file; None if it is absent.
+
+    Raises
+    ------
+    SessionError
+        If that file is damaged.
+    """
+    try:
+        attributes = read_metadata(Path(root) / eid)["attributes"]
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError):
+        raise SessionError(eid, "zarr.json is damaged; run ibl-mtm check --repair") from None
+    return {name: value for name, value in attributes.items() if name != CHECKSUM}
+
+
+def write_session(
+    root: Path, ds: xr.Dataset, regions: pd.DataFrame, *, overwrite: bool = False
+) -> None:
+    """Put a session into a cache; other processes may read it and write to it meanwhile.
+
+    A session that is there already, made from the same definition, stays as it is.
+
+    Parameters
+    ----------
+    root
+        A cache, as `create_cache` makes it.
+    ds
+        The session, as `schema.validate` wants it.
+    regions
+        One row for each acronym in `region`, `beryl` and `cosmos` (but "unknown"), with columns
+        acronym, name, order (in the Allen atlas) and color ("#rrggbb").
+    overwrite
+        Replace the session if it is there.
+
+    Raises
+    ------
+    ValueError
+        If `ds` does not fit the schema or `regions` lacks one; nothing is written.
+    SessionError
+        If the session is there, made from another definition, and `overwrite` is false.
+    """
+    root = Path(root)
+    read_format(root)
+    validate(ds)
+    own_regions = _as_region_table(ds, regions)
+    eid = ds.attrs["eid"]
+    if not overwrite and _is_complete(root, ds):
+        return
+    with stage(root, eid) as aside:
+        new, old = aside / "new", aside / "old"
+        write_group(new, _described(ds))
+        with lock_cache(root):
+            remove_leftovers(root)
+            # Again, now that nobody else can put it there.
+            if not overwrite and _is_complete(root, ds):
+                return
+            _add_regions(root, own_regions, aside)
+            if (root / eid).exists():
+                # Not listed while it is replaced: its row would tell of the old one.
+                others = [other for other in list_sessions(root) if other != eid]
+                write_table(root, "sessions", session_rows(root, others), aside)
+                (root / eid).rename(old)
+            new.rename(root / eid)
+            write_table(root, "sessions", session_rows(root, list_sessions(root)), aside)
+
+
+def rebuild_sessions(root: Path) -> None:
+    """Make the table `sessions` anew from the sessions themselves; warns of damaged ones."""
+    root = Path(root)
+    read_format(root)
+    with stage(root, "sessions") as aside, lock_cache(root):
+        remove_leftovers(root)
+        rows = session_rows(root, list_sessions(root), known=empty_table("sessions"))
+        write_table(root, "sessions", rows, aside)
+
+
+def session_rows(
+    root: Path, eids: Iterable[str], known: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """The table `sessions` for these sessions; those that it lacks are asked themselves.
+
+    Parameters
+    ----------
+    root
+        A cache.
+    eids
+        The sessions to list.
+    known
+        Rows to trust; by default those that the cache's table has.
+    """
+    eids = list(eids)
+    if known is None:
+        known = _read_or_empty(root, "sessions")
+    regions = _read_or_empty(root, "regions")
+    rows = known.loc[known.index.isin(eids)]
+    found = {}
+    for eid in set(eids) - set(rows.index):
+        try:
+            with open_group(root / eid) as ds:
+                found[eid] = session_row(ds, regions)
+        except (OSError, ValueError, KeyError, RuntimeError, SessionError) as error:
+            _log.warning("session %s is damaged and not listed (%s)", eid, error)
+    if found:
+        more = pd.DataFrame.from_dict(found, orient="index", columns=list(SESSION_COLUMNS))
+        rows = pd.concat([rows, more]) if len(rows) else more
+    return rows.sort_index().rename_axis("eid")
+
+
+def _read_or_empty(root: Path, name: str) -> pd.DataFrame:
+    try:
+        return read_table(root, name)
+    except LookupError:
+        return empty_table(name)
+
+
+def _is_complete(root: Path, ds: xr.Dataset) -> bool:
+    eid = ds.attrs["eid"]
+    present = session_attrs(root, eid)
+    if present is None:
+        return False
+    if present["definition_hash"] != ds.attrs["definition_hash"]:
+        raise SessionError(
+            eid,
+            f"is in the cache, made from another definition (dataset '{present['dataset']}'); "
+            "use --overwrite to replace it, or another cache",
+        )
+    return True
+
+
+def _described(ds: xr.Dataset) -> xr.Dataset:
+    """Labels become coordinates; every variable says what it is and in which unit."""
+    ds = ds.set_coords([name for name in map(str, ds.data_vars) if ds[name].ndim == 1])
+    for name in map(str, ds.variables):
+        variable = VARIABLES[name]
+        known = {"long_name": variable.about, "units": variable.units}
+        ds[name] = ds[name].assign_attrs({k: v for k, v in known.items() if v})
+    return ds
+
+
+def _as_region_table(ds: xr.Dataset, regions: pd.DataFrame) -> pd.DataFrame:
+    missing = {"acronym", *REGION_COLUMNS} - set(regions.columns)
+    if missing:
+        raise ValueError(f"regions: expected a column '{min(missing)}'")
+    table = regions.set_index("acronym")[list(REGION_COLUMNS)]
+    if table.index.has_duplicates:
+        raise ValueError("regions: expected every acronym once")
+    occurring = {str(a) for name in ("region", "beryl", "cosmos") for a in ds[name].values}
+    lacking = sorted(occurring - {UNKNOWN_REGION} - set(table.index))
+    if lacking:
+        raise ValueError(f"regions: expected a row for every region, and found none for {lacking}")
+    return table.loc[table.index.isin(occurring)]
+
+
+def _add_regions(root: Path, regions: pd.DataFrame, aside: Path) -> None:
+    known = _read_or_empty(root, "regions")
+    if set(regions.index) <= set(known.index):
+        return
+    kept = known.loc[~known.index.isin(regions.index)]
+    merged = pd.concat([kept, regions]) if len(kept) else regions
+    write_table(root, "regions", merged.sort_values("order", kind="stable"), aside)
