@@ -1,0 +1,155 @@
+"""A session's trials and behaviour, through ONE and brainbox.
+
+Trials that cannot be trusted are an error. Wheel, camera and licks are not: what is missing or
+broken there is left out, with a note.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+import pandas as pd
+from brainbox.behavior.wheel import interpolate_position, velocity_filtered
+from brainbox.io.one import SessionLoader
+from numpy.typing import ArrayLike, NDArray
+from one.alf.exceptions import ALFObjectNotFound
+from one.api import One
+
+from ibl_mtm.errors import SessionError
+from ibl_mtm.ingest.files import find, load, one_line
+from ibl_mtm.ingest.trials import TRIAL_COLUMNS
+
+__all__ = ["Behaviour", "Signal", "load_behaviour", "load_trials"]
+
+_TABLE = "alf/_ibl_trials.table.pqt"
+_RATE = 1000  # Hz; what brainbox resamples the wheel to before it filters
+
+# The wheel's encoder reports only movement. Between samples further apart than this it stood still
+# up to the second one; to interpolate would be to invent a slow drift.
+_STILL = 0.1  # s
+
+
+@dataclass(frozen=True)
+class Signal:
+    """A sampled signal: times (s, ascending) and values, both of shape (n_samples,)."""
+
+    times: NDArray[np.float64]
+    values: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """What was recorded beside the spikes; None where it was not, and notes that say so."""
+
+    wheel_velocity: Signal | None
+    whisker_motion_energy: Signal | None
+    licks: NDArray[np.float64] | None
+    notes: list[str] = field(default_factory=list)
+
+
+def load_trials(one: One, eid: str, event: str) -> pd.DataFrame:
+    """Load a session's trials table, with every column that the cache needs.
+
+    Raises
+    ------
+    SessionError
+        If there is no such table, it lacks a column, or its alignment events are out of order.
+    """
+    find(one, eid, "trials")
+    loader = SessionLoader(one=one, eid=eid)
+    try:
+        loader.load_trials()
+    except ALFObjectNotFound:
+        raise SessionError(eid, f"{_TABLE}: missing") from None
+    except Exception as error:
+        raise SessionError(eid, f"{_TABLE}: cannot be read ({one_line(error)})") from error
+    finally:
+        # Brainbox leaves the search of this ONE switched to regular expressions when it fails.
+        one.wildcards = True
+    table: pd.DataFrame = loader.trials
+    missing = [name for name in (event, *TRIAL_COLUMNS) if name not in table]
+    if missing:
+        raise SessionError(eid, f"{_TABLE}: no column {', '.join(missing)}")
+    events = table[event].dropna().to_numpy(np.float64)
+    if (np.diff(events) < 0).any():
+        raise SessionError(eid, f"{_TABLE}: {event} are not in ascending order")
+    return table
+
+
+def load_behaviour(one: One, eid: str) -> Behaviour:
+    """Load wheel, whisker motion energy and licks, as far as they are there and sound."""
+    notes: list[str] = []
+    whisker = None
+    for view in ("left", "right"):
+        whisker = whisker or _attempt(_load_whisker, one, eid, view, notes)
+    return Behaviour(
+        wheel_velocity=_attempt(_load_wheel, one, eid, "wheel", notes),
+        whisker_motion_energy=whisker,
+        licks=_attempt(_load_licks, one, eid, "licks", notes),
+        notes=notes,
+    )
+
+
+T = TypeVar("T")
+
+
+def _attempt(
+    load_one: Callable[[One, str, str], T], one: One, eid: str, name: str, notes: list[str]
+) -> T | None:
+    """Load one thing; whatever is wrong with it becomes a note that names it."""
+    try:
+        return load_one(one, eid, name)
+    except SessionError as error:
+        notes.append(error.reason)
+    except Exception as error:
+        notes.append(f"{name}: {one_line(error)}")
+    return None
+
+
+def _load_whisker(one: One, eid: str, view: str) -> Signal:
+    camera = f"{view}Camera"
+    found = {
+        path.stem.split(".")[1] for path in find(one, eid, camera, ("ROIMotionEnergy", "times"))
+    }
+    for name in ("ROIMotionEnergy", "times"):
+        if name not in found:
+            raise SessionError(eid, f"{camera}.{name}: missing")
+    loader = SessionLoader(one=one, eid=eid)
+    loader.load_motion_energy(views=[view])
+    table = loader.motion_energy[camera].dropna()
+    return _signal(eid, camera, table["times"], table["whiskerMotionEnergy"])
+
+
+def _load_wheel(one: One, eid: str, name: str) -> Signal:
+    wheel = load(eid, find(one, eid, name, ("position", "timestamps")))
+    for attribute in ("position", "timestamps"):
+        if attribute not in wheel:
+            raise SessionError(eid, f"{name}.{attribute}: missing")
+    moves = _signal(eid, name, wheel["timestamps"], wheel["position"])
+    held = np.flatnonzero(np.diff(moves.times) > _STILL)
+    times = np.insert(moves.times, held + 1, moves.times[held + 1] - 1 / _RATE)
+    position = np.insert(moves.values, held + 1, moves.values[held])
+    # In float64 from end to end: SessionLoader.load_wheel keeps times as float32, to 0.5 ms.
+    position, times = interpolate_position(times, position, freq=_RATE)
+    velocity, _ = velocity_filtered(position, fs=_RATE)
+    return Signal(times, velocity)
+
+
+def _load_licks(one: One, eid: str, name: str) -> NDArray[np.float64]:
+    licks = load(eid, find(one, eid, name, ("times",)))
+    if "times" not in licks:
+        raise SessionError(eid, f"{name}.times: missing")
+    return _signal(eid, name, licks["times"], licks["times"]).times
+
+
+def _signal(eid: str, name: str, times: ArrayLike, values: ArrayLike) -> Signal:
+    times, values = np.asarray(times, np.float64), np.asarray(values, np.float64)
+    if times.shape != values.shape or times.ndim != 1:
+        raise SessionError(eid, f"{name}: {times.shape} times but {values.shape} values")
+    if not (np.isfinite(times).all() and np.isfinite(values).all()):
+        raise SessionError(eid, f"{name}: not every time and value is a finite number")
+    if (np.diff(times) < 0).any():
+        raise SessionError(eid, f"{name}: times are not in ascending order")
+    apart = np.diff(times, prepend=-np.inf) > 0  # of samples at one time, the first
+    return Signal(times[apart], values[apart])

@@ -1,0 +1,191 @@
+"""Spikes and units of a session's insertions, through ONE and brainbox, checked.
+
+for insertion in load_insertions(one, eid, pids={}):
+    insertion.times, insertion.clusters     # one entry per spike
+    insertion.units                         # one row per unit
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from brainbox.io.one import SpikeSortingLoader
+from numpy.typing import NDArray
+from one.api import One
+
+from ibl_mtm.errors import SessionError
+from ibl_mtm.ingest.files import find, load, place
+from ibl_mtm.ingest.places import place_units
+from ibl_mtm.ingest.regions import atlas
+
+__all__ = ["Insertion", "load_insertions"]
+
+_CLUSTERS = ("channels", "depths", "metrics", "uuids")
+
+
+@dataclass(frozen=True)
+class Insertion:
+    """One probe's sorting.
+
+    Parameters
+    ----------
+    pid
+        Id of the insertion; empty where no table tells it.
+    probe
+        Name of the probe, such as probe00.
+    sorter, revision
+        Where the sorting comes from; empty where its folder does not tell.
+    times
+        Spike times, ascending (s, session clock), shape (n_spikes,).
+    clusters
+        Row in `units` of each spike, shape (n_spikes,).
+    units
+        Columns unit, cluster_id, channel, region, depth (um), x, y, z (m), label.
+    """
+
+    pid: str
+    probe: str
+    sorter: str
+    revision: str
+    times: NDArray[np.float64]
+    clusters: NDArray[np.integer]
+    units: pd.DataFrame
+
+
+def load_insertions(
+    one: One, eid: str, pids: Mapping[str, str], wanted: tuple[str, ...] | None = None
+) -> tuple[list[Insertion], list[str]]:
+    """Load every insertion of a session, or those with the wanted pids.
+
+    Parameters
+    ----------
+    pids
+        Insertion id by probe name, as far as known.
+    wanted
+        Insertion ids to load; None: all.
+
+    Returns
+    -------
+    The insertions in order of probe name, and notes on what was missing.
+
+    Raises
+    ------
+    SessionError
+        If spikes cannot be read or trusted; names the file.
+    """
+    collections = one.list_collections(eid, filename="spikes*")
+    probes = sorted({c.split("/")[1] for c in collections if re.match(r"alf/probe\w+", c)})
+    if not probes:
+        raise SessionError(eid, "no spikes in any folder alf/probe*")
+    if wanted is not None:
+        strange = sorted(set(wanted) - set(pids.values()))
+        if strange:
+            raise SessionError(eid, f"no insertion {strange[0]}; known are {dict(pids) or 'none'}")
+        probes = [probe for probe in probes if pids.get(probe) in wanted]
+    notes: list[str] = []
+    insertions = [_load_insertion(one, eid, probe, pids.get(probe, ""), notes) for probe in probes]
+    units = pd.concat([insertion.units["unit"] for insertion in insertions])
+    if units.duplicated().any():
+        raise SessionError(eid, f"clusters.uuids: {units[units.duplicated()].iloc[0]} stands twice")
+    return insertions, notes
+
+
+def _load_insertion(one: One, eid: str, probe: str, pid: str, notes: list[str]) -> Insertion:
+    loader = SpikeSortingLoader(
+        one=one, eid=eid, pname=probe, atlas=SimpleNamespace(regions=atlas())
+    )
+    collection = loader._get_spike_sorting_collection("iblsorter")
+    # brainbox matches names of probes by their beginning: probe00 also finds probe00a.
+    if collection is None or collection.split("/")[1] != probe:
+        raise SessionError(eid, f"alf/{probe}: no spikes in a folder that brainbox would choose")
+    spike_files = find(one, eid, "spikes", ("times", "clusters"), collection)
+    cluster_files = find(one, eid, "clusters", _CLUSTERS, collection)
+    revisions = {path.revision or "" for path in (*spike_files, *cluster_files)}
+    if len(revisions) > 1:
+        raise SessionError(
+            eid,
+            f"{collection}: files of several revisions, {sorted(revisions)}, do not fit together",
+        )
+    spikes = load(eid, spike_files)
+    clusters = load(eid, cluster_files)
+    sorter = collection.removeprefix(f"alf/{probe}").strip("/")
+    folder = place(spike_files[0].parent) if spike_files else collection
+    times, rows = _check_spikes(eid, folder, spikes)
+    n_clusters = _count_clusters(eid, folder, clusters)
+    if n_clusters is None:
+        notes.append(f"{folder}: no clusters.*; units are the clusters that have spikes")
+        cluster_id, rows = np.unique(rows, return_inverse=True)
+    else:
+        cluster_id = np.arange(n_clusters)
+        if rows.size and rows.max() >= n_clusters:
+            raise SessionError(
+                eid, f"{folder}/spikes.clusters: cluster {rows.max()} of {n_clusters} (0 to n - 1)"
+            )
+    units = pd.DataFrame({"cluster_id": cluster_id})
+    units["unit"] = _uuids(clusters, [f"{eid}:{probe}:{c}" for c in cluster_id], folder, notes)
+    units["label"] = _labels(eid, folder, clusters, len(units), notes)
+    units = units.join(place_units(loader, eid, folder, clusters, len(units), notes))
+    return Insertion(pid, probe, sorter, revisions.pop(), times, rows, units)
+
+
+def _check_spikes(
+    eid: str, folder: str, spikes: dict[str, Any]
+) -> tuple[NDArray[np.float64], NDArray[np.integer]]:
+    for name in ("times", "clusters"):
+        if name not in spikes:
+            raise SessionError(eid, f"{folder}/spikes.{name}: missing")
+        if spikes[name] is None or spikes[name].ndim != 1:
+            raise SessionError(eid, f"{folder}/spikes.{name}: expected one value per spike")
+    times, clusters = spikes["times"], spikes["clusters"]
+    if len(times) != len(clusters):
+        raise SessionError(eid, f"{folder}/spikes: {len(times)} times but {len(clusters)} clusters")
+    if len(times) == 0:
+        raise SessionError(eid, f"{folder}/spikes.times: no spikes")
+    if not np.isfinite(times).all():
+        raise SessionError(eid, f"{folder}/spikes.times: not every time is a finite number")
+    if (times[1:] < times[:-1]).any():
+        raise SessionError(eid, f"{folder}/spikes.times: not in ascending order")
+    if clusters.dtype.kind not in "iu":
+        raise SessionError(eid, f"{folder}/spikes.clusters: {clusters.dtype}, expected integers")
+    if clusters.min() < 0:
+        raise SessionError(eid, f"{folder}/spikes.clusters: negative cluster {clusters.min()}")
+    return times.astype(np.float64, copy=False), clusters
+
+
+def _count_clusters(eid: str, folder: str, clusters: dict[str, Any]) -> int | None:
+    """Number of clusters, on which all files must agree; None where there is no such file."""
+    lengths = {name: len(clusters[name]) for name in _CLUSTERS if name in clusters}
+    if len(set(lengths.values())) > 1:
+        raise SessionError(eid, f"{folder}/clusters: {lengths} rows do not fit together")
+    n_clusters = next(iter(lengths.values()), None)
+    if n_clusters == 0:
+        raise SessionError(eid, f"{folder}/clusters: no units")
+    return n_clusters
+
+
+def _uuids(
+    clusters: dict[str, Any], substitute: list[str], folder: str, notes: list[str]
+) -> list[str]:
+    if "uuids" not in clusters:
+        notes.append(f"{folder}/clusters.uuids: missing; units are named EID:PROBE:CLUSTER")
+        return substitute
+    return [str(uuid) for uuid in np.ravel(clusters["uuids"])]
+
+
+def _labels(
+    eid: str, folder: str, clusters: dict[str, Any], n_units: int, notes: list[str]
+) -> NDArray[np.float32]:
+    metrics = clusters.get("metrics")
+    if metrics is None or "label" not in metrics:
+        notes.append(f"{folder}/clusters.metrics: no labels; label is NaN")
+        return np.full(n_units, np.nan, dtype=np.float32)
+    # Rows belong to clusters by position; the column is there to be compared.
+    if "cluster_id" in metrics and (metrics["cluster_id"].to_numpy() != np.arange(n_units)).any():
+        raise SessionError(
+            eid, f"{folder}/clusters.metrics: cluster_id is not 0 to {n_units - 1} in order"
+        )
+    return metrics["label"].to_numpy(np.float32)

@@ -1,0 +1,80 @@
+"""One session, loaded through ONE and brainbox and checked: what there is before alignment.
+
+recording = load_session(folder, eid, dataset)
+recording.insertions[0].units               # one row per unit
+recording.trials                            # None for contiguous windows
+"""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from ibl_mtm.catalog import Dataset
+from ibl_mtm.errors import SessionError
+from ibl_mtm.ingest.behaviour import Behaviour, load_behaviour, load_trials
+from ibl_mtm.ingest.insertions import Insertion, load_insertions
+from ibl_mtm.ingest.source import Folder
+
+__all__ = ["Recording", "load_session"]
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What was recorded in one session, on its clock.
+
+    Parameters
+    ----------
+    eid, subject, lab, date, number
+        Which session; the date as YYYY-MM-DD.
+    insertions
+        Its probes.
+    trials
+        The IBL's trials table; None where the dataset needs none.
+    behaviour
+        Wheel, whisker motion energy and licks, as far as they are there.
+    notes
+        What was missing or left out, each in one line.
+    """
+
+    eid: str
+    subject: str
+    lab: str
+    date: str
+    number: int
+    insertions: list[Insertion]
+    trials: pd.DataFrame | None
+    behaviour: Behaviour
+    notes: list[str]
+
+
+def load_session(folder: Folder, eid: str, dataset: Dataset) -> Recording:
+    """Load a session as far as a dataset needs it.
+
+    Raises
+    ------
+    SessionError
+        If spikes or trials cannot be read or trusted; names the file.
+    """
+    one = folder.one()
+    path = one.eid2path(eid)
+    if path is None or not path.is_dir():
+        raise SessionError(
+            eid, f"no folder {path}; names of labs may have letters, digits and underscores only"
+        )
+    details = one.get_details(eid)
+    event = dataset.align.event
+    trials = None if event is None else load_trials(one, eid, event)
+    # Before the spikes: filtering the wheel takes as much memory, for a moment, as they do.
+    behaviour = load_behaviour(one, eid)
+    insertions, notes = load_insertions(one, eid, folder.insertions(eid), dataset.entry(eid).pids)
+    return Recording(
+        eid=eid,
+        subject=str(details["subject"]),
+        lab=str(details["lab"]),
+        date=str(details["date"]),
+        number=int(details["number"]),
+        insertions=insertions,
+        trials=trials,
+        behaviour=behaviour,
+        notes=[*notes, *behaviour.notes],
+    )
