@@ -10,12 +10,15 @@ Every chunk ends with a CRC-32C. The group's `zarr.json` holds the metadata of a
 import hashlib
 import json
 import os
+import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import xarray as xr
+import zarr
 from zarr.abc.store import ByteRequest, Store
 from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.core.buffer import Buffer, BufferPrototype
@@ -23,10 +26,24 @@ from zarr.storage import LocalStore, WrapperStore
 
 from ibl_mtm.errors import SessionError
 
-__all__ = ["CHECKSUM", "metadata_digest", "open_group", "read_metadata", "write_group"]
+__all__ = [
+    "CHECKSUM",
+    "DAMAGE",
+    "metadata_digest",
+    "open_arrays",
+    "open_group",
+    "patiently",
+    "read_metadata",
+    "write_group",
+]
 
 CHECKSUM = "checksum"
+DAMAGE = (OSError, ValueError, LookupError, TypeError, RuntimeError, SessionError)
+"""What reading a group may raise that is damaged, missing or just being replaced."""
+
 TRIALS_PER_CHUNK = 64
+
+T = TypeVar("T")
 
 
 def write_group(folder: Path, ds: xr.Dataset) -> None:
@@ -61,10 +78,24 @@ def open_group(folder: Path, chunks: Any = None) -> xr.Dataset:
     SessionError
         Later, when data are read: if a chunk is missing or the group was replaced meanwhile.
     """
-    store = _GuardedStore(LocalStore(folder, read_only=True))
-    ds = xr.open_zarr(store, chunks=chunks, consolidated=True, zarr_format=3)
+    ds = xr.open_zarr(_GuardedStore(folder), chunks=chunks, consolidated=True, zarr_format=3)
     del ds.attrs[CHECKSUM]
     return ds
+
+
+def open_arrays(folder: Path) -> zarr.Group:
+    """Open a group as Zarr itself shows it, with the same guard as `open_group`."""
+    return zarr.open_group(_GuardedStore(folder), mode="r", zarr_format=3, use_consolidated=True)
+
+
+def patiently(read: Callable[[], T]) -> T:
+    """What `read` returns; it gets further chances while a group may be being replaced."""
+    for delay in (0.01, 0.03, 0.1, 0.3):
+        try:
+            return read()
+        except DAMAGE:
+            time.sleep(delay)
+    return read()
 
 
 def read_metadata(folder: Path) -> dict[str, Any]:
@@ -127,10 +158,10 @@ class _GuardedStore(WrapperStore[Store]):
     holds a session that was replaced would mix its chunks with the new one's.
     """
 
-    def __init__(self, store: LocalStore) -> None:
-        super().__init__(store)
-        self._folder = store.root
-        self._identity = _identify(store.root)
+    def __init__(self, folder: Path) -> None:
+        super().__init__(LocalStore(folder, read_only=True))
+        self._folder = folder
+        self._identity = _identify(folder)
 
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
@@ -138,7 +169,7 @@ class _GuardedStore(WrapperStore[Store]):
         value = await self._store.get(key, prototype, byte_range)
         if _identify(self._folder) != self._identity:
             raise SessionError(self._folder.name, "replaced since it was opened; open it again")
-        if value is None and not key.endswith("zarr.json"):
+        if value is None and "c" in key.split("/")[1:]:
             raise SessionError(self._folder.name, f"{key} is missing; run ibl-mtm check")
         return value
 

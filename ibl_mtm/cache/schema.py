@@ -137,6 +137,7 @@ ATTRIBUTES: dict[str, type | tuple[type, ...]] = {
     "date": str,
     "number": int,
     "dataset": str,
+    "role": str,
     "alignment": str,
     "window": (list, tuple),
     "bin_size": float,

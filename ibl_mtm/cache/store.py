@@ -10,7 +10,6 @@ the session: readers then ask the session itself, and the next writer lists it.
 """
 
 import json
-import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -18,32 +17,31 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
-from ibl_mtm.cache.groups import CHECKSUM, open_group, read_metadata, write_group
+from ibl_mtm.cache.groups import CHECKSUM, DAMAGE, metadata_digest, read_metadata, write_group
 from ibl_mtm.cache.schema import FORMAT, FORMAT_VERSION, VARIABLES, validate
 from ibl_mtm.cache.staging import lock_cache, remove_leftovers, stage
 from ibl_mtm.cache.tables import (
     REGION_COLUMNS,
-    SESSION_COLUMNS,
+    collect_regions,
     empty_table,
+    list_eids,
+    list_session_rows,
+    merge_regions,
     read_table,
-    session_row,
+    region_rows,
     write_table,
 )
 from ibl_mtm.errors import SessionError, UserError
 
 __all__ = [
     "create_cache",
-    "list_sessions",
     "read_format",
     "rebuild_sessions",
     "session_attrs",
-    "session_rows",
     "write_session",
 ]
 
 UNKNOWN_REGION = "unknown"
-
-_log = logging.getLogger(__name__)
 
 
 def create_cache(root: Path) -> None:
@@ -84,7 +82,7 @@ def read_format(root: Path) -> int:
         If the path is no cache, or one of a newer format than this version reads.
     """
     root = Path(root)
-    if not root.is_dir():
+    if not root.exists():
         raise UserError(f"no cache at {root}; 'ibl-mtm ingest DATASET --cache {root}' makes one")
     try:
         attributes = read_metadata(root)["attributes"]
@@ -101,14 +99,6 @@ def read_format(root: Path) -> int:
     return version
 
 
-def list_sessions(root: Path) -> list[str]:
-    """The eids of the sessions in a cache, sorted; opens none of them."""
-    tables = {"sessions", "regions"}
-    return sorted(
-        path.name for path in Path(root).iterdir() if path.is_dir() and path.name not in tables
-    )
-
-
 def session_attrs(root: Path, eid: str) -> dict[str, Any] | None:
     """The attributes of a session in the cache, read from one small file; None if it is absent.
 
@@ -118,12 +108,16 @@ def session_attrs(root: Path, eid: str) -> dict[str, Any] | None:
         If that file is damaged.
     """
     try:
-        attributes = read_metadata(Path(root) / eid)["attributes"]
+        document = read_metadata(Path(root) / eid)
+        attributes = dict(document["attributes"])
+        intact = attributes.pop(CHECKSUM) == metadata_digest(document)
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError):
-        raise SessionError(eid, "zarr.json is damaged; run ibl-mtm check --repair") from None
-    return {name: value for name, value in attributes.items() if name != CHECKSUM}
+    except DAMAGE:
+        intact = False
+    if not intact:
+        raise SessionError(eid, "zarr.json is damaged; run ibl-mtm check --repair")
+    return attributes
 
 
 def write_session(
@@ -148,85 +142,57 @@ def write_session(
     Raises
     ------
     ValueError
-        If `ds` does not fit the schema or `regions` lacks one; nothing is written.
+        If `ds` does not fit the schema or `regions` lacks a region; nothing is written.
     SessionError
         If the session is there, made from another definition, and `overwrite` is false.
     """
     root = Path(root)
     read_format(root)
     validate(ds)
-    own_regions = _as_region_table(ds, regions)
+    ds = _complete(ds, regions)
     eid = ds.attrs["eid"]
-    if not overwrite and _is_complete(root, ds):
+    if not overwrite and _is_present(root, ds):
         return
     with stage(root, eid) as aside:
         new, old = aside / "new", aside / "old"
-        write_group(new, _described(ds))
+        write_group(new, ds)
         with lock_cache(root):
             remove_leftovers(root)
             # Again, now that nobody else can put it there.
-            if not overwrite and _is_complete(root, ds):
+            if not overwrite and _is_present(root, ds):
                 return
-            _add_regions(root, own_regions, aside)
+            _add_regions(root, region_rows(ds.attrs), aside)
             if (root / eid).exists():
                 # Not listed while it is replaced: its row would tell of the old one.
-                others = [other for other in list_sessions(root) if other != eid]
-                write_table(root, "sessions", session_rows(root, others), aside)
+                others = [other for other in list_eids(root) if other != eid]
+                write_table(root, "sessions", list_session_rows(root, others), aside)
                 (root / eid).rename(old)
             new.rename(root / eid)
-            write_table(root, "sessions", session_rows(root, list_sessions(root)), aside)
+            write_table(root, "sessions", list_session_rows(root, list_eids(root)), aside)
 
 
-def rebuild_sessions(root: Path) -> None:
-    """Make the table `sessions` anew from the sessions themselves; warns of damaged ones."""
-    root = Path(root)
-    read_format(root)
-    with stage(root, "sessions") as aside, lock_cache(root):
-        remove_leftovers(root)
-        rows = session_rows(root, list_sessions(root), known=empty_table("sessions"))
-        write_table(root, "sessions", rows, aside)
-
-
-def session_rows(
-    root: Path, eids: Iterable[str], known: pd.DataFrame | None = None
-) -> pd.DataFrame:
-    """The table `sessions` for these sessions; those that it lacks are asked themselves.
+def rebuild_sessions(root: Path, *, without: Iterable[str] = ()) -> None:
+    """Make both tables anew from the sessions themselves.
 
     Parameters
     ----------
     root
         A cache.
-    eids
-        The sessions to list.
-    known
-        Rows to trust; by default those that the cache's table has.
+    without
+        Sessions to drop from the cache.
     """
-    eids = list(eids)
-    if known is None:
-        known = _read_or_empty(root, "sessions")
-    regions = _read_or_empty(root, "regions")
-    rows = known.loc[known.index.isin(eids)]
-    found = {}
-    for eid in set(eids) - set(rows.index):
-        try:
-            with open_group(root / eid) as ds:
-                found[eid] = session_row(ds, regions)
-        except (OSError, ValueError, KeyError, RuntimeError, SessionError) as error:
-            _log.warning("session %s is damaged and not listed (%s)", eid, error)
-    if found:
-        more = pd.DataFrame.from_dict(found, orient="index", columns=list(SESSION_COLUMNS))
-        rows = pd.concat([rows, more]) if len(rows) else more
-    return rows.sort_index().rename_axis("eid")
+    root = Path(root)
+    read_format(root)
+    with stage(root, "tables") as aside, lock_cache(root):
+        remove_leftovers(root)
+        for eid in without:
+            (root / eid).rename(aside / eid)
+        sessions = list_session_rows(root, list_eids(root), known=empty_table("sessions"))
+        write_table(root, "sessions", sessions, aside)
+        write_table(root, "regions", collect_regions(root, sessions.index), aside)
 
 
-def _read_or_empty(root: Path, name: str) -> pd.DataFrame:
-    try:
-        return read_table(root, name)
-    except LookupError:
-        return empty_table(name)
-
-
-def _is_complete(root: Path, ds: xr.Dataset) -> bool:
+def _is_present(root: Path, ds: xr.Dataset) -> bool:
     eid = ds.attrs["eid"]
     present = session_attrs(root, eid)
     if present is None:
@@ -240,17 +206,17 @@ def _is_complete(root: Path, ds: xr.Dataset) -> bool:
     return True
 
 
-def _described(ds: xr.Dataset) -> xr.Dataset:
-    """Labels become coordinates; every variable says what it is and in which unit."""
+def _complete(ds: xr.Dataset, regions: pd.DataFrame) -> xr.Dataset:
+    """The session as it is stored: labels as coordinates, described, with its regions."""
     ds = ds.set_coords([name for name in map(str, ds.data_vars) if ds[name].ndim == 1])
     for name in map(str, ds.variables):
         variable = VARIABLES[name]
         known = {"long_name": variable.about, "units": variable.units}
         ds[name] = ds[name].assign_attrs({k: v for k, v in known.items() if v})
-    return ds
+    return ds.assign_attrs(regions=_describe_regions(ds, regions))
 
 
-def _as_region_table(ds: xr.Dataset, regions: pd.DataFrame) -> pd.DataFrame:
+def _describe_regions(ds: xr.Dataset, regions: pd.DataFrame) -> str:
     missing = {"acronym", *REGION_COLUMNS} - set(regions.columns)
     if missing:
         raise ValueError(f"regions: expected a column '{min(missing)}'")
@@ -261,13 +227,13 @@ def _as_region_table(ds: xr.Dataset, regions: pd.DataFrame) -> pd.DataFrame:
     lacking = sorted(occurring - {UNKNOWN_REGION} - set(table.index))
     if lacking:
         raise ValueError(f"regions: expected a row for every region, and found none for {lacking}")
-    return table.loc[table.index.isin(occurring)]
+    return table.loc[table.index.isin(occurring)].to_json(orient="index")
 
 
 def _add_regions(root: Path, regions: pd.DataFrame, aside: Path) -> None:
-    known = _read_or_empty(root, "regions")
-    if set(regions.index) <= set(known.index):
+    known = read_table(root, "regions")
+    if known is None:
+        known = collect_regions(root, list_eids(root))
+    elif set(regions.index) <= set(known.index):
         return
-    kept = known.loc[~known.index.isin(regions.index)]
-    merged = pd.concat([kept, regions]) if len(kept) else regions
-    write_table(root, "regions", merged.sort_values("order", kind="stable"), aside)
+    write_table(root, "regions", merge_regions([known, regions]), aside)

@@ -1,12 +1,16 @@
 """The two tables of a cache: one row per session, one row per brain region.
 
     sessions = read_table(root, "sessions")        # pandas.DataFrame, indexed by eid
-    sessions.loc[eid] = session_row(ds, regions)
+    sessions.loc[eid] = session_row(ds)
 
 They save readers from opening every session; the sessions themselves are the truth.
 """
 
+import json
+import logging
+import os
 import shutil
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +18,19 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from ibl_mtm.cache.groups import open_group, write_group
-from ibl_mtm.errors import SessionError
+from ibl_mtm.cache.groups import DAMAGE, open_group, patiently, read_metadata, write_group
 
 __all__ = [
     "REGION_COLUMNS",
     "SESSION_COLUMNS",
+    "collect_regions",
     "empty_table",
+    "list_eids",
+    "list_session_rows",
+    "merge_regions",
     "read_table",
     "region_counts",
+    "region_rows",
     "session_row",
     "write_table",
 ]
@@ -46,6 +54,8 @@ REGION_COLUMNS = {"name": str, "order": "int64", "color": str}
 _COLUMNS: dict[str, dict[str, Any]] = {"sessions": SESSION_COLUMNS, "regions": REGION_COLUMNS}
 _INDEX = {"sessions": "eid", "regions": "acronym"}
 
+_log = logging.getLogger(__name__)
+
 
 def empty_table(name: str) -> pd.DataFrame:
     """The table `sessions` or `regions` without rows."""
@@ -56,48 +66,109 @@ def empty_table(name: str) -> pd.DataFrame:
     return pd.DataFrame(columns, index=pd.Index([], dtype=object, name=_INDEX[name]))
 
 
-def session_row(ds: xr.Dataset, regions: pd.DataFrame) -> dict[str, Any]:
-    """Summarise a session as a row of the table `sessions` (units and counts of all trials)."""
+def session_row(ds: xr.Dataset) -> dict[str, Any]:
+    """Summarise a session as a row of the table `sessions`."""
     attributes = ds.attrs
     included = ds["included"].values if "included" in ds.variables else np.zeros(0, bool)
     return {
         **{name: attributes[name] for name in ("subject", "lab", "date", "number", "dataset")},
-        "role": attributes.get("role", ""),
+        "role": attributes["role"],
         "probes": " ".join(sorted(set(map(str, ds["probe"].values)))),
         "n_units": ds.sizes["unit"],
         "n_good_units": int((ds["label"].values >= 1).sum()),
         "n_trials": ds.sizes["trial"],
         "n_included": int(included.sum()),
         "mean_rate": float(ds["firing_rate"].values.mean(dtype=np.float64)),
-        "regions": " ".join(f"{k}:{n}" for k, n in region_counts(ds["beryl"], regions).items()),
+        "regions": " ".join(f"{acronym}:{n}" for acronym, n in region_counts(ds).items()),
     }
 
 
-def region_counts(acronyms: xr.DataArray, regions: pd.DataFrame) -> dict[str, int]:
-    """Units per region, in the Allen order; regions without a place there come last."""
-    names, counts = np.unique(acronyms.values.astype(object), return_counts=True)
-    order = regions["order"].reindex(names).to_numpy(np.float64)
-    return {str(names[i]): int(counts[i]) for i in np.argsort(order, kind="stable")}
+def region_counts(ds: xr.Dataset) -> dict[str, int]:
+    """Units of a session per Beryl region, in the Allen order; units without a region last."""
+    acronyms, counts = np.unique(ds["beryl"].values.astype(object), return_counts=True)
+    order = region_rows(ds.attrs)["order"].reindex(acronyms).to_numpy(np.float64)
+    return {str(acronyms[i]): int(counts[i]) for i in np.argsort(order, kind="stable")}
 
 
-def read_table(root: Path, name: str) -> pd.DataFrame:
-    """Read the table `sessions` or `regions` of a cache.
+def region_rows(attributes: Mapping[str, Any]) -> pd.DataFrame:
+    """The rows of the table `regions` for one session, from its attributes."""
+    rows = pd.DataFrame.from_dict(
+        json.loads(attributes["regions"]), orient="index", columns=list(REGION_COLUMNS)
+    )
+    return rows.astype({"order": np.int64}).rename_axis("acronym")
 
-    Raises
-    ------
-    LookupError
-        If it is not there, or not readable, or was replaced while it was read.
+
+def list_eids(root: Path) -> list[str]:
+    """The sessions in a cache, sorted; opens none of them."""
+    folders = (entry for entry in os.scandir(root) if entry.name not in _COLUMNS)
+    return sorted(f.name for f in folders if os.path.exists(os.path.join(f.path, "zarr.json")))
+
+
+def list_session_rows(
+    root: Path, eids: Iterable[str], known: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """The table `sessions` for these sessions; those that it lacks are asked themselves.
+
+    Parameters
+    ----------
+    root
+        A cache.
+    eids
+        The sessions to list; one that is damaged is left out, with a warning.
+    known
+        Rows to trust; by default those that the cache's table has.
     """
-    try:
+    eids = list(eids)
+    if known is None:
+        known = read_table(root, "sessions")
+    if known is None:
+        known = empty_table("sessions")
+    rows = known.loc[known.index.isin(eids)]
+    found = {}
+    for eid in set(eids) - set(rows.index):
+        try:
+            with open_group(root / eid) as ds:
+                found[eid] = session_row(ds)
+        except DAMAGE as error:
+            _log.warning("session %s is damaged and not listed (%s)", eid, error)
+    if found:
+        more = pd.DataFrame.from_dict(found, orient="index", columns=list(SESSION_COLUMNS))
+        rows = pd.concat([rows, more]) if len(rows) else more
+    return rows.sort_index().rename_axis("eid")
+
+
+def collect_regions(root: Path, eids: Iterable[str]) -> pd.DataFrame:
+    """The table `regions`, asked of these sessions themselves."""
+    tables = [region_rows(read_metadata(root / eid)["attributes"]) for eid in eids]
+    return merge_regions(tables)
+
+
+def merge_regions(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """One table of regions from several, in the Allen order; of equal acronyms the last counts."""
+    filled = [table for table in tables if len(table)]
+    if not filled:
+        return empty_table("regions")
+    merged = pd.concat(filled)
+    merged = merged.loc[~merged.index.duplicated(keep="last")]
+    return merged.sort_values("order", kind="stable")
+
+
+def read_table(root: Path, name: str) -> pd.DataFrame | None:
+    """Read the table `sessions` or `regions` of a cache; None if it is missing or damaged."""
+
+    def read() -> pd.DataFrame:
         with open_group(root / name) as ds:
-            index = pd.Index(ds[_INDEX[name]].values.astype(object), name=_INDEX[name])
             columns = {
                 column: ds[column].values.astype(object if kind is str else kind)
                 for column, kind in _COLUMNS[name].items()
             }
-    except (OSError, ValueError, KeyError, RuntimeError, SessionError) as error:
-        raise LookupError(f"{root / name}: {error}") from error
-    return pd.DataFrame(columns, index=index)
+            index = pd.Index(ds[_INDEX[name]].values.astype(object), name=_INDEX[name])
+        return pd.DataFrame(columns, index=index)
+
+    try:
+        return patiently(read)
+    except DAMAGE:
+        return None
 
 
 def write_table(root: Path, name: str, table: pd.DataFrame, aside: Path) -> None:

@@ -1,0 +1,183 @@
+"""Reading a cache: a mapping from session to lazy dataset, and tables to choose by.
+
+cache = open_cache("cache.zarr")
+cache.sessions                                      # one row per session
+part = cache.where("n_units > 60 and lab == 'cortexlab'")
+for eid, ds in part.items():                        # opened when asked for
+    ca1 = ds.sel(unit=ds.beryl == "CA1")
+"""
+
+import html
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import xarray as xr
+
+from ibl_mtm.cache.groups import DAMAGE, open_group, patiently
+from ibl_mtm.cache.schema import FORMAT
+from ibl_mtm.cache.store import read_format
+from ibl_mtm.cache.tables import collect_regions, list_eids, list_session_rows, read_table
+from ibl_mtm.errors import SessionError, UserError
+
+__all__ = ["Cache", "UnknownSessionError", "open_cache"]
+
+
+class UnknownSessionError(UserError, KeyError):
+    """A session was asked for that the cache (or this part of it) does not have."""
+
+    # KeyError shows its message in quotes.
+    __str__ = Exception.__str__
+
+
+def open_cache(path: str | Path) -> "Cache":
+    """Open a cache for reading: reads its tables, and no session.
+
+    Parameters
+    ----------
+    path
+        The folder that `ibl-mtm ingest --cache` wrote.
+
+    Returns
+    -------
+    Cache
+        The sessions that are in the cache now.
+
+    Raises
+    ------
+    UserError
+        If there is no cache, or one of a newer format.
+    """
+    root = Path(path)
+    read_format(root)
+    return Cache(root, list_session_rows(root, list_eids(root)))
+
+
+class Cache(Mapping[str, xr.Dataset]):
+    """Sessions of a cache, each opened lazily when it is asked for.
+
+    Parameters
+    ----------
+    root
+        The cache's folder.
+    sessions
+        The rows of its sessions, indexed by eid, as `list_session_rows` gives them.
+    """
+
+    # Comparing two mappings would open every session of both.
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+    def __init__(self, root: Path, sessions: pd.DataFrame) -> None:
+        self.root = root
+        self._sessions = sessions
+
+    @property
+    def sessions(self) -> pd.DataFrame:
+        """One row per session, indexed by eid.
+
+        subject, lab, date, number, dataset, role, probes, n_units, n_good_units (label 1),
+        n_trials, n_included, mean_rate (Hz, mean over units), regions ("CA1:20 DG:18", in the
+        Allen order).
+        """
+        return self._sessions.copy()
+
+    @property
+    def regions(self) -> pd.DataFrame:
+        """One row per region of the whole cache, indexed by acronym: name, order, color."""
+        table = read_table(self.root, "regions")
+        return collect_regions(self.root, self) if table is None else table
+
+    def open(self, eid: str, chunks: Any = None) -> xr.Dataset:
+        """Open a session.
+
+        Parameters
+        ----------
+        eid
+            The session.
+        chunks
+            As in `xarray.open_zarr`: `{}` gives dask arrays in the chunks of the file; by
+            default arrays are lazy without dask.
+
+        Raises
+        ------
+        UnknownSessionError
+            If it is not here.
+        SessionError
+            If it is damaged; also later, when data are read that are missing or were replaced.
+        """
+        if eid not in self:
+            raise UnknownSessionError(self._explain_unknown(eid))
+        try:
+            return patiently(lambda: open_group(self.root / eid, chunks))
+        except DAMAGE as error:
+            raise SessionError(eid, f"cannot be opened ({error}); run ibl-mtm check") from error
+
+    def where(self, expression: str) -> "Cache":
+        """The sessions for which an expression over the columns of `sessions` is true.
+
+        Parameters
+        ----------
+        expression
+            As in `pandas.DataFrame.query`: `"n_units > 60 and subject == 'KS014'"`,
+            `"regions.str.contains('CA1')"`.
+
+        Raises
+        ------
+        UserError
+            If it cannot be evaluated, or says neither true nor false; names the columns.
+        """
+        columns = ", ".join(["eid", *self._sessions.columns])
+        try:
+            chosen = self._sessions.eval(expression, engine="python", local_dict={}, global_dict={})
+        # Whatever evaluating raises, the expression is to blame.
+        except Exception as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise UserError(
+                f"cannot evaluate '{expression}': {reason}; the columns are {columns}"
+            ) from error
+        if not isinstance(chosen, pd.Series) or chosen.dtype != bool:
+            raise UserError(
+                f"'{expression}' is neither true nor false for a session; "
+                f'compare, as in "n_units > 60"; the columns are {columns}'
+            )
+        return Cache(self.root, self._sessions[chosen])
+
+    def to_datatree(self, chunks: Any = None) -> xr.DataTree:
+        """All sessions as one lazy tree, a node for each eid."""
+        nodes = {eid: self.open(eid, chunks) for eid in self}
+        return xr.DataTree.from_dict(nodes, name=self.root.stem)
+
+    def __getitem__(self, eid: str) -> xr.Dataset:
+        return self.open(eid)
+
+    def __contains__(self, eid: object) -> bool:
+        return eid in self._sessions.index
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._sessions.index)
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def __repr__(self) -> str:
+        columns = ["subject", "date", "n_units", "n_trials", "regions"]
+        table = self._sessions[columns].to_string(max_rows=10, max_colwidth=40)
+        return f"{self._headline()}\n{table}" if len(self) else self._headline()
+
+    def _repr_html_(self) -> str:
+        return f"<p>{html.escape(self._headline())}</p>{self._sessions.to_html(max_rows=10)}"
+
+    def _headline(self) -> str:
+        rows = self._sessions
+        return (
+            f"<{FORMAT} cache {self.root}> {len(rows)} sessions of {rows['subject'].nunique()} "
+            f"subjects, {rows['n_units'].sum():,} units, {rows['n_trials'].sum():,} trials"
+        )
+
+    def _explain_unknown(self, eid: object) -> str:
+        if not len(self):
+            return f"no session '{eid}': {self.root} has none"
+        shown = ", ".join(list(self)[:3]) + (", …" if len(self) > 3 else "")
+        return f"no session '{eid}' in {self.root}, which has {len(self)}: {shown}"
