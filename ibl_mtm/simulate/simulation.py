@@ -1,0 +1,203 @@
+"""Simulate a repeated-site experiment into a folder, as the IBL would have recorded it.
+
+    eids = simulate(Path("ONE"), Simulation(sessions=4, units=80, trials=240, seed=0))
+    one = One(cache_dir="ONE", mode="local")
+
+The same settings give the same bytes. Sessions differ in layout: one probe or two, sorted by
+pykilosort or iblsorter, one with a dated revision beside an older sorting.
+"""
+
+import datetime
+import json
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from ibl_mtm.errors import UserError
+from ibl_mtm.settings import Settings
+from ibl_mtm.simulate.alf import InsertionEntry, SessionEntry, draw_uuids, write_one_tables
+from ibl_mtm.simulate.session import SessionPlan, write_session
+from ibl_mtm.simulate.trials import FULL_PACING, SMALL_PACING
+from ibl_mtm.simulate.truth import MARKER, TRUTH_FOLDER
+
+__all__ = ["Simulation", "simulate"]
+
+_logger = logging.getLogger(__name__)
+
+GENERATOR = 1  # raised whenever the same settings no longer give the same experiment
+PURPOSES = ("ids", "datasets", "trials", "latents", "behaviour", "population", "insertions")
+FIRST_DAY = datetime.date(2024, 9, 2)
+LABS = ("simlab_a", "simlab_b")
+FULL_UNITS, FULL_TRIALS = 900, 600
+
+
+class Layout(NamedTuple):
+    """How a session was sorted: each insertion's sorter, and the date of a revision."""
+
+    sorters: tuple[str, ...]
+    revision: str | None = None
+
+
+LAYOUTS = (
+    Layout(("pykilosort",)),
+    Layout(("iblsorter", "pykilosort")),
+    Layout(("pykilosort",), revision="2024-05-06"),
+    Layout(("iblsorter", "iblsorter")),
+)
+
+
+class Simulation(Settings):
+    """Settings of a simulated experiment.
+
+    Parameters
+    ----------
+    sessions
+        Number of sessions, each of another animal.
+    units
+        Clusters in a session, give or take 10 %; at full scale in an insertion, and 900 unless
+        told otherwise.
+    trials
+        Trials in a session; at full scale 600 unless told otherwise.
+    seed
+        Draws the animals. The brain that they share is the same for every seed.
+    scale
+        ``small`` has short trials and mostly good units; ``full`` is as large as a recording:
+        over an hour, about 15 million spikes an insertion, mostly poorly isolated units.
+    """
+
+    sessions: int = Field(default=4, ge=1)
+    units: int = Field(default=80, ge=10, le=50_000)
+    trials: int = Field(default=240, ge=1)
+    seed: int = Field(default=0, ge=0)
+    scale: Literal["small", "full"] = "small"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_to_full_size(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("scale") == "full":
+            return {"units": FULL_UNITS, "trials": FULL_TRIALS} | values
+        return values
+
+
+def simulate(
+    root: Path, simulation: Simulation, progress: Callable[[str], None] | None = None
+) -> list[str]:
+    """Write an experiment, with the tables that ONE reads and the true rates beside it.
+
+    Parameters
+    ----------
+    root
+        A folder that is new, empty, or holds this very experiment: finished (nothing is done) or
+        interrupted (it is written again).
+    simulation
+        What to simulate.
+    progress
+        Called with a line of text as each session begins.
+
+    Returns
+    -------
+    The eids, in order of session.
+
+    Raises
+    ------
+    UserError
+        If the folder holds anything else.
+    """
+    root = Path(root)
+    plans = [plan_session(simulation, index) for index in range(simulation.sessions)]
+    eids = [plan.entry.eid for plan in plans]
+    if _is_complete(root, simulation):
+        return eids
+    _mark(root, simulation, complete=False)
+    for number, plan in enumerate(plans, start=1):
+        line = f"session {number} of {len(plans)}: {plan.entry.subject}, {plan.n_units} units"
+        _logger.info(line)
+        if progress is not None:
+            progress(line)
+        write_session(root, plan)
+    write_one_tables(root, [p.entry for p in plans], [p.generator("datasets") for p in plans])
+    _mark(root, simulation, complete=True)
+    return eids
+
+
+def plan_session(simulation: Simulation, index: int) -> SessionPlan:
+    """Lay out a session: its layout depends on its index alone, its ids on seed and index."""
+
+    def generator(purpose: str) -> np.random.Generator:
+        # Insertions are named, so a session may have any number of them.
+        key = (
+            PURPOSES.index(purpose)
+            if purpose in PURPOSES
+            else len(PURPOSES) + int(purpose.removeprefix("probe"))
+        )
+        return np.random.default_rng([simulation.seed, index, key])
+
+    layout = LAYOUTS[index % len(LAYOUTS)]
+    rng = generator("ids")
+    eid, *pids = draw_uuids(rng, 1 + len(layout.sorters))
+    insertions = tuple(
+        InsertionEntry(pid, f"probe{number:02d}", str(rng.integers(10**10, 2 * 10**10)))
+        for number, pid in enumerate(pids)
+    )
+    entry = SessionEntry(
+        eid=eid,
+        lab=LABS[index % len(LABS)],
+        subject=f"SIM{simulation.seed}_{index + 1:03d}",
+        date=FIRST_DAY + datetime.timedelta(days=index),
+        number=1,
+        insertions=insertions,
+    )
+    full = simulation.scale == "full"
+    return SessionPlan(
+        entry=entry,
+        sorters=layout.sorters,
+        revision=layout.revision,
+        n_units=_count_units(simulation, index) * (len(insertions) if full else 1),
+        n_trials=simulation.trials,
+        good=0.2 if full else 0.75,
+        pacing=FULL_PACING if full else SMALL_PACING,
+        generator=generator,
+    )
+
+
+def _count_units(simulation: Simulation, index: int) -> int:
+    """A number within 10 % of what was asked for, another one for every session if possible."""
+    spread = round(0.1 * simulation.units)
+    offsets = np.random.default_rng([simulation.seed, len(PURPOSES)]).permutation(2 * spread + 1)
+    return simulation.units - spread + int(offsets[index % len(offsets)])
+
+
+def _marker(simulation: Simulation, complete: bool) -> dict[str, Any]:
+    return {"generator": GENERATOR, **simulation.model_dump(), "complete": complete}
+
+
+def _mark(root: Path, simulation: Simulation, complete: bool) -> None:
+    marker = root / TRUTH_FOLDER / MARKER
+    marker.parent.mkdir(parents=True, exist_ok=True)
+    aside = marker.with_suffix(".new")
+    aside.write_text(json.dumps(_marker(simulation, complete), indent=2) + "\n", encoding="utf-8")
+    os.replace(aside, marker)
+
+
+def _is_complete(root: Path, simulation: Simulation) -> bool:
+    """Whether the folder holds this experiment already; refuses one that holds another."""
+    marker = root / TRUTH_FOLDER / MARKER
+    if root.exists() and not root.is_dir():
+        raise UserError(f"{root} is a file; name a folder to simulate into")
+    if not marker.is_file():
+        if root.is_dir() and any(root.iterdir()):
+            raise UserError(f"{root} is not empty; name a new folder to simulate into")
+        return False
+    found = json.loads(marker.read_text(encoding="utf-8"))
+    complete = found.pop("complete")
+    if found | {"complete": complete} != _marker(simulation, complete):
+        settings = ", ".join(f"{key}={value}" for key, value in found.items())
+        raise UserError(
+            f"{root} holds another simulated experiment ({settings}); name a new folder"
+        )
+    return bool(complete)
