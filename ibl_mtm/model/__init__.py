@@ -1,0 +1,1 @@
+"""Masking, stitching and the transformer: tensors in, tensors out."""

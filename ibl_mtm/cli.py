@@ -1,0 +1,270 @@
+"""The command line: each command parses its arguments, calls one function, prints its result.
+
+Results go to standard output (one JSON document with ``--json``); progress, logs and errors go
+to standard error. Exit codes: 0 done, 1 some sessions failed, 2 the request itself was wrong.
+"""
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ibl_mtm.errors import SessionError, UserError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="ibl-mtm",
+    help="From the International Brain Laboratory's recordings to a trained, scored model.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+CachePath = Annotated[Path, typer.Option("--cache", help="The Zarr cache.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, nothing else.")]
+Sessions = Annotated[
+    list[str] | None,
+    typer.Option("--session", metavar="EID", help="This session only; may be repeated."),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+
+
+def main() -> None:
+    """Entry point of ``ibl-mtm``."""
+    try:
+        app()
+    except (UserError, SessionError) as error:
+        if "--debug" in sys.argv:
+            raise
+        typer.secho(f"ibl-mtm: {error}", err=True, fg="red")
+        sys.exit(2)
+
+
+@app.callback()
+def configure(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and all logs.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+) -> None:
+    """Set up logging; runs before every command."""
+    if version:
+        import ibl_mtm
+
+        typer.echo(ibl_mtm.__version__)
+        raise typer.Exit
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.DEBUG if debug else logging.WARNING,
+        format="%(levelname)s %(name)s: %(message)s",
+    )
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder for everything it makes.")] = Path(
+        "demo"
+    ),
+) -> None:
+    """Simulate, ingest, train MtM and its baseline, evaluate, report: the whole way, small."""
+    from ibl_mtm.demo import run_demo
+    from ibl_mtm.terminal import say, show_scores
+
+    result = run_demo(out, say=say)
+    show_scores(result.scores)
+    typer.echo(f"\nReport: {result.report}")
+
+
+@app.command()
+def simulate(
+    one_dir: Annotated[Path, typer.Argument(help="Folder to write, in ONE's layout.")],
+    sessions: Annotated[int, typer.Option(help="Number of sessions, one animal each.")] = 4,
+    units: Annotated[int, typer.Option(help="Units in a session, about.")] = 80,
+    trials: Annotated[int, typer.Option(help="Trials in a session, about.")] = 240,
+    seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
+    scale: Annotated[
+        str, typer.Option(help="small, or full: as large as real sessions.")
+    ] = "small",
+) -> None:
+    """Simulate a repeated-site experiment with known firing rates."""
+    from ibl_mtm.settings import validate_settings
+    from ibl_mtm.simulate.simulation import Simulation
+    from ibl_mtm.simulate.simulation import simulate as run
+    from ibl_mtm.terminal import say
+
+    values = {"sessions": sessions, "units": units, "trials": trials, "seed": seed, "scale": scale}
+    eids = run(one_dir, validate_settings(values, Simulation, "simulate"), progress=say)
+    typer.echo(f"{len(eids)} sessions in {one_dir}:")
+    for eid in eids:
+        typer.echo(f"  {eid}")
+
+
+@app.command()
+def ingest(
+    dataset: Annotated[str, typer.Argument(help="A dataset of the catalog.")],
+    cache: CachePath,
+    catalog: Annotated[
+        Path | None, typer.Option("--catalog", help="By default the nearest data_catalog.yaml.")
+    ] = None,
+    session: Sessions = None,
+    limit: Annotated[int | None, typer.Option(help="Ingest at most so many.", min=1)] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be done.")
+    ] = False,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Find a dataset's sessions, align and bin them, and write them into a cache."""
+    from ibl_mtm.catalog import load_catalog
+    from ibl_mtm.ingest.run import ingest as run
+    from ibl_mtm.terminal import say_session, show_ingest
+
+    report = run(
+        load_catalog(catalog).dataset(dataset),
+        dataset,
+        cache,
+        sessions=session,
+        limit=limit,
+        dry_run=dry_run,
+        overwrite=overwrite,
+        on_session=say_session,
+    )
+    _print_json(report.to_json()) if as_json else show_ingest(report)
+    if report.failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def sessions(
+    cache: Annotated[Path, typer.Argument(help="The Zarr cache.")],
+    where: Annotated[
+        str | None, typer.Option(help="For example 'n_units > 60 and lab == \"cortexlab\"'.")
+    ] = None,
+    session: Annotated[
+        str | None, typer.Option("--session", metavar="EID", help="A card of one session.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List the sessions of a cache."""
+    from ibl_mtm.cache.cache import open_cache
+    from ibl_mtm.cache.card import session_card
+    from ibl_mtm.terminal import sessions_as_json, show_card, show_sessions
+
+    opened = open_cache(cache)
+    chosen = opened.where(where) if where else opened
+    if session:
+        card = session_card(chosen, session)
+        _print_json(card) if as_json else show_card(card)
+    else:
+        _print_json(sessions_as_json(chosen)) if as_json else show_sessions(chosen)
+
+
+@app.command()
+def check(
+    cache: Annotated[Path, typer.Argument(help="The Zarr cache.")],
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Drop damaged sessions; the next ingest redoes them.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Verify every session of a cache."""
+    from ibl_mtm.cache.check import check as verify
+    from ibl_mtm.cache.check import repair as mend
+
+    damaged = mend(cache) if repair else verify(cache)
+    if as_json:
+        _print_json({"ok": not damaged, "damaged": damaged})
+    elif not damaged:
+        typer.echo(f"{cache}: every session is whole")
+    for eid, reason in {} if as_json else damaged.items():
+        typer.echo(f"{'dropped' if repair else 'damaged'} {eid}: {reason}")
+    if damaged and not repair:
+        raise typer.Exit(1)
+
+
+@app.command()
+def train(
+    config: Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped one.")],
+    cache: CachePath,
+    run: Annotated[Path, typer.Option("--run", help="Folder of the run.", show_default=False)],
+    settings: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Override settings.")
+    ] = None,
+    where: Annotated[
+        str | None, typer.Option(help="Train on these sessions only (see `sessions`).")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where it stopped.")] = False,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Train a model on a cache."""
+    from ibl_mtm.cache.cache import open_cache
+    from ibl_mtm.terminal import show_training
+    from ibl_mtm.training.run import train as fit
+    from ibl_mtm.training.settings import read_run_settings
+
+    chosen = read_run_settings(config, settings or ())
+    opened = open_cache(cache)
+    report = fit(
+        chosen,
+        opened.where(where) if where else opened,
+        run,
+        resume=resume,
+        overwrite=overwrite,
+        progress=True,
+    )
+    _print_json(report.to_json()) if as_json else show_training(report)
+
+
+@app.command("eval")
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    cache: CachePath,
+    task: Annotated[
+        list[str] | None, typer.Option("--task", help="This task only; may be repeated.")
+    ] = None,
+    session: Sessions = None,
+    oracle: Annotated[
+        Path | None,
+        typer.Option("--oracle", metavar="ONE_DIR", help="Simulated experiment with true rates."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Score a model on held-out trials."""
+    from ibl_mtm.cache.cache import open_cache
+    from ibl_mtm.evaluation.evaluate import TASKS
+    from ibl_mtm.evaluation.evaluate import evaluate as score
+    from ibl_mtm.terminal import say, show_scores
+
+    evaluation = score(
+        run,
+        open_cache(cache),
+        tasks=task or TASKS,
+        sessions=session,
+        oracle=oracle,
+        say=say,
+    )
+    evaluation.write(run)
+    _print_json(evaluation.metrics) if as_json else show_scores([evaluation.metrics])
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Evaluated runs.")],
+    out: Annotated[Path, typer.Option("--out", help="The page to write.")] = Path("report.html"),
+) -> None:
+    """Write one self-contained HTML page about evaluated runs."""
+    from ibl_mtm.evaluation.report import write_report
+
+    write_report(runs, out)
+    typer.echo(f"Report: {out}")
+
+
+def _print_json(document: Any) -> None:
+    typer.echo(json.dumps(document, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""Predictions of a model on a session, as xarray.
+
+rates = predict(model, ds, task="co_smoothing")        # (trial, time, unit), spikes per bin
+rates = predict(model, ds)                             # nothing hidden: denoised activity
+"""
+
+from collections.abc import Iterator
+from itertools import groupby
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from ibl_mtm.errors import UserError
+from ibl_mtm.evaluation.tasks import ACTIVITY_TASKS, TASK_SCHEME, ActivityTask, HeldOut, held_out
+from ibl_mtm.model.masking import SCHEMES, Scheme
+from ibl_mtm.model.mtm import Group, MtM
+from ibl_mtm.training.data import eligible_regions, trial_format
+
+__all__ = ["Population", "predict", "predict_held_out", "predict_unmasked", "select_known"]
+
+#: Trials in a forward pass.
+BATCH = 128
+
+
+class Population:
+    """A session's counts as a model numbers its units.
+
+    Parameters
+    ----------
+    model
+        It must know the session.
+    counts : ndarray (trial, time, unit)
+    eid
+        The session.
+    units, region : ndarray (unit,), str
+        Uuids, and regions with ``""`` where one takes no part in region tasks.
+    """
+
+    def __init__(
+        self, model: MtM, counts: np.ndarray, eid: str, units: np.ndarray, region: np.ndarray
+    ) -> None:
+        device = model.read_in.device
+        row = {unit: index for index, unit in enumerate(model.scope.units)}
+        self.model, self.region = model, region
+        self.counts = torch.from_numpy(np.ascontiguousarray(counts)).to(device)
+        self.rows = torch.tensor([row[unit] for unit in units], device=device)
+        self.session = model.scope.sessions.index(eid)
+
+    def group(self, hidden: Tensor, trials: Tensor, scheme: Scheme, **options: Tensor) -> Group:
+        """Trials of this session under a scheme; attention is causal only if that was trained."""
+        causal = scheme == "causal" and "causal" in self.model.scope.schemes
+        counts = self.counts[trials]
+        return Group(counts, hidden, self.rows, self.session, scheme, causal=causal, **options)
+
+
+@torch.inference_mode()
+def predict_held_out(
+    population: Population, task: ActivityTask
+) -> Iterator[tuple[HeldOut, np.ndarray]]:
+    """Predict everything that a task holds out.
+
+    Yields
+    ------
+    held : HeldOut
+    rates : ndarray (trial, time, M)
+        Expected counts per bin of ``held.outputs`` (scored in ``held.bins`` only).
+    """
+    n_trials, n_time, _ = population.counts.shape
+    items = held_out(task, population.region, n_time)
+    # Items of equal shape share forward passes: (item, trial) pairs are cut into batches.
+    for _, same in groupby(items, key=lambda held: (held.hidden.shape, len(held.outputs))):
+        yield from _predict_alike(population, TASK_SCHEME[task], list(same), n_trials)
+
+
+def _predict_alike(
+    population: Population, scheme: Scheme, items: list[HeldOut], n_trials: int
+) -> Iterator[tuple[HeldOut, np.ndarray]]:
+    device, model = population.counts.device, population.model
+    region_row = {name: row for row, name in enumerate(model.scope.regions)}
+    hidden = torch.from_numpy(np.stack([held.hidden for held in items])).to(device)
+    outputs = torch.from_numpy(np.stack([held.outputs for held in items])).to(device)
+    region = torch.tensor([region_row.get(held.region, -1) for held in items], device=device)
+    waiting: list[np.ndarray] = []
+    done = 0
+    for pairs in torch.arange(len(items) * n_trials, device=device).split(BATCH):
+        item, trial = pairs // n_trials, pairs % n_trials
+        group = population.group(
+            hidden[item], trial, scheme, region=region[item], outputs=outputs[item]
+        )
+        (log_rate,) = model([group])
+        waiting.extend(log_rate.float().exp().cpu().numpy())
+        while len(waiting) >= n_trials:
+            yield items[done], np.stack(waiting[:n_trials])
+            del waiting[:n_trials]
+            done += 1
+
+
+@torch.inference_mode()
+def predict_unmasked(population: Population, scheme: Scheme) -> np.ndarray:
+    """Log rates of whole trials, nothing hidden, under a scheme's prompt, (trial, time, unit)."""
+    device = population.counts.device
+    nothing = torch.zeros(1, 1, 1, dtype=torch.bool, device=device)
+    parts = [
+        population.model([population.group(nothing.expand(len(trials), 1, 1), trials, scheme)])[0]
+        for trials in torch.arange(len(population.counts), device=device).split(BATCH)
+    ]
+    return torch.cat(parts).float().cpu().numpy()
+
+
+def select_known(model: MtM, ds: xr.Dataset) -> xr.Dataset:
+    """The units of a session that a model knows.
+
+    Raises
+    ------
+    UserError
+        If the model was not trained on the session, or on trials of another format.
+    """
+    eid, scope = str(ds.attrs["eid"]), model.scope
+    if trial_format(ds) != scope.trial_format:
+        raise UserError(
+            f"session {eid} has trials of another format than the model was trained on: "
+            f"{trial_format(ds)}, not {scope.trial_format}; ingest it with the model's"
+        )
+    known = np.isin(ds.unit.values.astype(str), scope.units)
+    if eid not in scope.sessions or not known.any():
+        raise UserError(f"the model was not trained on session {eid}: it has no rows for its units")
+    return ds.isel(unit=np.flatnonzero(known))
+
+
+def population_of(model: MtM, ds: xr.Dataset) -> Population:
+    """Read a session (of known units) for prediction."""
+    scope = model.scope
+    region = eligible_regions(ds[scope.region_map].values.astype(str), scope.min_units_per_region)
+    units = ds.unit.values.astype(str)
+    return Population(model, ds.spikes.values, str(ds.attrs["eid"]), units, region)
+
+
+def predict(
+    model: MtM, ds: xr.Dataset, task: ActivityTask | None = None, prompt: Scheme = "neuron"
+) -> xr.DataArray:
+    """Predict a session's activity.
+
+    Parameters
+    ----------
+    model
+        From `ibl_mtm.load_model`.
+    ds
+        A session of a cache, or a selection of its trials.
+    task
+        ``co_smoothing``, ``forward_prediction``, ``intra_region`` or ``inter_region``: each entry
+        is predicted as the task holds it out, NaN where it does not. None: nothing is hidden.
+    prompt
+        The prompt when nothing is hidden.
+
+    Returns
+    -------
+    DataArray (trial, time, unit), float32
+        Expected spikes per bin.
+
+    Raises
+    ------
+    UserError
+        If the task or prompt is unknown, or the session is not one of the model's.
+    """
+    if task is not None and task not in ACTIVITY_TASKS:
+        raise UserError(f"unknown task '{task}'; known: {', '.join(ACTIVITY_TASKS)}")
+    if prompt not in SCHEMES:
+        raise UserError(f"unknown prompt '{prompt}'; known: {', '.join(SCHEMES)}")
+    ds = select_known(model, ds)
+    population = population_of(model, ds)
+    if task is None:
+        rates = np.exp(predict_unmasked(population, prompt))
+    else:
+        rates = np.full(ds.spikes.shape, np.nan, np.float32)
+        for held, predicted in predict_held_out(population, task):
+            rates[:, held.bins, held.outputs] = predicted[:, held.bins]
+    return xr.DataArray(
+        rates,
+        dims=("trial", "time", "unit"),
+        coords=ds.spikes.coords,
+        name="rate",
+        attrs={"units": "spikes/bin", "task": task or "none"},
+    )

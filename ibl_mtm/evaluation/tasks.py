@@ -1,0 +1,90 @@
+"""The activity tasks: what is hidden, what is predicted, exactly.
+
+    for batch in task_batches("co_smoothing", regions, n_time=100):
+        batch.hidden, batch.outputs      # each held-out unit alone
+
+co-smoothing: one unit at a time is hidden and predicted from all others.
+forward prediction: the last tenth of the bins of all units is predicted from the bins before.
+intra-region: one unit at a time is predicted from the other units of its region alone.
+inter-region: one region at a time is predicted from all other units.
+Source: Zhang, Wang, et al., arXiv 2407.14668, section 4.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+
+from ibl_mtm.model.masking import Scheme
+
+__all__ = ["ACTIVITY_TASKS", "TASK_SCHEME", "ActivityTask", "HeldOut", "forward_bins", "held_out"]
+
+ActivityTask = Literal["co_smoothing", "forward_prediction", "intra_region", "inter_region"]
+ACTIVITY_TASKS: tuple[ActivityTask, ...] = get_args(ActivityTask)
+
+#: The training scheme, and so the prompt, that each task asks for.
+TASK_SCHEME: dict[ActivityTask, Scheme] = {
+    "co_smoothing": "neuron",
+    "forward_prediction": "causal",
+    "intra_region": "intra_region",
+    "inter_region": "inter_region",
+}
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """One thing that is predicted, on every trial.
+
+    Attributes
+    ----------
+    hidden : ndarray, bool, (T or 1, N or 1)
+        Entries zeroed in the input.
+    outputs : ndarray, int (M,)
+        Units that are predicted.
+    bins : slice
+        Bins of them that are scored.
+    region
+        The region that the prompt names; ``""`` for none.
+    """
+
+    hidden: np.ndarray
+    outputs: np.ndarray
+    bins: slice
+    region: str
+
+
+def forward_bins(n_time: int) -> int:
+    """Number of bins at the end of a trial that forward prediction asks for: a tenth, 10 of 100."""
+    return max(1, n_time // 10)
+
+
+def held_out(task: ActivityTask, region: np.ndarray, n_time: int) -> Iterator[HeldOut]:
+    """Everything that a task holds out in a session, one after the other.
+
+    Parameters
+    ----------
+    task
+        One of `ACTIVITY_TASKS`.
+    region : ndarray (N,), str
+        Region of each unit, ``""`` where it takes part in no region task.
+    n_time
+        Number of time bins T.
+    """
+    units, everything = np.arange(len(region)), slice(0, n_time)
+    if task == "co_smoothing":
+        for unit in units:
+            yield HeldOut((units == unit)[None], units[unit : unit + 1], everything, "")
+    elif task == "forward_prediction":
+        first = n_time - forward_bins(n_time)
+        late = np.arange(n_time) >= first
+        yield HeldOut(late[:, None], units, slice(first, n_time), "")
+    elif task == "intra_region":
+        for unit in units[region != ""]:
+            hidden = (region != region[unit]) | (units == unit)
+            yield HeldOut(hidden[None], units[unit : unit + 1], everything, str(region[unit]))
+    else:
+        for name in np.unique(region[region != ""]):
+            inside = region == name
+            if not inside.all():
+                yield HeldOut(inside[None], units[inside], everything, str(name))

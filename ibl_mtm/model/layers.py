@@ -1,0 +1,78 @@
+"""The parts of the transformer: attention that knows which trials must not look ahead.
+
+A batch is ordered: its first `n_full` trials attend to everything, the others only to the past.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = ["Block", "TemporalConvolution"]
+
+
+class TemporalConvolution(nn.Module):
+    """Smooth each channel over time by a learned kernel, added to the input.
+
+    Parameters
+    ----------
+    width
+        Number of channels D.
+    reach
+        Bins that the kernel looks back, and ahead where that is allowed.
+    """
+
+    def __init__(self, width: int, reach: int) -> None:
+        super().__init__()
+        self.reach = reach
+        self.both_sides = nn.Parameter(torch.empty(width, 1, 2 * reach + 1))
+        self.past_only = nn.Parameter(torch.empty(width, 1, reach + 1))
+        for kernel in (self.both_sides, self.past_only):
+            nn.init.normal_(kernel, std=kernel.shape[-1] ** -0.5)
+
+    def forward(self, x: Tensor, n_full: int) -> Tensor:  # (B, T, D) -> (B, T, D)
+        channels = x.transpose(1, 2)
+        full = F.conv1d(
+            channels[:n_full], self.both_sides, padding=self.reach, groups=len(self.both_sides)
+        )
+        past = F.conv1d(
+            F.pad(channels[n_full:], (self.reach, 0)), self.past_only, groups=len(self.past_only)
+        )
+        return x + torch.cat([full, past]).transpose(1, 2)
+
+
+class Block(nn.Module):
+    """A pre-norm transformer layer."""
+
+    def __init__(
+        self, width: int, heads: int, hidden: int, dropout: float, attention_dropout: float
+    ) -> None:
+        super().__init__()
+        self.heads = heads
+        self.attention_dropout = attention_dropout
+        self.norm_1 = nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.project = nn.Linear(width, width)
+        self.norm_2 = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, width)
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, n_full: int) -> Tensor:  # (B, L, D) -> (B, L, D)
+        x = x + self.dropout(self.attend(self.norm_1(x), n_full))
+        return x + self.dropout(self.mlp(self.norm_2(x)))
+
+    def attend(self, x: Tensor, n_full: int) -> Tensor:
+        B, L, D = x.shape
+        qkv = self.qkv(x).view(B, L, 3, self.heads, D // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, L, D / heads)
+        dropout = self.attention_dropout if self.training else 0.0
+        parts = [
+            F.scaled_dot_product_attention(
+                q[rows], k[rows], v[rows], dropout_p=dropout, is_causal=causal
+            )
+            for rows, causal in ((slice(0, n_full), False), (slice(n_full, B), True))
+            if rows.start < rows.stop
+        ]
+        y = parts[0] if len(parts) == 1 else torch.cat(parts)
+        return self.project(y.transpose(1, 2).reshape(B, L, D))

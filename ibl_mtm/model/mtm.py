@@ -1,0 +1,287 @@
+"""MtM: one transformer for many animals, told by a prompt what it has to predict.
+
+    model = MtM(ModelSettings(), Scope(units, sessions, regions, trial_format, schemes))
+    (log_rates,) = model([Group(counts, mask.hidden, rows, session=0, scheme="neuron")])
+
+The code follows the data: counts -> read-in -> tokens -> transformer -> read-out -> log rates.
+Source: Zhang, Wang, et al., arXiv 2407.14668; sizes of NDT-1: Ye & Pandarinath, 2021.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from ibl_mtm.model.layers import Block, TemporalConvolution
+from ibl_mtm.model.masking import SCHEMES, Scheme
+from ibl_mtm.settings import Settings
+
+__all__ = ["Group", "ModelSettings", "MtM", "Scope", "TrialFormat"]
+
+
+class ModelSettings(Settings):
+    """Sizes and choices of the model; the defaults are the paper's."""
+
+    width: int = Field(512, gt=0)
+    layers: int = Field(5, ge=0)
+    heads: int = Field(8, gt=0)
+    mlp: int = Field(1024, gt=0)
+    #: Width of the per-session read-in, before two shared layers (softsign between them);
+    #: null: the read-in maps units to `width` directly.
+    stitch_width: int | None = 668
+    input_dropout: float = Field(0.2, ge=0, lt=1)
+    dropout: float = Field(0.4, ge=0, lt=1)
+    attention_dropout: float = Field(0.4, ge=0, lt=1)
+    #: Share of whole units dropped from the input at random while training.
+    unit_dropout: float = Field(0.0, ge=0, lt=1)
+    #: What the read-in sees of a count.
+    transform: Literal["none", "sqrt"] = "none"
+    #: Centre and scale each unit's input by its training trials; a hidden entry is then the mean.
+    standardise: bool = False
+    #: Tell the model which entries are hidden, by a learned vector per unit.
+    mask_indicator: bool = False
+    #: Bins that a depthwise convolution over time reaches after the read-in; 0: none.
+    convolution: int = Field(0, ge=0)
+    #: A prompt token per scheme; otherwise one token shared by all.
+    prompt: bool = True
+    #: The prompt also names the region of an intra- or inter-region mask.
+    prompt_region: bool = False
+    #: Where log rates start: each unit's mean training count, or 0 (one spike per bin).
+    bias: Literal["log_mean", "zero"] = "log_mean"
+
+
+@dataclass(frozen=True)
+class TrialFormat:
+    """What a trial looks like; a model meets only data of its own format.
+
+    Attributes
+    ----------
+    n_time
+        Number of time bins T.
+    bin_size
+        Width of a bin, s.
+    alignment
+        The event that trials are aligned to, or ``contiguous``.
+    start
+        Left edge of the first bin, s after the event.
+    """
+
+    n_time: int
+    bin_size: float
+    alignment: str
+    start: float
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What a model knows: its rows are numbered in the order of these names."""
+
+    units: tuple[str, ...]
+    sessions: tuple[str, ...]
+    regions: tuple[str, ...]
+    trial_format: TrialFormat
+    #: The schemes that it was trained on.
+    schemes: tuple[Scheme, ...]
+    #: Where `regions` come from, and how many units of a session make one.
+    region_map: str = "beryl"
+    min_units_per_region: int = 5
+
+
+@dataclass(frozen=True)
+class Group:
+    """Trials of one session under one scheme.
+
+    Attributes
+    ----------
+    counts : Tensor (B, T, N)
+        Spike counts per bin, any dtype.
+    hidden : Tensor, bool, broadcastable to (B, T, N)
+        Entries that the model must not see.
+    units : Tensor (N,), int64
+        The units' rows in the model.
+    session
+        The session's row in the model.
+    scheme
+        Chooses the prompt, and whether a step may see later steps.
+    region : Tensor (B,), int64, optional
+        The region that the prompt names, -1 for none.
+    causal
+        A step sees itself and the past only.
+    outputs : Tensor, int64, optional
+        Columns (of N) to predict: (M,) for all trials, or (B, M) for each trial its own;
+        by default all.
+    """
+
+    counts: Tensor
+    hidden: Tensor
+    units: Tensor
+    session: int
+    scheme: Scheme
+    causal: bool = False
+    region: Tensor | None = None
+    outputs: Tensor | None = None
+
+
+class MtM(nn.Module):
+    """Multi-task-masking model.
+
+    Parameters
+    ----------
+    settings
+        Sizes and choices.
+    scope
+        What it knows.
+    """
+
+    input_mean: Tensor
+    input_scale: Tensor
+    null_log_rate: Tensor
+
+    def __init__(self, settings: ModelSettings, scope: Scope) -> None:
+        super().__init__()
+        if settings.width % settings.heads:
+            raise ValueError(f"width {settings.width} is no multiple of {settings.heads} heads")
+        self.settings, self.scope = settings, scope
+        width, n_units, n_sessions = settings.width, len(scope.units), len(scope.sessions)
+        read_in = settings.stitch_width or width
+
+        # Stitchers: one row per unit, known by its uuid, so that a session is a list of rows.
+        self.read_in = nn.Parameter(torch.zeros(n_units, read_in))
+        self.read_in_bias = nn.Parameter(torch.zeros(n_sessions, read_in))
+        if settings.mask_indicator:
+            self.indicator = nn.Parameter(torch.zeros(n_units, read_in))
+        self.read_out = nn.Parameter(torch.zeros(n_units, width))
+        self.read_out_bias = nn.Parameter(torch.zeros(n_units))
+        self.register_buffer("input_mean", torch.zeros(n_units))
+        self.register_buffer("input_scale", torch.ones(n_units))
+        self.register_buffer("null_log_rate", torch.zeros(n_units))
+
+        self.embed = (
+            nn.Sequential(
+                nn.Linear(read_in, 2 * read_in), nn.Softsign(), nn.Linear(2 * read_in, width)
+            )
+            if settings.stitch_width
+            else nn.Identity()
+        )
+        if settings.convolution:
+            self.convolution = TemporalConvolution(width, settings.convolution)
+        self.positions = nn.Parameter(0.02 * torch.randn(scope.trial_format.n_time, width))
+        self.session_token = nn.Parameter(0.02 * torch.randn(n_sessions, width))
+        n_prompts = len(SCHEMES) if settings.prompt else 1
+        self.prompt_token = nn.Parameter(0.02 * torch.randn(n_prompts, width))
+        if settings.prompt_region:
+            self.region_token = nn.Parameter(0.02 * torch.randn(len(scope.regions), width))
+        self.input_dropout = nn.Dropout(settings.input_dropout)
+        self.blocks = nn.ModuleList(
+            Block(width, settings.heads, settings.mlp, settings.dropout, settings.attention_dropout)
+            for _ in range(settings.layers)
+        )
+        self.norm = nn.LayerNorm(width)
+
+    @torch.no_grad()
+    def start_units(self, units: Tensor, mean: Tensor, scale: Tensor, log_mean: Tensor) -> None:
+        """Initialise the rows of one session's units from their training trials.
+
+        Parameters
+        ----------
+        units : Tensor (N,), int64
+            Rows.
+        mean, scale : Tensor (N,)
+            Mean and standard deviation of the transformed counts (see `transform`).
+        log_mean : Tensor (N,)
+            Log of the mean count per bin: the null model.
+        """
+        bound = len(units) ** -0.5  # as a linear layer of this many inputs
+        tables = [self.read_in, *([self.indicator] if self.settings.mask_indicator else [])]
+        for table in tables:
+            table[units] = torch.empty(len(units), table.shape[1]).uniform_(-bound, bound)
+        self.input_mean[units] = mean
+        self.input_scale[units] = scale
+        self.null_log_rate[units] = log_mean
+        if self.settings.bias == "log_mean":
+            # The read-out starts at 0: before training the model predicts each unit's mean.
+            self.read_out_bias[units] = log_mean
+        else:
+            bound = self.settings.width**-0.5
+            self.read_out[units] = torch.empty_like(self.read_out[units]).uniform_(-bound, bound)
+
+    def forward(self, groups: Sequence[Group]) -> list[Tensor]:
+        """Log expected counts per bin of each group.
+
+        Parameters
+        ----------
+        groups
+            Groups that attend to everything first, causal ones after them.
+
+        Returns
+        -------
+        list of Tensor (B, T, N), or (B, T, M) where a group asks for M outputs
+        """
+        hidden = self.encode(groups)
+        sizes = [len(group.counts) for group in groups]
+        return [self.decode(h, g) for h, g in zip(hidden.split(sizes), groups, strict=True)]
+
+    def encode(self, groups: Sequence[Group]) -> Tensor:
+        """The transformer's output for each trial and time bin, (sum of B, T, D)."""
+        causal = [group.causal for group in groups]
+        if causal != sorted(causal):
+            raise ValueError("groups with causal attention must follow the others")
+        n_full = sum(len(group.counts) for group in groups if not group.causal)
+
+        x = torch.cat([self.embed_counts(group) for group in groups])  # (B, T, D)
+        if self.settings.convolution:
+            x = self.convolution(x, n_full)
+        x = self.input_dropout(x + self.positions)
+        # The leading tokens come first, so causal attention lets them see only each other: a
+        # later step cannot leak through them.
+        lead = torch.cat([self.lead_tokens(group) for group in groups])  # (B, 2, D)
+        x = torch.cat([lead, x], dim=1)
+        for block in self.blocks:
+            x = block(x, n_full)
+        return self.norm(x[:, 2:])
+
+    def embed_counts(self, group: Group) -> Tensor:
+        """Read-in of one group, (B, T, D)."""
+        table = self.read_in[group.units]  # (N, S)
+        x = transform(group.counts.to(table.dtype), self.settings.transform)
+        if self.settings.standardise:
+            x = (x - self.input_mean[group.units]) / self.input_scale[group.units]
+        hidden = group.hidden
+        if self.training and self.settings.unit_dropout:
+            keep = torch.rand(len(x), 1, x.shape[2], device=x.device)
+            hidden = hidden | (keep < self.settings.unit_dropout)
+        x = torch.where(hidden, 0, x) @ table + self.read_in_bias[group.session]
+        if self.settings.mask_indicator:
+            indicator = self.indicator[group.units]
+            if hidden.shape[2] == 1:  # whole time steps: every unit of them
+                indicator = indicator.sum(0, keepdim=True)
+            x = x + hidden.to(x.dtype) @ indicator
+        return self.embed(x)
+
+    def lead_tokens(self, group: Group) -> Tensor:
+        """Session and prompt token, (B, 2, D)."""
+        size = len(group.counts)
+        prompt = self.prompt_token[SCHEMES.index(group.scheme) if self.settings.prompt else 0]
+        prompt = prompt.expand(size, -1)
+        if self.settings.prompt_region and group.region is not None:
+            named = self.region_token[group.region.clamp(min=0)]
+            prompt = prompt + torch.where((group.region >= 0)[:, None], named, 0)
+        session = self.session_token[group.session].expand(size, -1)
+        return torch.stack([session, prompt], dim=1)
+
+    def decode(self, h: Tensor, group: Group) -> Tensor:
+        """Read-out of one group: (B, T, D) -> (B, T, N or M)."""
+        units = group.units
+        if group.outputs is None or group.outputs.ndim == 1:
+            units = units if group.outputs is None else units[group.outputs]
+            return h @ self.read_out[units].T + self.read_out_bias[units]
+        units = units[group.outputs]  # (B, M)
+        return h @ self.read_out[units].mT + self.read_out_bias[units][:, None, :]
+
+
+def transform(x: Tensor, name: str) -> Tensor:
+    """What the read-in sees of counts: themselves, or their square roots."""
+    return x.sqrt() if name == "sqrt" else x

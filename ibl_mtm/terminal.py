@@ -1,0 +1,158 @@
+"""How results look in a terminal: tables on standard output, progress on standard error."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from ibl_mtm.cache.cache import Cache
+    from ibl_mtm.ingest.run import IngestReport, Outcome
+    from ibl_mtm.training.run import TrainReport
+
+__all__ = [
+    "say",
+    "say_session",
+    "sessions_as_json",
+    "show_card",
+    "show_ingest",
+    "show_scores",
+    "show_sessions",
+    "show_training",
+]
+
+out = Console()
+err = Console(stderr=True)
+
+TASK_NAMES = {
+    "co_smoothing": "co-smoothing",
+    "forward_prediction": "forward prediction",
+    "intra_region": "intra-region",
+    "inter_region": "inter-region",
+    "choice": "choice",
+    "whisker_motion_energy": "whisker motion energy",
+}
+STATUS_STYLE = {"ingested": "green", "complete": "dim", "planned": "cyan", "failed": "red"}
+
+
+def say(message: str) -> None:
+    """Tell of progress."""
+    err.print(message, style="dim", markup=False, highlight=False)
+
+
+def say_session(eid: str, outcome: "Outcome", total: int) -> None:
+    """Tell what became of a session of an ingest."""
+    detail = outcome.reason or f"{outcome.n_units} units, {outcome.n_trials} trials"
+    if outcome.status in ("complete", "planned"):
+        detail = ""
+    err.print(f"[{STATUS_STYLE[outcome.status]}]{outcome.status:9}[/] {eid}  {detail}")
+
+
+def show_ingest(report: "IngestReport") -> None:
+    """Summary of an ingest."""
+    table = Table("session", "status", "units", "trials", "seconds", "remarks", box=None)
+    for eid, outcome in report.sessions.items():
+        done = outcome.status == "ingested"
+        table.add_row(
+            eid,
+            f"[{STATUS_STYLE[outcome.status]}]{outcome.status}[/]",
+            f"{outcome.n_units:,}" if done else "",
+            f"{outcome.n_trials:,}" if done else "",
+            f"{outcome.seconds:.1f}" if done else "",
+            outcome.reason or "; ".join(outcome.notes),
+        )
+    out.print(table)
+    statuses = Counter(outcome.status for outcome in report.sessions.values())
+    counts = ", ".join(f"{n} {status}" for status, n in statuses.items()) or "no session"
+    out.print(f"{report.cache}: {counts}", highlight=False)
+
+
+def sessions_as_json(cache: "Cache") -> list[dict[str, Any]]:
+    """Rows of `Cache.sessions` as plain Python."""
+    rows: list[dict[str, Any]] = json.loads(cache.sessions.reset_index().to_json(orient="records"))
+    return rows
+
+
+def show_sessions(cache: "Cache") -> None:
+    """Table of the sessions of a cache."""
+    columns = ["subject", "lab", "date", "n_units", "n_good_units", "n_trials", "mean_rate"]
+    table = Table("session", *(c.removeprefix("n_").replace("_", " ") for c in columns), box=None)
+    table.add_column("regions", overflow="fold", ratio=1)
+    for eid, row in cache.sessions.iterrows():
+        cells = [f"{row[c]:.1f} Hz" if c == "mean_rate" else str(row[c]) for c in columns]
+        table.add_row(str(eid), *cells, str(row["regions"]))
+    out.print(table)
+    rows = cache.sessions
+    out.print(
+        f"{len(rows)} sessions of {rows['subject'].nunique()} subjects, "
+        f"{rows['n_units'].sum():,} units, {rows['n_trials'].sum():,} trials",
+        highlight=False,
+    )
+
+
+def show_card(card: dict[str, Any]) -> None:
+    """Card of one session (see `ibl_mtm.cache.card`)."""
+    out.print(f"[bold]{card['eid']}[/]  {card['subject']}, {card['lab']}, {card['date']}")
+    table = Table(show_header=False, box=None)
+    for key, value in card.items():
+        if key in ("regions", "splits"):
+            table.add_row(key, "  ".join(f"{name} {count}" for name, count in value.items()))
+        elif not isinstance(value, dict) and key not in ("eid", "subject", "lab", "date"):
+            table.add_row(key.removeprefix("n_").replace("_", " "), str(value))
+    for name, variable in card["variables"].items():
+        unit = f", {variable['units']}" if variable["units"] else ""
+        table.add_row(name, f"({', '.join(variable['dims'])}) {variable['dtype']}{unit}")
+    for key, value in card["provenance"].items():
+        table.add_row(key, json.dumps(value) if isinstance(value, (dict, list)) else str(value))
+    out.print(table, highlight=False)
+
+
+def show_training(report: "TrainReport") -> None:
+    """What came out of a training."""
+    out.print(
+        f"{report.run}: {report.steps} steps in {report.seconds:.0f} s, best at {report.best_step}",
+        highlight=False,
+    )
+    table = Table("validation", "bits/spike", box=None)
+    for scheme, score in report.val.items():
+        table.add_row(scheme, f"{score:.3f}")
+    out.print(table)
+
+
+def show_scores(scores: Sequence[dict[str, Any]]) -> None:
+    """Scores of one or more evaluations beside each other (see `ibl_mtm.evaluation.evaluate`)."""
+    with_oracle = any("oracle" in (value or {}) for s in scores for value in s["tasks"].values())
+    names = [Path(s["run"]).name for s in scores]
+    table = Table("task", *names, *(["true rates"] if with_oracle else []), "", box=None)
+    for task in scores[0]["tasks"]:
+        values = [s["tasks"].get(task) or {} for s in scores]
+        cells = [_score(value) for value in values]
+        if with_oracle:
+            cells.append(f"{values[0]['oracle']:.3f}" if "oracle" in values[0] else "")
+        table.add_row(TASK_NAMES.get(task, task), *cells, _remark(values[0]))
+    out.print(table)
+    if any(s.get("simulated") for s in scores):
+        out.print("Simulated data.", style="yellow")
+    for s in scores[:1]:
+        for eid, tasks in s["skipped"].items():
+            for task, reason in tasks.items():
+                out.print(f"skipped {task} of {eid}: {reason}", style="dim", highlight=False)
+
+
+def _score(value: dict[str, Any]) -> str:
+    for key in ("bits_per_spike", "balanced_accuracy", "r2"):
+        if key in value:
+            return f"{value[key]:.3f}"
+    return "-"
+
+
+def _remark(value: dict[str, Any]) -> str:
+    if "balanced_accuracy" in value:
+        return f"balanced accuracy; from raw spikes {value['raw_spikes']['balanced_accuracy']:.3f}"
+    if "r2" in value:
+        return f"R²; from raw spikes {value['raw_spikes']['r2']:.3f}"
+    return "bits/spike" if value else ""

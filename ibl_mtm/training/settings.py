@@ -1,0 +1,109 @@
+"""The settings of a run: what a configuration file may say."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from ibl_mtm.catalog import Split
+from ibl_mtm.model.loss import Reduction
+from ibl_mtm.model.masking import SCHEMES, MaskRatios, Scheme
+from ibl_mtm.model.mtm import ModelSettings
+from ibl_mtm.settings import Settings, find_shipped, read_settings
+
+__all__ = [
+    "DataSettings",
+    "MaskSettings",
+    "OptimizerSettings",
+    "RunSettings",
+    "read_run_settings",
+]
+
+
+class DataSettings(Settings):
+    """Which units and trials are used, as filters on reading."""
+
+    #: Split of trials; null: the one in the cache.
+    split: Split | None = None
+    #: Units below this rate over the training trials (Hz) are left out.
+    min_rate: float = Field(0.0, ge=0)
+    #: Units below this quality label are left out; 1 keeps good units only.
+    min_label: float = Field(0.0, ge=0, le=1)
+    #: Train on trials that pass the behavioural rules only (the paper: on all).
+    included_only: bool = False
+    #: Which region map the region schemes use.
+    regions: Literal["region", "beryl", "cosmos"] = "beryl"
+    #: Units that a region of a session needs to take part as a region.
+    min_units_per_region: int = Field(5, ge=2)
+
+
+class MaskSettings(Settings):
+    """What the model is trained to predict."""
+
+    #: Schemes and their weights in the draw.
+    schemes: dict[Scheme, float] = Field(default_factory=lambda: dict.fromkeys(SCHEMES[:4], 1.0))
+    #: One scheme is drawn for each training step (the paper), or for each trial.
+    draw_per: Literal["step", "trial"] = "step"
+    ratios: MaskRatios = MaskRatios()
+    #: `sum` over masked entries (the paper), or their mean, so that all schemes weigh alike.
+    loss: Reduction = "mean"
+
+    @field_validator("schemes")
+    @classmethod
+    def _some_scheme(cls, schemes: dict[Scheme, float]) -> dict[Scheme, float]:
+        if not schemes or min(schemes.values()) < 0 or sum(schemes.values()) <= 0:
+            raise ValueError("give at least one scheme a positive weight, and none a negative one")
+        return schemes
+
+
+class OptimizerSettings(Settings):
+    """AdamW with a one-cycle cosine schedule."""
+
+    learning_rate: float = Field(1e-4, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    #: Share of all steps over which the rate rises, from a tenth of it.
+    warmup: float = Field(0.15, ge=0, lt=1)
+    #: Largest norm of the gradient; null: no clipping.
+    clip: float | None = 1.0
+
+
+class RunSettings(Settings):
+    """Everything that decides the outcome of a training."""
+
+    name: str = "mtm"
+    seed: int = 0
+    data: DataSettings = DataSettings()
+    masks: MaskSettings = MaskSettings()
+    model: ModelSettings = ModelSettings()
+    optimizer: OptimizerSettings = OptimizerSettings()
+    #: Trials in a batch; a batch holds trials of one session.
+    batch_size: int = Field(16, gt=0)
+    #: Optimizer steps in all; alternatively `epochs`, passes over all training trials.
+    steps: int | None = Field(None, gt=0)
+    epochs: int | None = Field(None, gt=0)
+    #: Steps between validations; null: once an epoch.
+    validate_every: int | None = Field(None, gt=0)
+    #: Masks that each validation trial is scored under, for each scheme.
+    validation_masks: int = Field(1, gt=0)
+    #: Validations without a better score after which training ends; null: never.
+    patience: int | None = Field(None, gt=0)
+    #: Decay of the exponential average of the weights that is validated and kept; 0: none.
+    average: float = Field(0.0, ge=0, lt=1)
+    precision: Literal["32", "bf16-mixed"] = "32"
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+
+
+def read_run_settings(config: str, overrides: Iterable[str] = ()) -> RunSettings:
+    """Read a configuration: a path, or the name of one in ``pipelines/configs``.
+
+    Raises
+    ------
+    UserError
+        If there is no such file, or it does not fit.
+    """
+    path = Path(config)
+    if not path.is_file():
+        name = path.name if path.suffix else f"{path.name}.yaml"
+        path = find_shipped(f"pipelines/configs/{name}")
+    return read_settings(path, RunSettings, overrides)
