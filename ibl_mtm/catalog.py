@@ -39,13 +39,20 @@ class SimulatedSource(Settings):
 
     kind: Literal["simulated"] = "simulated"
     sessions: int = Field(default=4, ge=1)
-    units: int = Field(default=80, ge=2)
-    trials: int = Field(default=240, ge=10)
+    units: int = Field(default=80, ge=10)
+    trials: int = Field(default=240, ge=1)
     seed: int = Field(default=0, ge=0)
     scale: Literal["small", "full"] = "small"
     path: Path | None = Field(
-        None, description="where its files are kept; beside the cache if absent"
+        default=None, description="where its files are kept; beside the cache if absent"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_to_full_size(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and values.get("scale") == "full":
+            return {"units": 900, "trials": 600, **values}
+        return values
 
 
 class LocalSource(Settings):

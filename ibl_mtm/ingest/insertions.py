@@ -98,10 +98,14 @@ def _load_insertion(one: One, eid: str, probe: str, pid: str, notes: list[str]) 
     loader = SpikeSortingLoader(
         one=one, eid=eid, pname=probe, atlas=SimpleNamespace(regions=atlas())
     )
-    collection = loader._get_spike_sorting_collection("iblsorter")
-    # brainbox matches names of probes by their beginning: probe00 also finds probe00a.
-    if collection is None or collection.split("/")[1] != probe:
-        raise SessionError(eid, f"alf/{probe}: no spikes in a folder that brainbox would choose")
+    # Lets brainbox choose among sortings; of its files, those that are needed are loaded below.
+    loader.download_spike_sorting_object(
+        "spikes", spike_sorter="iblsorter", missing="ignore", check_hash=False
+    )
+    collection = loader.collection
+    # Brainbox matches names of probes by their beginning: probe00 also finds probe00a.
+    if not f"{collection}/".startswith(f"alf/{probe}/"):
+        raise SessionError(eid, f"alf/{probe}: no sorting that brainbox would choose")
     spike_files = find(one, eid, "spikes", ("times", "clusters"), collection)
     cluster_files = find(one, eid, "clusters", _CLUSTERS, collection)
     revisions = {path.revision or "" for path in (*spike_files, *cluster_files)}

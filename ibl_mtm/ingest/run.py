@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ibl_mtm.cache.store import create_cache, read_format, session_attrs, write_session
-from ibl_mtm.catalog import Dataset, LocalSource
+from ibl_mtm.catalog import Dataset, LocalSource, SimulatedSource
 from ibl_mtm.errors import SessionError, UserError
 from ibl_mtm.ingest.files import one_line
 from ibl_mtm.ingest.load import load_session
 from ibl_mtm.ingest.session import assemble
 from ibl_mtm.ingest.source import Folder, open_folder
+from ibl_mtm.simulate.simulation import Simulation, plan_session, simulate
 
 __all__ = ["IngestReport", "Outcome", "ingest"]
 
@@ -118,7 +119,7 @@ def ingest(
     if not dry_run:
         create_cache(cache)
     report = IngestReport(cache)
-    with _open_source(dataset, cache) as folder:
+    with _open_source(dataset, cache, dry_run) as folder:
         eids = _choose(folder, dataset, name, sessions)[:limit]
         for eid in eids:
             outcome = _ingest_session(folder, eid, dataset, name, cache, overwrite, dry_run)
@@ -129,47 +130,48 @@ def ingest(
 
 
 @contextmanager
-def _open_source(dataset: Dataset, cache: Path) -> Iterator[Folder]:
+def _open_source(dataset: Dataset, cache: Path, dry_run: bool) -> Iterator[Folder]:
     source = dataset.source
     if isinstance(source, LocalSource):
-        root = source.path
+        with open_folder(source.path) as folder:
+            yield folder
     else:
-        from ibl_mtm.simulate.simulation import Simulation, simulate
-
         root = source.path or cache.with_suffix(".one")
-        simulate(
-            root,
-            Simulation(
-                sessions=source.sessions,
-                units=source.units,
-                trials=source.trials,
-                seed=source.seed,
-                scale=source.scale,
-            ),
-        )
-    with open_folder(root) as folder:
-        yield folder
+        if not dry_run:
+            simulate(root, _simulation(source))
+        yield Folder(root, root)
+
+
+def _simulation(source: SimulatedSource) -> Simulation:
+    return Simulation(**source.model_dump(exclude={"kind", "path"}))
 
 
 def _choose(folder: Folder, dataset: Dataset, name: str, wanted: Sequence[str] | None) -> list[str]:
     """The eids to ingest: those asked for, else the catalog's, else all that have spikes."""
-    table = folder.sessions()
     listed = [entry.eid for entry in dataset.sessions or ()]
-    known = listed or list(table.index)
+    if wanted is None and listed:
+        return listed
+    if isinstance(dataset.source, SimulatedSource):
+        simulation = _simulation(dataset.source)
+        found = [plan_session(simulation, i).entry.eid for i in range(simulation.sessions)]
+        spiking = found
+    else:
+        table = folder.sessions()
+        found, spiking = list(table.index), list(table.index[table["has_spikes"]])
     if wanted is not None:
+        known = listed or found
         strange = [eid for eid in wanted if eid not in known]
         if strange:
-            example = f"; it has {len(known)} sessions, such as {known[0]}"
-            raise UserError(f"no session '{strange[0]}' in dataset '{name}'{example}")
+            raise UserError(
+                f"no session '{strange[0]}' in dataset '{name}'; "
+                f"it has {len(known)}, the first is {known[0]}"
+            )
         return list(dict.fromkeys(wanted))
-    if listed:
-        return listed
-    silent = table.index[~table["has_spikes"]]
-    if len(silent):
-        log.info("%d sessions without spikes are left aside", len(silent))
-    if len(silent) == len(table):
+    if not spiking:
         raise UserError(f"no session in {folder.root} has spikes (alf/probe*/spikes.times.npy)")
-    return list(table.index[table["has_spikes"]])
+    if len(spiking) < len(found):
+        log.info("%d sessions without spikes are left aside", len(found) - len(spiking))
+    return spiking
 
 
 def _ingest_session(
