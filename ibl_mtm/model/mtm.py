@@ -15,7 +15,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from ibl_mtm.model.layers import Block, TemporalConvolution
+from ibl_mtm.model.layers import Block, Dropout, TemporalConvolution
 from ibl_mtm.model.masking import SCHEMES, Scheme
 from ibl_mtm.settings import Settings
 
@@ -174,7 +174,7 @@ class MtM(nn.Module):
         self.prompt_token = nn.Parameter(0.02 * torch.randn(n_prompts, width))
         if settings.prompt_region:
             self.region_token = nn.Parameter(0.02 * torch.randn(len(scope.regions), width))
-        self.input_dropout = nn.Dropout(settings.input_dropout)
+        self.input_dropout = Dropout(settings.input_dropout)
         self.blocks = nn.ModuleList(
             Block(width, settings.heads, settings.mlp, settings.dropout, settings.attention_dropout)
             for _ in range(settings.layers)

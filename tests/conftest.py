@@ -1,0 +1,19 @@
+"""Fixtures shared by all rooms."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Tests run several at a time: each takes one thread.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+SHARED_DATA = Path(__file__).parents[1].parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real recordings and recorded answers, kept beside the checkout."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"the development data are not at {SHARED_DATA}")
+    return SHARED_DATA

@@ -1,0 +1,38 @@
+"""The parts of the transformer."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from ibl_mtm.model.layers import Dropout, TemporalConvolution
+
+
+@pytest.mark.parametrize("p", [0.1, 0.4, 0.9])
+def test_dropout_keeps_the_mean_and_drops_its_share(p):
+    torch.manual_seed(0)
+    y = Dropout(p)(torch.ones(1000, 1001))
+    assert (y == 0).float().mean().item() == pytest.approx(p, abs=0.004)
+    assert y.mean().item() == pytest.approx(1, abs=0.01)
+    assert len(y.unique()) == 2
+
+
+def test_dropout_depends_on_the_seed_alone_and_rests_in_evaluation():
+    layer, x = Dropout(0.5), torch.randn(7, 3)
+    torch.manual_seed(1)
+    first = layer(x)
+    torch.manual_seed(1)
+    assert torch.equal(first, layer(x))
+    assert not torch.equal(first, layer(x))
+    assert torch.equal(layer.eval()(x), x)
+
+
+def test_the_convolution_is_a_weighted_sum_of_neighbouring_bins():
+    torch.manual_seed(0)
+    layer, x = TemporalConvolution(width=3, reach=2), torch.randn(2, 6, 3)
+    y = layer(x, n_full=1)
+    padded = F.pad(x, (0, 0, 2, 2))
+    for t in range(6):
+        around = (padded[0, t : t + 5] * layer.both_sides[:, 0].T).sum(0)
+        before = (padded[1, t : t + 3] * layer.past_only[:, 0].T).sum(0)
+        assert torch.allclose(y[0, t], x[0, t] + around, atol=1e-5)
+        assert torch.allclose(y[1, t], x[1, t] + before, atol=1e-5)
