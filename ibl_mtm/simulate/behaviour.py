@@ -18,8 +18,8 @@ __all__ = ["Camera", "Wheel", "draw_camera", "draw_licks", "draw_wheel"]
 
 WHEEL_STEP = 0.001  # s
 TICK = 2 * np.pi / 4096  # rad; the encoder's 1024 lines, both edges of both channels
-TURN = 0.5  # rad in a choice's turn; the stimulus arrives at RESPONSE of it
-RESPONSE = 0.56
+TURN = 0.5  # rad in a choice's whole turn
+RESPONSE = 0.53  # of the turn's time: then 0.28 rad have brought the stimulus where it must be
 FRAME_RATE = 60.0  # Hz, the left camera's
 
 

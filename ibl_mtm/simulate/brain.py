@@ -112,6 +112,11 @@ class Brain:
     scatter: NDArray[np.float64]
     lags: NDArray[np.int16]
 
+    @property
+    def padding(self) -> int:
+        """Steps by which latents must reach beyond the recording, on either side."""
+        return int(np.abs(self.lags).max())
+
 
 @cache
 def make_brain() -> Brain:

@@ -6,7 +6,7 @@ A session depends on the seed, its index and the settings, and on no other sessi
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -72,7 +72,8 @@ def write_session(root: Path, plan: SessionPlan) -> None:
 
     population = draw_population(plan.generator("population"), plan.n_units, plan.good)
     rng = plan.generator("insertions")
-    insertion = rng.integers(len(plan.sorters), size=plan.n_units)
+    on_second = rng.permutation(plan.n_units) < plan.n_units * rng.uniform(0.35, 0.65)
+    insertion = (on_second & (len(plan.sorters) == 2)).astype(np.int64)
     order = rng.permutation(plan.n_units)
     order = order[np.argsort(insertion[order], kind="stable")]
     units = np.zeros(plan.n_units, unit_dtype(latents.shape[1]))
@@ -81,7 +82,7 @@ def write_session(root: Path, plan: SessionPlan) -> None:
     units["baseline"] = population.baseline[order]
     units["weights"] = to_fixed_point(population.weights[order], "weights")
     brain = make_brain()
-    truth = Truth(latents, brain.lags, units, int(np.abs(brain.lags).max()))
+    truth = Truth(latents, brain.lags, units, brain.padding)
     write_truth(root, plan.entry.eid, truth)
 
     for number, (sorter, entry) in enumerate(zip(plan.sorters, plan.entry.insertions, strict=True)):
@@ -98,7 +99,7 @@ def write_session(root: Path, plan: SessionPlan) -> None:
             width=population.width[order][rows],
             passes=passes,
         )
-        of_probe = Truth(truth.latents, truth.lags, truth.units[rows], truth.padding)
+        of_probe = replace(truth, units=units[rows])
         collection = alf / entry.name / sorter
         write_sortings(collection, plan.revision, rng, channels, clusters, of_probe)
 
@@ -107,7 +108,7 @@ def _write_behaviour(
     alf: Path, plan: SessionPlan, trials: Trials, duration: float
 ) -> NDArray[np.int16]:
     """Write trials, wheel, licks and camera; return the latents that units follow."""
-    padding = int(np.abs(make_brain().lags).max())
+    padding = make_brain().padding
     n_steps = round(duration / GRID)
     rng = plan.generator("latents")
     fast, drift = draw_fast(rng, n_steps + 2 * padding), draw_drift(rng, n_steps + 2 * padding)

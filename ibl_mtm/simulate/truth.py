@@ -10,7 +10,7 @@ an hour of two thousand units is a few tens of megabytes. Latents and loadings a
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -154,7 +154,7 @@ class Truth:
                 f" ({len(unknown)} of {len(units)} units are not of this simulated session)"
             )
         rows = np.array([index[unit] for unit in units], np.int64)
-        return Truth(self.latents, self.lags, self.units[rows], self.padding)
+        return replace(self, units=self.units[rows])
 
 
 def write_truth(root: Path, eid: str, truth: Truth) -> None:
