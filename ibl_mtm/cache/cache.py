@@ -59,7 +59,7 @@ class Cache(Mapping[str, xr.Dataset]):
 
     Parameters
     ----------
-    root
+    path
         The cache's folder.
     sessions
         The rows of its sessions, indexed by eid, as `list_session_rows` gives them.
@@ -69,8 +69,8 @@ class Cache(Mapping[str, xr.Dataset]):
     __eq__ = object.__eq__
     __hash__ = object.__hash__
 
-    def __init__(self, root: Path, sessions: pd.DataFrame) -> None:
-        self.root = root
+    def __init__(self, path: Path, sessions: pd.DataFrame) -> None:
+        self.path = path
         self._sessions = sessions
 
     @property
@@ -86,8 +86,8 @@ class Cache(Mapping[str, xr.Dataset]):
     @property
     def regions(self) -> pd.DataFrame:
         """One row per region of the whole cache, indexed by acronym: name, order, color."""
-        table = read_table(self.root, "regions")
-        return collect_regions(self.root, self) if table is None else table
+        table = read_table(self.path, "regions")
+        return collect_regions(self.path, self) if table is None else table
 
     def open(self, eid: str, chunks: Any = None) -> xr.Dataset:
         """Open a session.
@@ -110,7 +110,7 @@ class Cache(Mapping[str, xr.Dataset]):
         if eid not in self:
             raise UnknownSessionError(self._explain_unknown(eid))
         try:
-            return patiently(lambda: open_group(self.root / eid, chunks))
+            return patiently(lambda: open_group(self.path / eid, chunks))
         except DAMAGE as error:
             raise SessionError(eid, f"cannot be opened ({error}); run ibl-mtm check") from error
 
@@ -142,12 +142,12 @@ class Cache(Mapping[str, xr.Dataset]):
                 f"'{expression}' is neither true nor false for a session; "
                 f'compare, as in "n_units > 60"; the columns are {columns}'
             )
-        return Cache(self.root, self._sessions[chosen])
+        return Cache(self.path, self._sessions[chosen])
 
     def to_datatree(self, chunks: Any = None) -> xr.DataTree:
         """All sessions as one lazy tree, a node for each eid."""
         nodes = {eid: self.open(eid, chunks) for eid in self}
-        return xr.DataTree.from_dict(nodes, name=self.root.stem)
+        return xr.DataTree.from_dict(nodes, name=self.path.stem)
 
     def __getitem__(self, eid: str) -> xr.Dataset:
         return self.open(eid)
@@ -172,12 +172,12 @@ class Cache(Mapping[str, xr.Dataset]):
     def _headline(self) -> str:
         rows = self._sessions
         return (
-            f"<{FORMAT} cache {self.root}> {len(rows)} sessions of {rows['subject'].nunique()} "
+            f"<{FORMAT} cache {self.path}> {len(rows)} sessions of {rows['subject'].nunique()} "
             f"subjects, {rows['n_units'].sum():,} units, {rows['n_trials'].sum():,} trials"
         )
 
     def _explain_unknown(self, eid: object) -> str:
         if not len(self):
-            return f"no session '{eid}': {self.root} has none"
+            return f"no session '{eid}': {self.path} has none"
         shown = ", ".join(list(self)[:3]) + (", …" if len(self) > 3 else "")
-        return f"no session '{eid}' in {self.root}, which has {len(self)}: {shown}"
+        return f"no session '{eid}' in {self.path}, which has {len(self)}: {shown}"

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ibl_mtm.cache.cache import Cache
+from ibl_mtm.text import as_text
 
 __all__ = ["session_card"]
 
@@ -30,9 +31,7 @@ def session_card(cache: Cache, eid: str) -> dict[str, Any]:
     """
     ds = cache[eid]
     row = json.loads(cache.sessions.loc[[eid]].to_json(orient="records"))[0]
-    counted = [
-        np.unique(ds[name].values.astype(str), return_counts=True) for name in ("beryl", "split")
-    ]
+    counted = [np.unique(as_text(ds[name]), return_counts=True) for name in ("beryl", "split")]
     regions, splits = (
         dict(zip(names.tolist(), counts.tolist(), strict=True)) for names, counts in counted
     )

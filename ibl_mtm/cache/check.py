@@ -129,8 +129,7 @@ def _compare_sessions(root: Path, table: pd.DataFrame) -> dict[str, str]:
         if differing:
             name = differing[0]
             found[str(eid)] = (
-                f"the table 'sessions' says {name} = {table.at[eid, name]!r}, "
-                f"the session {row[name]!r}"
+                f"the table 'sessions' says {name} = {table.at[eid, name]}, the session {row[name]}"
             )
     return found
 

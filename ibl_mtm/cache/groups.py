@@ -90,7 +90,7 @@ def open_arrays(folder: Path) -> zarr.Group:
 
 def patiently(read: Callable[[], T]) -> T:
     """What `read` returns; it gets further chances while a group may be being replaced."""
-    for delay in (0.01, 0.03, 0.1, 0.3):
+    for delay in (0.01, 0.03, 0.1):
         try:
             return read()
         except DAMAGE:

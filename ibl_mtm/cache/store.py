@@ -208,11 +208,12 @@ def _is_present(root: Path, ds: xr.Dataset) -> bool:
 
 def _complete(ds: xr.Dataset, regions: pd.DataFrame) -> xr.Dataset:
     """The session as it is stored: labels as coordinates, described, with its regions."""
-    ds = ds.set_coords([name for name in map(str, ds.data_vars) if ds[name].ndim == 1])
-    for name in map(str, ds.variables):
-        variable = VARIABLES[name]
-        known = {"long_name": variable.about, "units": variable.units}
-        ds[name] = ds[name].assign_attrs({k: v for k, v in known.items() if v})
+    labels = [name for name in map(str, ds.data_vars) if ds[name].ndim == 1]
+    ds = ds.set_coords(labels).copy()
+    for name, variable in ds.variables.items():
+        known = VARIABLES[str(name)]
+        units = {"units": known.units} if known.units else {}
+        variable.attrs = {"long_name": known.about, **units, **variable.attrs}
     return ds.assign_attrs(regions=_describe_regions(ds, regions))
 
 
