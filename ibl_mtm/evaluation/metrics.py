@@ -139,7 +139,7 @@ def _summarise_task(scores: pd.DataFrame) -> list[float]:
     n_silent = len(scores) - len(scored)
     return [
         float(sessions.mean()),
-        float(spread.sem()),
+        spread.std() / np.sqrt(len(spread)),
         len(scored),
         len(sessions),
         n_silent,

@@ -1,0 +1,210 @@
+"""The look of all figures, on paper and inside a page that may be light or dark.
+
+@styled
+def raster(spikes: xr.DataArray) -> Figure:
+    figure, axes = panel("One trial")
+    ...
+
+save_figure(raster(spikes), Path("runs/mtm/figures/raster"))     # .svg and .png
+inline_svg(raster(spikes), "raster")                             # for a page with `css_colors`
+"""
+
+import functools
+import io
+import math
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, ParamSpec
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+
+__all__ = [
+    "CONDITION_COLORS",
+    "INK",
+    "MUTED",
+    "RULE",
+    "RUN_COLORS",
+    "Look",
+    "css_colors",
+    "inline_svg",
+    "legend_below",
+    "panel",
+    "robust_range",
+    "run_entries",
+    "run_names",
+    "save_figure",
+    "short_name",
+    "styled",
+]
+
+_PALETTE = {  # name: on a light ground, on a dark one
+    "ink": ("#1f252d", "#e4e8ed"),
+    "muted": ("#626d7a", "#9ba6b3"),
+    "rule": ("#d9dfe6", "#3a434e"),
+    "run-0": ("#1f5fa8", "#74b3f5"),
+    "run-1": ("#c4690f", "#f2a659"),
+    "run-2": ("#2b8259", "#68c79a"),
+    "run-3": ("#7c4fae", "#bd97ea"),
+    "run-4": ("#b03a5b", "#f08aa6"),
+    "run-5": ("#6b6a1e", "#c2c062"),
+    "condition-0": ("#0e7c86", "#4cc4cf"),
+    "condition-1": ("#b8327a", "#f285bb"),
+    "condition-2": ("#a06a00", "#e0ae4b"),
+    "condition-3": ("#54606e", "#a9b4c0"),
+}
+INK, MUTED, RULE = (_PALETTE[name][0] for name in ("ink", "muted", "rule"))
+RUN_COLORS = [light for name, (light, _) in _PALETTE.items() if name.startswith("run")]
+CONDITION_COLORS = [light for name, (light, _) in _PALETTE.items() if name.startswith("cond")]
+
+_STYLE: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 8,
+    "axes.titlesize": 9,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 8,
+    "axes.labelsize": 8,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": MUTED,
+    "axes.titlecolor": INK,
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 7.5,
+    "xtick.major.width": 0.7,
+    "ytick.major.width": 0.7,
+    "xtick.major.size": 3,
+    "ytick.major.size": 3,
+    "legend.frameon": False,
+    "legend.fontsize": 7.5,
+    "legend.handlelength": 1.6,
+    "legend.borderaxespad": 0.2,
+    "lines.linewidth": 1.4,
+    "lines.solid_capstyle": "round",
+    "svg.fonttype": "none",
+}
+
+P = ParamSpec("P")
+Look = dict[str, Any]
+"""Properties of a line in a legend: color, lw, marker and so on."""
+
+
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Draw with the package's style, whatever the caller's matplotlib is set to."""
+
+    @functools.wraps(draw)
+    def draw_with_style(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with matplotlib.rc_context():
+            matplotlib.rcdefaults()
+            matplotlib.rcParams.update(_STYLE)
+            return draw(*args, **kwargs)
+
+    return draw_with_style
+
+
+def panel(title: str, width: float = 4.6, height: float = 3.0) -> tuple[Figure, Axes]:
+    """A figure with one pair of axes, in inches, small enough to be read on a phone."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.set_title(title)
+    return figure, axes
+
+
+def legend_below(figure: Figure, entries: Iterable[tuple[str, Look]]) -> None:
+    """A legend below the axes, where no data can lie; entries are (label, look)."""
+    handles = [Line2D([], [], label=label, **look) for label, look in entries]
+    inches = sum(0.36 + 0.054 * len(str(handle.get_label())) for handle in handles)
+    rows = math.ceil(inches / figure.get_figwidth())
+    figure.legend(
+        handles=handles,
+        loc="outside lower left",
+        ncols=math.ceil(len(handles) / rows),
+        columnspacing=1.2,
+    )
+
+
+def run_names(table: pd.DataFrame) -> list[str]:
+    """The runs of a table with a column run, in order of appearance."""
+    return [str(run) for run in table["run"].unique()]
+
+
+def run_entries(runs: list[str], marker: str = "o", ls: str = "") -> list[tuple[str, Look]]:
+    """Entries of a legend for runs, in their colours."""
+    look = {"marker": marker, "ls": ls, "ms": 5.5}
+    return [
+        (short_name(run), {"color": color, **look})
+        for run, color in zip(runs, RUN_COLORS, strict=False)
+    ]
+
+
+def short_name(name: str, most: int = 22) -> str:
+    """The end of a name that would be too long for a figure."""
+    return name if len(name) <= most else "…" + name[1 - most :]
+
+
+def robust_range(scores: NDArray[np.float64]) -> tuple[float, float]:
+    """Limits that a few units far off do not stretch; zero is always within."""
+    low, high = np.quantile(scores, [0.01, 0.99])
+    low, high = min(float(low), 0.0), max(float(high), 0.05)
+    margin = 0.06 * (high - low)
+    return low - margin, high + margin
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write `path`.svg and `path`.png, on white; the same figure gives the same bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_name(path.name + ".svg").write_text(_svg(figure), encoding="utf-8")
+    figure.savefig(path.with_name(path.name + ".png"), dpi=160, metadata={"Software": None})
+
+
+def inline_svg(figure: Figure, name: str) -> str:
+    """The figure as an element for a page: its colours from the page, its ids its own.
+
+    Parameters
+    ----------
+    figure
+        A figure of a `styled` function.
+    name
+        Unique among the page's figures.
+    """
+    svg = _svg(figure)
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
+    svg = re.sub(r"\s*\n\s*", " ", svg)
+    svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg)
+    # A drawing scales with the page; only the proportions are its own.
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'\sid="', f' id="{name}-', svg)
+    svg = svg.replace("url(#", f"url(#{name}-").replace('href="#', f'href="#{name}-')
+    # The page's own typeface, and no white ground behind figure and axes.
+    svg = re.sub(r"font-family: [^;\"]*;?|(?<=px) 'DejaVu Sans'[^;\"]*", "", svg)
+    for variable, (light, _) in _PALETTE.items():
+        svg = svg.replace(light, f"var(--{variable})")
+    return svg.replace("fill: #ffffff", "fill: none")
+
+
+def css_colors(*, dark: bool) -> str:
+    """Declarations of the colours that inline figures refer to."""
+    return " ".join(f"--{name}: {colors[dark]};" for name, colors in _PALETTE.items())
+
+
+def _svg(figure: Figure) -> str:
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "ibl-mtm"}):
+        file = io.StringIO()
+        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+    return file.getvalue()

@@ -1,0 +1,93 @@
+"""One self-contained page about one or several evaluated runs.
+
+    write_report([Path("runs/mtm"), Path("runs/temporal")], Path("report.html"))
+
+The page needs nothing from outside itself: styles and figures are inside, there is no script.
+The figures are also written as PNG and SVG files into the runs' `figures` folders.
+"""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import jinja2
+import yaml
+from markupsafe import Markup
+
+from ibl_mtm import __version__
+from ibl_mtm.errors import UserError
+from ibl_mtm.evaluation import report_tables as tables
+from ibl_mtm.evaluation.figure_style import RUN_COLORS, css_colors, inline_svg, save_figure
+from ibl_mtm.evaluation.report_sections import Section, make_sections
+from ibl_mtm.evaluation.scored_run import ScoredRun, read_scored_runs
+
+__all__ = ["write_report"]
+
+_log = logging.getLogger(__name__)
+
+
+def write_report(runs: Sequence[Path], out: Path) -> None:
+    """Write a page that shows evaluated runs side by side, and the runs' figures as files.
+
+    Parameters
+    ----------
+    runs
+        Run folders that `ibl-mtm eval` has scored; the first is the one in question.
+    out
+        The HTML file to write.
+
+    Raises
+    ------
+    UserError
+        If the runs are none, too many for their colours to differ, the same one twice, or one of
+        them was not evaluated.
+    """
+    if not 1 <= len(runs) <= len(RUN_COLORS):
+        raise UserError(f"a report shows 1 to {len(RUN_COLORS)} runs, not {len(runs)}")
+    if len({Path(run).resolve() for run in runs}) < len(runs):
+        raise UserError("a report shows each run once: name no run folder twice")
+    scored = read_scored_runs(runs)
+    sections = make_sections(scored)
+    templates = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    templates.filters["zip"] = zip
+    templates.filters["number"] = tables.number
+    page = templates.get_template("report.html.j2").render(
+        title=tables.listed([run.name for run in scored]),
+        simulated=any(run.simulated for run in scored),
+        facts=tables.facts(scored),
+        headline=tables.headline(scored),
+        columns=tables.score_columns(scored),
+        rows=tables.score_table(scored),
+        notes=tables.notes(scored),
+        prompts=tables.prompt_rows(scored),
+        sections=[(section, _inline(section, scored)) for section in sections],
+        sessions=[(run.name, tables.session_rows(run)) for run in scored],
+        settings=[(run.name, yaml.safe_dump(run.settings, sort_keys=False)) for run in scored],
+        differences=tables.setting_differences(scored),
+        provenance=[(run.name, tables.provenance_facts(run)) for run in scored],
+        light=Markup(css_colors(dark=False)),
+        dark=Markup(css_colors(dark=True)),
+        version=__version__,
+    )
+    for section in sections:
+        for plot in section.plots:
+            save_figure(plot.figure, plot.folder / plot.name)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(page, encoding="utf-8")
+    _log.info("wrote %s (%.1f MB)", out, len(page) / 1e6)
+
+
+def _inline(section: Section, runs: Sequence[ScoredRun]) -> list[tuple[str, Markup]]:
+    """Names and drawings; a figure of a second run needs a name of its own on the page."""
+    drawings = []
+    for plot in section.plots:
+        at = next(i for i, run in enumerate(runs) if run.path == plot.folder.parent)
+        name = plot.name if at == 0 else f"{plot.name}-{at}"
+        drawings.append((name, Markup(inline_svg(plot.figure, name))))
+    return drawings

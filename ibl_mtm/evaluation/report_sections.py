@@ -1,0 +1,302 @@
+"""What a report shows, section by section: which figures, of which units, trials and sessions.
+
+    for section in make_sections(runs):
+        for plot in section.plots:
+            save_figure(plot.figure, plot.folder / plot.name)
+
+A further section is a function from runs to `Section` in `_SECTIONS`. Units and trials are chosen
+by rules that each section states, never by hand, and few of them however many sessions there are.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+import xarray as xr
+from matplotlib.figure import Figure
+
+from ibl_mtm.evaluation import activity_figures, figures, training_figures
+from ibl_mtm.evaluation.figures import BEHAVIOURS, TASKS
+from ibl_mtm.evaluation.scored_run import ScoredRun, region_table
+
+__all__ = ["Plot", "Section", "all_units", "make_sections", "representative_units"]
+
+_ENOUGH_SPIKES = 100  # of a unit in the scored entries, for its PSTH to be worth a look
+_MOST_RASTER_UNITS = 120
+_MOST_TRACES = 4
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure, its name, and the folder that its files belong in."""
+
+    name: str
+    figure: Figure
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, what to know before looking, the figures, and what is missing and why."""
+
+    title: str
+    text: str
+    plots: list[Plot] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    columns: int = 2
+
+
+def make_sections(runs: Sequence[ScoredRun]) -> list[Section]:
+    """All sections of a report, in order; figures of several runs belong to the first."""
+    sections = [section(runs) for section in _SECTIONS]
+    return [section for section in sections if section.plots or section.missing]
+
+
+def all_units(runs: Sequence[ScoredRun]) -> pd.DataFrame:
+    """The units' scores of all runs in one table, with a column run."""
+    return pd.concat([run.units.assign(run=run.name) for run in runs], ignore_index=True)
+
+
+def representative_units(units: pd.DataFrame) -> dict[str, tuple[str, str, float]]:
+    """The best, the median and the worst unit of co-smoothing, as (eid, unit, bits/spike).
+
+    Ranked are the units with at least 100 spikes in the scored entries; where those are fewer
+    than three, all units with a score.
+    """
+    own = units[(units["task"] == "co_smoothing") & units["bits_per_spike"].notna()]
+    enough = own[own["n_spikes"] >= _ENOUGH_SPIKES]
+    ranked = (enough if len(enough) >= 3 else own).sort_values(
+        ["bits_per_spike", "eid", "unit"], ascending=False
+    )
+    if ranked.empty:
+        return {}
+    picked = {"best": 0, "median": len(ranked) // 2, "worst": len(ranked) - 1}
+    rows = ranked[["eid", "unit", "bits_per_spike"]]
+    return {rank: tuple(rows.iloc[at]) for rank, at in picked.items()}
+
+
+def _scores(runs: Sequence[ScoredRun]) -> Section:
+    section = Section(
+        "At a glance",
+        "How much better than its mean rate a model predicts the spikes of a unit that it is not "
+        "shown, of its own future, from its own region or from the other regions; and what "
+        "behaviour its rates tell.",
+    )
+    activity = [
+        {"run": run.name, "task": task, "oracle": None, "sem": None, **run.task(task)}
+        for run in runs
+        for task in TASKS
+        if run.task(task)
+    ]
+    behaviour = [
+        {
+            "run": run.name,
+            "behaviour": f"{title}, {unit}",
+            "score": run.task(task)[key],
+            "raw_spikes": (run.task(task).get("raw_spikes") or {}).get(key),
+            "chance": run.task(task).get("majority"),
+        }
+        for run in runs
+        for task, (title, key, unit) in BEHAVIOURS.items()
+        if run.task(task)
+    ]
+    if activity:
+        table = pd.DataFrame(activity).astype({"oracle": float, "sem": float})
+        section.plots.append(Plot("activity", figures.task_scores(table), _folder(runs[0])))
+    else:
+        section.missing.append("No activity task was scored.")
+    if behaviour:
+        table = pd.DataFrame(behaviour).astype({"raw_spikes": float, "chance": float})
+        section.plots.append(Plot("behaviour", figures.behaviour_scores(table), _folder(runs[0])))
+    else:
+        section.missing.append("No behaviour was decoded.")
+    return section
+
+
+def _units(runs: Sequence[ScoredRun]) -> Section:
+    section = Section(
+        "Single units",
+        "Each dot is a unit (at most 300 at even quantiles); above them the median and the "
+        "quartiles. Units beyond the axis lie on its border.",
+    )
+    units = all_units(runs)
+    for task in _scored_tasks(units, section):
+        plot = Plot(f"units_{task}", figures.unit_scores(units, task), _folder(runs[0]))
+        section.plots.append(plot)
+    return section
+
+
+def _pairs(runs: Sequence[ScoredRun]) -> Section:
+    first, others = runs[0], runs[1:]
+    section = Section("Run against run", "The same unit under two runs: above the diagonal, "
+                      f"{first.name} predicts it better.", columns=4)  # fmt: skip
+    units = all_units(runs)
+    for number, other in enumerate(others, start=1):
+        pair = units[units["run"].isin([first.name, other.name])]
+        both = pair[pair["bits_per_spike"].notna()].groupby("task")["run"].nunique()
+        for task in TASKS:
+            if both.get(task, 0) == 2:
+                figure = figures.paired_scores(units, task, first.name, other.name)
+                name = f"pairs_{task}" + (f"_{number}" if len(others) > 1 else "")
+                section.plots.append(Plot(name, figure, _folder(first)))
+    return section
+
+
+def _regions(runs: Sequence[ScoredRun]) -> Section:
+    section = Section(
+        "Regions",
+        "Regions with at least 5 scored units (their number in brackets), in the order and colours "
+        "of the Allen atlas; of more than 40 the ones with most units.",
+    )
+    units, regions = all_units(runs), region_table(runs)
+    for task in _scored_tasks(units, section):
+        own = units[(units["task"] == task) & units["bits_per_spike"].notna()]
+        if own[own["run"] == own["run"].iloc[0]]["region"].value_counts().max() < 5:
+            section.missing.append(f"{TASKS[task]}: no region has 5 scored units.")
+            continue
+        figure = figures.region_scores(units, task, regions)
+        section.plots.append(Plot(f"regions_{task}", figure, _folder(runs[0])))
+    return section
+
+
+def _responses(runs: Sequence[ScoredRun]) -> Section:
+    section = Section(
+        "Responses of single units",
+        "Mean over test trials of the observed spikes (thin, smoothed by a Gaussian of 30 ms) and "
+        "of the co-smoothing prediction (bold): the best, the median and the worst unit of "
+        f"{runs[0].name} among those with at least {_ENOUGH_SPIKES} spikes in the scored trials. "
+        "The number is bits/spike.",
+        columns=3,
+    )
+    for run in runs:
+        for rank, (eid, unit, _) in representative_units(runs[0].units).items():
+            session = run.session(eid)
+            if session is None or unit not in session["unit"]:
+                section.missing.append(f"{run.name} stored no prediction of the {rank} unit.")
+                continue
+            own = run.units
+            own = own[(own["eid"] == eid) & (own["unit"] == unit) & (own["task"] == "co_smoothing")]
+            score = f"{own['bits_per_spike'].iloc[0]:.2f}" if len(own) else "not scored"
+            score = score.replace("-", "−")
+            region = str(session["region"].sel(unit=unit).item())
+            title = f"{rank.capitalize()}, {region}: {score}"
+            if len(runs) > 1:
+                title += f" · {run.name}"
+            figure = activity_figures.psth(session, unit, title)
+            section.plots.append(Plot(f"psth_{rank}", figure, _folder(run)))
+    return section
+
+
+def _trials(runs: Sequence[ScoredRun]) -> Section:
+    section = Section(
+        "A single trial",
+        "The first stored test trial of the session whose co-smoothing score is the median: its "
+        f"spikes, and the rates that each run expects. Of more than {_MOST_RASTER_UNITS} units the "
+        "ones with most spikes are shown, sorted by region.",
+        columns=3,
+    )
+    eid = _median_session(runs[0], "co_smoothing", "bits_per_spike")
+    sessions = {run.name: run.session(eid) for run in runs} if eid else {}
+    first = sessions.get(runs[0].name)
+    if first is None:
+        section.missing.append(f"{runs[0].name} stored no single trials.")
+        return section
+    units = _busiest(runs[0].units, eid, first)
+    trial = first["example"].values[0]
+    section.plots.append(
+        Plot(
+            "trial_spikes",
+            activity_figures.spike_raster(first, 0, f"Spikes, trial {trial}", units),
+            _folder(runs[0]),
+        )
+    )
+    rates = first["example_rates"].sel(unit=units).isel(example=0)
+    highest = float(rates.quantile(0.995))
+    for run in runs:
+        session = sessions[run.name]
+        if session is None or not set(units) <= set(session["unit"].values):
+            section.missing.append(f"{run.name} stored no rates of these units.")
+            continue
+        figure = activity_figures.rate_raster(session, 0, f"Rates, {run.name}", units, highest)
+        section.plots.append(Plot("trial_rates", figure, _folder(run)))
+    return section
+
+
+def _whisker(runs: Sequence[ScoredRun]) -> Section:
+    section = Section(
+        "Whisker motion energy",
+        "Test trials of the session whose R² is the median, decoded by ridge regression.",
+        columns=1,
+    )
+    eid = _median_session(runs[0], "whisker_motion_energy", "r2")
+    sessions = {run.name: run.session(eid) for run in runs} if eid else {}
+    traced = {
+        name: session.isel(example=slice(_MOST_TRACES))
+        for name, session in sessions.items()
+        if session is not None and "whisker_predicted" in session
+    }
+    if not traced:
+        section.missing.append("No session has whisker motion energy that was decoded.")
+        return section
+    observed = next(iter(traced.values()))["whisker_observed"]
+    predicted = {name: session["whisker_predicted"] for name, session in traced.items()}
+    figure = activity_figures.whisker_trace(observed, predicted, "Observed and decoded")
+    section.plots.append(Plot("whisker_trace", figure, _folder(runs[0])))
+    return section
+
+
+def _training(runs: Sequence[ScoredRun]) -> Section:
+    section = Section(
+        "Training",
+        "Scores while the models were trained; validation by masking scheme, for each run.",
+        columns=3,
+    )
+    curves = pd.concat([run.curves().assign(run=run.name) for run in runs], ignore_index=True)
+    if curves["tag"].isin(["train/bits_per_spike", "val/bits_per_spike"]).any():
+        plot = Plot("training", training_figures.training_curves(curves), _folder(runs[0]))
+        section.plots.append(plot)
+    else:
+        section.missing.append("No training curves: the run folder has no logs.")
+    for run in runs:
+        own = curves[curves["run"] == run.name]
+        if own["tag"].isin(list(training_figures.SCHEMES)).any():
+            figure = training_figures.validation_by_scheme(curves, run.name)
+            section.plots.append(Plot("validation_by_scheme", figure, _folder(run)))
+    return section
+
+
+_SECTIONS = (_scores, _units, _pairs, _regions, _responses, _trials, _whisker, _training)
+
+
+def _folder(run: ScoredRun) -> Path:
+    return run.path / "figures"
+
+
+def _scored_tasks(units: pd.DataFrame, section: Section) -> list[str]:
+    """The tasks that some unit has a score in; the others are noted as missing."""
+    scored = set(units.loc[units["bits_per_spike"].notna(), "task"])
+    section.missing.extend(
+        f"{title} was not scored." for task, title in TASKS.items() if task not in scored
+    )
+    return [task for task in TASKS if task in scored]
+
+
+def _median_session(run: ScoredRun, task: str, score: str) -> str | None:
+    """The stored session whose score is the median (of an even number the better one)."""
+    scored = [
+        (scores[task][score], eid)
+        for eid, scores in run.scores.get("sessions", {}).items()
+        if scores.get(task) and scores[task].get(score) is not None
+    ]
+    for _, eid in sorted(scored)[len(scored) // 2 :]:
+        if run.session(eid) is not None:
+            return eid
+    return None
+
+
+def _busiest(units: pd.DataFrame, eid: str | None, session: xr.Dataset) -> list[str]:
+    own = units[(units["eid"] == eid) & (units["task"] == "co_smoothing")]
+    ranked = own.sort_values("n_spikes", ascending=False)["unit"]
+    stored = set(session["unit"].values)
+    return [unit for unit in ranked if unit in stored][:_MOST_RASTER_UNITS]
