@@ -84,7 +84,7 @@ def _windows(
     """Numbers of the trials that are kept, their bin edges, and how many were left out and why."""
     align = dataset.align
     extents = [(i.times[0], i.times[-1]) for i in recording.insertions]
-    if recording.trials is None:
+    if recording.trials is None or align.event is None:
         first, last = max(e[0] for e in extents), min(e[1] for e in extents)
         events = contiguous_starts(first, last, align.length)
     else:
@@ -166,7 +166,7 @@ def _trials(
         dataset.align.length,
     )
     values: dict[str, NDArray[Any]] = {"split": split}
-    if recording.trials is not None:
+    if recording.trials is not None and dataset.align.event is not None:
         table = recording.trials.iloc[trial]
         values |= encode_trials(table) | {"included": included(table, dataset.trials)}
     return {name: ("trial", array) for name, array in values.items()}

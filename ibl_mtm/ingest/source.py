@@ -21,6 +21,7 @@ from one.alf.path import session_path_parts
 from one.api import One
 
 from ibl_mtm.errors import UserError
+from ibl_mtm.ingest.files import one_line
 
 __all__ = ["Folder", "open_folder", "session_id"]
 
@@ -90,7 +91,15 @@ def open_folder(root: Path) -> Iterator[Folder]:
     if not root.is_dir():
         raise UserError(f"no folder '{root}' to ingest from")
     if (root / "sessions.pqt").is_file() and (root / "datasets.pqt").is_file():
-        yield Folder(root, root)
+        folder = Folder(root, root)
+        try:
+            folder.one()
+        except Exception as error:
+            raise UserError(
+                f"the cache tables of {root} cannot be read ({one_line(error)}); without "
+                "sessions.pqt and datasets.pqt there the folder is indexed anew"
+            ) from error
+        yield folder
         return
     with TemporaryDirectory(prefix="ibl-mtm-tables-") as tables:
         _write_tables(root, Path(tables))

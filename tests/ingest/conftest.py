@@ -1,0 +1,46 @@
+"""A small simulated experiment, made once, and copies of its sessions to spoil."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from ibl_mtm.catalog import Dataset, LocalSource
+from ibl_mtm.ingest.source import session_id
+from ibl_mtm.simulate.simulation import Simulation, simulate
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Where a simulated experiment lies: one probe; two probes; one probe, sorted anew."""
+
+    root: Path
+    eids: tuple[str, ...]
+
+    def alf(self, index: int) -> Path:
+        """The folder `alf` of a session, by its number in the experiment."""
+        return next(self.root.glob(f"*/Subjects/*_{index + 1:03d}/*/001/alf"))
+
+    def dataset(self, **settings) -> Dataset:
+        return Dataset(source=LocalSource(kind="local", path=self.root), **settings)
+
+    def copy_session(
+        self, root: Path, number: int, index: int = 0, spoil: Callable[[Path], object] | None = None
+    ) -> str:
+        """Copy a session into a folder without cache tables, and spoil its files; its new eid."""
+        place = ("lab", "mouse", "2024-01-01", f"{number:03d}")
+        lab, *rest = place
+        alf = root.joinpath(lab, "Subjects", *rest, "alf")
+        shutil.copytree(self.alf(index), alf)
+        if spoil is not None:
+            spoil(alf)
+        return session_id(*place)
+
+
+@pytest.fixture(scope="session")
+def experiment(tmp_path_factory) -> Experiment:
+    root = tmp_path_factory.mktemp("experiment") / "ONE"
+    eids = simulate(root, Simulation(sessions=3, units=20, trials=30, seed=1))
+    return Experiment(root, tuple(eids))

@@ -1,0 +1,245 @@
+"""Broken sessions: each fails with a reason that names the file, and none stops the others."""
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from ibl_mtm.catalog import Dataset, LocalSource
+from ibl_mtm.ingest.run import ingest
+
+SORTING = "probe00/pykilosort"
+TRIALS = "_ibl_trials.table.pqt"
+CLUSTER_FILES = ("amps", "channels", "depths", "peakToTrough")
+
+Spoil = Callable[[Path], object]
+
+
+def cut(name: str) -> Spoil:
+    def spoil(alf):
+        whole = (alf / name).read_bytes()
+        (alf / name).write_bytes(whole[: len(whole) // 2])
+
+    return spoil
+
+
+def write(name: str, content: bytes) -> Spoil:
+    return lambda alf: (alf / name).write_bytes(content)
+
+
+def remove(*patterns: str) -> Spoil:
+    def spoil(alf):
+        found = [path for pattern in patterns for path in alf.glob(pattern)]
+        assert found
+        for path in found:
+            path.unlink()
+
+    return spoil
+
+
+def edit_array(name: str, edit: Callable[[np.ndarray], object]) -> Spoil:
+    def spoil(alf):
+        array = np.load(alf / name)
+        edited = edit(array)
+        np.save(alf / name, array if edited is None else edited)
+
+    return spoil
+
+
+def edit_table(name: str, edit: Callable[[pd.DataFrame], pd.DataFrame]) -> Spoil:
+    return lambda alf: edit(pd.read_parquet(alf / name)).to_parquet(alf / name)
+
+
+def edit_uuids(edit: Callable[[list[str]], list[str]]) -> Spoil:
+    def spoil(alf):
+        path = alf / SORTING / "clusters.uuids.csv"
+        header, *uuids = path.read_text().split("\n")
+        path.write_text("\n".join([header, *edit(uuids)]))
+
+    return spoil
+
+
+def put(index, value) -> Callable[[np.ndarray], None]:
+    return lambda array: array.__setitem__(index, value)
+
+
+def without_units(alf):
+    folder = alf / SORTING
+    for name in CLUSTER_FILES:
+        np.save(folder / f"clusters.{name}.npy", np.load(folder / f"clusters.{name}.npy")[:0])
+    edit_uuids(lambda uuids: [])(alf)
+    edit_table(f"{SORTING}/clusters.metrics.pqt", lambda table: table[:0])(alf)
+
+
+def partly_sorted_anew(alf):
+    revised = alf / SORTING / "#2024-05-06#"
+    revised.mkdir()
+    shutil.copy(alf / SORTING / "spikes.times.npy", revised)
+    shutil.copy(alf / SORTING / "spikes.clusters.npy", revised)
+
+
+def sites_of_another_probe(alf):
+    for name in ("localCoordinates", "mlapdv", "brainLocationIds_ccf_2017"):
+        sites = np.load(alf / SORTING / f"channels.{name}.npy")
+        np.save(alf / "probe00" / f"electrodeSites.{name}.npy", np.concatenate([sites, sites[:9]]))
+    (alf / SORTING / "channels.rawInd.npy").unlink()
+
+
+TIMES, CLUSTERS = f"{SORTING}/spikes.times.npy", f"{SORTING}/spikes.clusters.npy"
+METRICS = f"{SORTING}/clusters.metrics.pqt"
+
+BROKEN: dict[str, tuple[Spoil, str]] = {
+    "times cut short": (cut(TIMES), rf"{TIMES}: cut short at \d+ of \d+ bytes"),
+    "times empty": (write(TIMES, b""), f"{TIMES}: no NPY file"),
+    "times garbage": (write(TIMES, b"times"), f"{TIMES}: no NPY file"),
+    "times pickled": (
+        edit_array(TIMES, lambda times: times.astype(object)),
+        f"{TIMES}: holds Python objects",
+    ),
+    "times missing": (remove(TIMES), "spikes.times: missing"),
+    "clusters missing": (remove(CLUSTERS), "spikes.clusters: missing"),
+    "lengths unequal": (edit_array(CLUSTERS, lambda c: c[:-3]), r"\d+ times but \d+ clusters"),
+    "times unsorted": (edit_array(TIMES, put(7, 9.0)), "spikes.times: not in ascending order"),
+    "a time missing": (edit_array(TIMES, put(7, np.nan)), "spikes.times: not every time"),
+    "a cluster too high": (edit_array(CLUSTERS, put(7, 999)), r"spikes.clusters: cluster 999 of"),
+    "no spikes": (
+        lambda alf: [edit_array(name, lambda a: a[:0])(alf) for name in (TIMES, CLUSTERS)],
+        "spikes.times: no spikes",
+    ),
+    "no units": (without_units, "clusters: no units"),
+    "metrics permuted": (
+        edit_table(METRICS, lambda table: table[::-1]),
+        "clusters.metrics: cluster_id is not 0 to",
+    ),
+    "metrics short": (edit_table(METRICS, lambda t: t[:-1]), "clusters: .* do not fit together"),
+    "metrics corrupt": (cut(METRICS), "clusters.metrics.pqt: cannot be read"),
+    "uuids short": (edit_uuids(lambda uuids: uuids[:-2]), "clusters: .* do not fit together"),
+    "uuid twice": (
+        edit_uuids(lambda uuids: [uuids[1], *uuids[1:]]),
+        "clusters.uuids: .* stands twice",
+    ),
+    "channel too high": (
+        edit_array(f"{SORTING}/clusters.channels.npy", put(0, 999)),
+        r"clusters.channels: row 999 of 384",
+    ),
+    "region unheard of": (
+        edit_array(f"{SORTING}/channels.brainLocationIds_ccf_2017.npy", put(0, 123456789)),
+        "brainLocationIds_ccf_2017: an id that the Allen atlas lacks",
+    ),
+    "places missing": (remove(f"{SORTING}/channels.mlapdv.npy"), "channels.mlapdv: missing"),
+    "sites do not fit": (sites_of_another_probe, "384 rows but 393 electrodeSites"),
+    "partly sorted anew": (partly_sorted_anew, "files of several revisions"),
+    "trials missing": (remove("_ibl_trials.*"), f"alf/{TRIALS}: missing"),
+    "trials table missing": (remove(TRIALS), f"alf/{TRIALS}: no column stimOn_times"),
+    "trials corrupt": (cut(TRIALS), f"alf/{TRIALS}: cannot be read"),
+    "trials of other length": (
+        edit_array("_ibl_trials.stimOff_times.npy", lambda times: times[:-1]),
+        f"alf/{TRIALS}: cannot be read",
+    ),
+    "a column missing": (
+        edit_table(TRIALS, lambda table: table.drop(columns="choice")),
+        f"alf/{TRIALS}: no column choice",
+    ),
+    "trials out of order": (
+        edit_table(TRIALS, lambda table: table[::-1]),
+        "stimOn_times are not in ascending order",
+    ),
+    "no events": (
+        edit_table(TRIALS, lambda table: table.assign(stimOn_times=np.nan)),
+        "no trial left: 30 without stimOn_times",
+    ),
+    "probe stopped early": (
+        lambda alf: [edit_array(name, lambda a: a[:40])(alf) for name in (TIMES, CLUSTERS)],
+        "no trial left: 0 without stimOn_times, 30 beyond the recording",
+    ),
+}
+
+WHEEL, CAMERA = "_ibl_wheel", "_ibl_leftCamera.times.npy"
+LACKING: dict[str, tuple[Spoil, str | None, str]] = {
+    # what is wrong, the variable that is missing for it, and the note that says so
+    "sound": (lambda alf: None, None, "^$"),
+    "no camera": (
+        remove("*leftCamera*"),
+        "whisker_motion_energy",
+        "leftCamera.ROIMotionEnergy: missing",
+    ),
+    "camera times short": (
+        edit_array(CAMERA, lambda times: times[:-5]),
+        "whisker_motion_energy",
+        "left: Camera times are shorter",
+    ),
+    "no wheel": (remove(f"{WHEEL}*"), "wheel_velocity", "wheel.position: missing"),
+    "wheel cut short": (
+        cut(f"{WHEEL}.position.npy"),
+        "wheel_velocity",
+        f"alf/{WHEEL}.position.npy: cut short",
+    ),
+    "a wheel position missing": (
+        edit_array(f"{WHEEL}.position.npy", put(5, np.nan)),
+        "wheel_velocity",
+        "wheel: not every time and value",
+    ),
+    "wheel unsorted": (
+        edit_array(f"{WHEEL}.timestamps.npy", put(5, 0.0)),
+        "wheel_velocity",
+        "wheel: times are not in ascending order",
+    ),
+    "no metrics": (remove(METRICS), "label", "clusters.metrics: no labels"),
+    "no places": (
+        remove(f"{SORTING}/channels.mlapdv.npy", f"{SORTING}/channels.brain*.npy"),
+        "x",
+        "channels: no histology",
+    ),
+    "no channels": (remove(f"{SORTING}/channels.*"), "x", "no channels"),
+    "no channel of each unit": (
+        remove(f"{SORTING}/clusters.channels.npy"),
+        "x",
+        "no clusters.channels",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def outcome(experiment, tmp_path_factory):
+    """Ingests all of them at once, each a session of its own; name -> (outcome, folder)."""
+    root = tmp_path_factory.mktemp("broken")
+    spoils = {name: case[0] for name, case in (BROKEN | LACKING).items()}
+    eids = {
+        name: experiment.copy_session(root / "ONE", number, spoil=spoil)
+        for number, (name, spoil) in enumerate(spoils.items(), start=1)
+    }
+    dataset = Dataset(source=LocalSource(kind="local", path=root / "ONE"))
+    report = ingest(dataset, "broken", root / "cache.zarr")
+    assert set(report.sessions) == set(eids.values())
+    assert set(report.failed) == {eids[name] for name in BROKEN}
+    return lambda name: (report.sessions[eids[name]], root / "cache.zarr" / eids[name])
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_cannot_be_trusted_fails_and_is_named(outcome, name):
+    found, folder = outcome(name)
+    assert found.status == "failed"
+    assert re.search(BROKEN[name][1], found.reason)
+    assert "\n" not in found.reason
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("name", LACKING)
+def test_what_is_lacking_is_noted_and_missing(outcome, name):
+    found, folder = outcome(name)
+    _, variable, note = LACKING[name]
+    assert found.status == "ingested"
+    notes = found.notes or ("",)
+    assert any(re.search(note, text) for text in notes)
+    with xr.open_zarr(folder, chunks=None) as ds:
+        assert list(found.notes) == ds.attrs["notes"]
+        continuous = ("whisker_motion_energy", "wheel_velocity", "label", "x")
+        for other in continuous:
+            assert np.isnan(ds[other].values).all() == (other == variable)
+        expected = "unknown" if variable == "x" else "CA1"
+        assert expected in ds["region"].values
