@@ -82,10 +82,12 @@ def load_insertions(
     if not probes:
         raise SessionError(eid, "no spikes in any folder alf/probe*")
     if wanted is not None:
-        strange = sorted(set(wanted) - set(pids.values()))
+        known = {pids[probe]: probe for probe in probes if probe in pids}
+        strange = [pid for pid in wanted if pid not in known]
         if strange:
-            raise SessionError(eid, f"no insertion {strange[0]}; known are {dict(pids) or 'none'}")
-        probes = [probe for probe in probes if pids.get(probe) in wanted]
+            found = ", ".join(known) or "of unknown id, as there is no table insertions.pqt"
+            raise SessionError(eid, f"no insertion {strange[0]} with spikes; its own are {found}")
+        probes = sorted(known[pid] for pid in wanted)
     notes: list[str] = []
     insertions = [_load_insertion(one, eid, probe, pids.get(probe, ""), notes) for probe in probes]
     units = pd.concat([insertion.units["unit"] for insertion in insertions])

@@ -114,13 +114,14 @@ def ingest(
     cache = Path(cache)
     if limit is not None and limit < 1:
         raise UserError(f"a limit of {limit} sessions leaves nothing to ingest")
-    if dry_run and cache.exists():
+    # Before anything is simulated or loaded for a cache that is none.
+    if cache.exists() and not (cache.is_dir() and not any(cache.iterdir())):
         read_format(cache)
-    if not dry_run:
-        create_cache(cache)
     report = IngestReport(cache)
     with _open_source(dataset, cache, dry_run) as folder:
         eids = _choose(folder, dataset, name, sessions)[:limit]
+        if not dry_run:
+            create_cache(cache)
         for eid in eids:
             outcome = _ingest_session(folder, eid, dataset, name, cache, overwrite, dry_run)
             report.sessions[eid] = outcome

@@ -116,7 +116,7 @@ def test_the_catalog_chooses_sessions_insertions_and_roles(experiment, tmp_path)
 def test_an_insertion_that_the_session_lacks_is_named(experiment, tmp_path):
     entry = SessionEntry(eid=experiment.eids[0], pids=("nowhere",))
     report = ingest(experiment.dataset(sessions=(entry,)), "tiny", tmp_path / "cache.zarr")
-    assert "no insertion nowhere; known are" in report.failed[experiment.eids[0]]
+    assert "no insertion nowhere with spikes; its own are" in report.failed[experiment.eids[0]]
 
 
 def test_a_listed_session_that_is_not_there_fails_alone(pair, tmp_path):
@@ -143,6 +143,7 @@ class TestRequests:
         root, eids = pair
         with pytest.raises(UserError, match=f"no session 'x' in dataset 'pair'.*{eids[0]}"):
             ingest(local(root), "pair", tmp_path / "cache.zarr", sessions=["x"])
+        assert not (tmp_path / "cache.zarr").exists()
 
     def test_no_folder(self, tmp_path):
         with pytest.raises(UserError, match=r"no folder '.*nowhere'"):
@@ -162,6 +163,9 @@ class TestRequests:
         (tmp_path / "notes.txt").write_text("mine")
         with pytest.raises(UserError, match="no ibl-mtm cache"):
             ingest(experiment.dataset(), "x", tmp_path, dry_run=dry_run)
+
+    def test_an_empty_folder_becomes_a_cache(self, experiment, tmp_path):
+        assert not ingest(experiment.dataset(), "x", tmp_path, limit=1).failed
 
     def test_corrupt_tables(self, experiment, tmp_path):
         experiment.copy_session(tmp_path / "ONE", 1)
