@@ -1,8 +1,10 @@
 """Wheel, licks and whisker motion energy of a session.
 
-wheel = draw_wheel(rng, trials, fidget, duration)
-licks = draw_licks(rng, trials, duration)
-camera = draw_camera(rng, arousal, wheel, licks, duration)
+    wheel = draw_wheel(rng, trials, fidget, duration)
+    licks = draw_licks(rng, trials, duration)
+    camera = draw_camera(rng, arousal, wheel, licks, duration)
+
+Fidgeting and whisking follow latents that units follow too, so behaviour can be decoded.
 """
 
 from dataclasses import dataclass

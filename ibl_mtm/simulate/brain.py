@@ -142,9 +142,9 @@ def make_brain() -> Brain:
 def _typical_size() -> NDArray[np.float64]:
     """(population, column): root mean square of a weight."""
     size = np.zeros((len(POPULATIONS), len(COLUMNS)))
-    size[:, _where("shared")] = SHARED_SD / np.sqrt(N_SHARED)
+    size[:, :N_SHARED] = SHARED_SD / np.sqrt(N_SHARED)
     size[:, COLUMNS.index("shared_drift")] = DRIFT_SD / np.sqrt(2)
-    size[:, _where(*TASK)] = TASK_SD
+    size[:, -len(TASK) :] = TASK_SD
     for row, population in enumerate(POPULATIONS):
         size[row, [COLUMNS.index(f"{population}_{k}") for k in range(N_PRIVATE)]] = (
             PRIVATE_SD * np.sqrt([0.65, 0.35])
@@ -156,12 +156,6 @@ def _typical_size() -> NDArray[np.float64]:
 def _lags() -> NDArray[np.int16]:
     lags = np.zeros((len(POPULATIONS), len(COLUMNS)), np.int16)
     lags[:, :N_SHARED] = SHARED_LAG
-    lags[:, _where("stimulus_left", "stimulus_right")] = STIMULUS_LAG[:, None]
+    for name in ("stimulus_left", "stimulus_right"):
+        lags[:, COLUMNS.index(name)] = STIMULUS_LAG
     return lags
-
-
-def _where(*names: str) -> list[int]:
-    """Columns with these names; "shared" stands for all shared fast latents."""
-    if names == ("shared",):
-        return list(range(N_SHARED))
-    return [COLUMNS.index(name) for name in names]

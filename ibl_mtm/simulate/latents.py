@@ -1,8 +1,10 @@
 """A session's latents: what its units follow, on a grid of 10 ms.
 
-fast = draw_fast(rng, n_steps)                    # (step, column of FAST)
-drift = draw_drift(rng, n_steps)                  # (step, column of SLOW)
-task = task_variables(trials, wheel_speed, times) # (step, column of TASK)
+    fast = draw_fast(rng, n_steps)                      # (step, column of FAST)
+    drift = draw_drift(rng, n_steps)                    # (step, column of SLOW)
+    task = task_variables(trials, wheel_speed, times)   # (step, column of TASK)
+
+Side by side they are the columns that a unit's weights refer to.
 """
 
 import numpy as np

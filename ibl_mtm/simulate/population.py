@@ -1,7 +1,9 @@
 """The units of one animal: where they are, how they are tuned, how well they are isolated.
 
-population = draw_population(rng, n_units=80, good=0.75)
-population.weights[:, COLUMNS.index("reward")]
+    population = draw_population(rng, n_units=80, good=0.75)
+    population.weights[:, COLUMNS.index("reward")]
+
+The weights scatter around those of a unit's cell type, which are the same in every animal.
 """
 
 from dataclasses import dataclass
@@ -11,7 +13,6 @@ from numpy.typing import NDArray
 
 from ibl_mtm.simulate.brain import (
     CELL_TYPES,
-    COLUMNS,
     FAST,
     POPULATIONS,
     REPEATED_SITE,
@@ -78,7 +79,6 @@ def draw_population(rng: np.random.Generator, n_units: int, good: float) -> Popu
     passes[baseline == 0] = False
 
     width = np.array(TYPE_WIDTH)[cell_type] * np.exp(0.12 * rng.standard_normal(n_units))
-    assert weights.shape == (n_units, len(COLUMNS))
     return Population(population, baseline, weights, passes, width)
 
 

@@ -1,7 +1,9 @@
 """A Neuropixels probe through the repeated site: its channels, and its clusters upon them.
 
-channels = place_channels(rng, side=-1)
-on = choose_channels(rng, channels, population)      # row of `channels` of each unit
+    channels = place_channels(rng, side=-1)
+    on = choose_channels(rng, channels, population)      # row of `channels` of each unit
+
+From the tip up: VPM, PO, LP, the dentate gyrus, CA1, VISa, and a last stretch outside the brain.
 """
 
 from dataclasses import dataclass

@@ -11,11 +11,12 @@ import datetime
 import json
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from filelock import FileLock
 from pydantic import Field, model_validator
 
 from ibl_mtm.errors import UserError
@@ -25,12 +26,24 @@ from ibl_mtm.simulate.session import SessionPlan, write_session
 from ibl_mtm.simulate.trials import FULL_PACING, SMALL_PACING
 from ibl_mtm.simulate.truth import MARKER, TRUTH_FOLDER
 
-__all__ = ["Simulation", "simulate"]
+__all__ = ["Simulation", "plan_session", "simulate"]
 
 _logger = logging.getLogger(__name__)
 
 GENERATOR = 1  # raised whenever the same settings no longer give the same experiment
-PURPOSES = ("ids", "datasets", "trials", "latents", "behaviour", "population", "insertions")
+# Each purpose has random numbers of its own, so that changing one leaves the others as they were.
+PURPOSES = (
+    "sizes",
+    "ids",
+    "datasets",
+    "trials",
+    "latents",
+    "behaviour",
+    "population",
+    "insertions",
+    "probe00",
+    "probe01",
+)
 FIRST_DAY = datetime.date(2024, 9, 2)
 LABS = ("simlab_a", "simlab_b")
 FULL_UNITS, FULL_TRIALS = 900, 600
@@ -106,14 +119,30 @@ def simulate(
     Raises
     ------
     UserError
-        If the folder holds anything else.
+        If the folder holds anything else, or cannot be made.
     """
     root = Path(root)
     plans = [plan_session(simulation, index) for index in range(simulation.sessions)]
     eids = [plan.entry.eid for plan in plans]
     if _is_complete(root, simulation):
         return eids
-    _mark(root, simulation, complete=False)
+    folder = root / TRUTH_FOLDER
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make {folder}: {error.strerror}") from None
+    # Two ingests of one dataset may both want it simulated: the second waits and finds it done.
+    with FileLock(folder / "simulation.lock"):
+        if not _is_complete(root, simulation):
+            _mark(root, simulation, complete=False)
+            _write(root, plans, progress)
+            _mark(root, simulation, complete=True)
+    return eids
+
+
+def _write(
+    root: Path, plans: Sequence[SessionPlan], progress: Callable[[str], None] | None
+) -> None:
     for number, plan in enumerate(plans, start=1):
         line = f"session {number} of {len(plans)}: {plan.entry.subject}, {plan.n_units} units"
         _logger.info(line)
@@ -121,21 +150,13 @@ def simulate(
             progress(line)
         write_session(root, plan)
     write_one_tables(root, [p.entry for p in plans], [p.generator("datasets") for p in plans])
-    _mark(root, simulation, complete=True)
-    return eids
 
 
 def plan_session(simulation: Simulation, index: int) -> SessionPlan:
     """Lay out a session: its layout depends on its index alone, its ids on seed and index."""
 
     def generator(purpose: str) -> np.random.Generator:
-        # Insertions are named, so a session may have any number of them.
-        key = (
-            PURPOSES.index(purpose)
-            if purpose in PURPOSES
-            else len(PURPOSES) + int(purpose.removeprefix("probe"))
-        )
-        return np.random.default_rng([simulation.seed, index, key])
+        return np.random.default_rng([simulation.seed, index, PURPOSES.index(purpose)])
 
     layout = LAYOUTS[index % len(LAYOUTS)]
     rng = generator("ids")
@@ -168,7 +189,8 @@ def plan_session(simulation: Simulation, index: int) -> SessionPlan:
 def _count_units(simulation: Simulation, index: int) -> int:
     """A number within 10 % of what was asked for, another one for every session if possible."""
     spread = round(0.1 * simulation.units)
-    offsets = np.random.default_rng([simulation.seed, len(PURPOSES)]).permutation(2 * spread + 1)
+    rng = np.random.default_rng([simulation.seed, 0, PURPOSES.index("sizes")])
+    offsets = rng.permutation(2 * spread + 1)
     return simulation.units - spread + int(offsets[index % len(offsets)])
 
 
@@ -178,7 +200,6 @@ def _marker(simulation: Simulation, complete: bool) -> dict[str, Any]:
 
 def _mark(root: Path, simulation: Simulation, complete: bool) -> None:
     marker = root / TRUTH_FOLDER / MARKER
-    marker.parent.mkdir(parents=True, exist_ok=True)
     aside = marker.with_suffix(".new")
     aside.write_text(json.dumps(_marker(simulation, complete), indent=2) + "\n", encoding="utf-8")
     os.replace(aside, marker)
@@ -190,7 +211,7 @@ def _is_complete(root: Path, simulation: Simulation) -> bool:
     if root.exists() and not root.is_dir():
         raise UserError(f"{root} is a file; name a folder to simulate into")
     if not marker.is_file():
-        if root.is_dir() and any(root.iterdir()):
+        if root.is_dir() and any(path.name != TRUTH_FOLDER for path in root.iterdir()):
             raise UserError(f"{root} is not empty; name a new folder to simulate into")
         return False
     found = json.loads(marker.read_text(encoding="utf-8"))

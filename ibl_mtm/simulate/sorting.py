@@ -1,6 +1,8 @@
 """What a spike sorter leaves behind: an insertion's spikes, clusters and channels, as files.
 
-write_sortings(alf / "probe00" / "pykilosort", None, rng, channels, clusters, truth)
+    write_sortings(alf / "probe00" / "pykilosort", None, rng, channels, clusters, truth)
+
+Spikes are drawn and written block by block; no array of all of them is ever made.
 """
 
 from contextlib import ExitStack

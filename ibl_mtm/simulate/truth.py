@@ -12,6 +12,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -50,9 +51,11 @@ def unit_dtype(n_columns: int) -> np.dtype:
     )
 
 
-def to_fixed_point(values: NDArray[np.floating], kind: str) -> NDArray[np.int16]:
-    """Round ``latents`` or ``weights`` to the integers that are stored."""
-    unit = {"latents": _LATENT_UNIT, "weights": _WEIGHT_UNIT}[kind]
+def to_fixed_point(
+    values: NDArray[np.floating], kind: Literal["latents", "weights"]
+) -> NDArray[np.int16]:
+    """Round latents or weights to the integers that are stored."""
+    unit = _LATENT_UNIT if kind == "latents" else _WEIGHT_UNIT
     limit = np.iinfo(np.int16).max
     return np.clip(np.rint(values / unit), -limit, limit).astype(np.int16)
 
@@ -187,7 +190,7 @@ def open_truth(root: Path, eid: str) -> Truth:
     if not json.loads(marker.read_text(encoding="utf-8"))["complete"]:
         raise UserError(f"the simulation in {root} was interrupted; simulate it again to finish it")
     folder = marker.parent / eid
-    if not folder.is_dir():
+    if not (folder / "units.npy").is_file():
         raise UserError(f"session '{eid}' is not of the simulated experiment in {root}")
     lags = np.load(folder / "lags.npy")
     return Truth(

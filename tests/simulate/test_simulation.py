@@ -1,6 +1,7 @@
 """`simulate` writes the same experiment for the same settings, and never over another one."""
 
 import hashlib
+import threading
 import uuid
 from pathlib import Path
 
@@ -73,6 +74,24 @@ def test_an_interrupted_experiment_is_done_again(tmp_path):
     assert digest(tmp_path / "a") == digest(tmp_path / "b")
 
 
+def test_two_at_once_write_it_once(tmp_path):
+    second_lines: list[str] = []
+    second = threading.Thread(target=simulate, args=(tmp_path / "a", TINY, second_lines.append))
+    first_lines: list[str] = []
+
+    def start_second(line: str) -> None:
+        first_lines.append(line)
+        if len(first_lines) == 1:
+            second.start()
+
+    simulate(tmp_path / "a", TINY, start_second)
+    second.join()
+    assert len(first_lines) == 3
+    assert not second_lines
+    simulate(tmp_path / "b", TINY)
+    assert digest(tmp_path / "a") == digest(tmp_path / "b")
+
+
 def test_another_experiment_is_never_overwritten(tmp_path):
     simulate(tmp_path, TINY)
     before = digest(tmp_path)
@@ -87,6 +106,8 @@ def test_a_folder_with_other_things_in_it_is_refused(tmp_path):
         simulate(tmp_path, TINY)
     with pytest.raises(UserError, match="is a file"):
         simulate(tmp_path / "thesis.tex", TINY)
+    with pytest.raises(UserError, match="cannot make"):
+        simulate(tmp_path / "thesis.tex" / "ONE", TINY)
 
 
 def test_progress_names_each_session(tmp_path):
