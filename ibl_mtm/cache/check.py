@@ -4,9 +4,11 @@ check(root)                         # {eid: "spikes, chunk 2.0.0: checksums do n
 repair(root)                        # drops damaged sessions; the next ingest redoes them
 """
 
+from dataclasses import dataclass
 from itertools import product
 from math import ceil
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -29,7 +31,8 @@ __all__ = ["check", "repair"]
 def check(root: Path) -> dict[str, str]:
     """Read everything that a cache holds, and name what is damaged.
 
-    A session that no table lists yet is none: readers see it, and the next writer lists it.
+    A session that the table does not list yet is no damage: readers see it, and the next writer
+    lists it. One that is replaced meanwhile may seem at odds with the table.
 
     Returns
     -------
@@ -43,7 +46,8 @@ def check(root: Path) -> dict[str, str]:
     """
     root = Path(root)
     read_format(root)
-    return _find_damaged_sessions(root) | _find_damaged_tables(root)
+    whole, damaged = _inspect_sessions(root)
+    return damaged | _inspect_tables(root, whole)
 
 
 def repair(root: Path) -> dict[str, str]:
@@ -61,88 +65,81 @@ def repair(root: Path) -> dict[str, str]:
     """
     root = Path(root)
     read_format(root)
-    damaged = _find_damaged_sessions(root)
+    _, damaged = _inspect_sessions(root)
     rebuild_sessions(root, without=damaged)
     return damaged
 
 
-def _find_damaged_sessions(root: Path) -> dict[str, str]:
-    reasons = {eid: _inspect_session(root, eid) for eid in list_eids(root)}
-    # A second look, since the session may just have been replaced.
-    return {
-        eid: again
-        for eid, reason in reasons.items()
-        if reason and (root / eid).exists() and (again := _inspect_session(root, eid))
-    }
+@dataclass(frozen=True)
+class _Summary:
+    """What the tables should say of a session."""
+
+    row: dict[str, Any]
+    regions: set[str]
 
 
-def _inspect_session(root: Path, eid: str) -> str | None:
-    try:
-        _verify_group(root / eid)
-        with open_group(root / eid) as ds:
-            validate(ds)
-        region_rows(ds.attrs)
-    except SessionError as error:
-        return error.reason
-    except DAMAGE as error:
-        return str(error)
-    if ds.attrs["eid"] != eid:
-        return f"attribute eid: expected the name of the folder, got '{ds.attrs['eid']}'"
-    return None
+def _inspect_sessions(root: Path) -> tuple[dict[str, _Summary], dict[str, str]]:
+    """Sessions that are whole, and the others with the reason."""
+    whole: dict[str, _Summary] = {}
+    damaged: dict[str, str] = {}
+    for eid in list_eids(root):
+        for _ in range(2):  # a second look, since the session may just have been replaced
+            damaged.pop(eid, None)
+            try:
+                whole[eid] = _summarise(root, eid)
+                break
+            except DAMAGE as error:
+                damaged[eid] = _explain(error)
+    return whole, damaged
 
 
-def _find_damaged_tables(root: Path) -> dict[str, str]:
+def _summarise(root: Path, eid: str) -> _Summary:
+    _verify_group(root / eid)
+    with open_group(root / eid) as ds:
+        validate(ds)
+        if ds.attrs["eid"] != eid:
+            raise ValueError(f"attribute eid: expected the folder's name, got '{ds.attrs['eid']}'")
+        return _Summary(session_row(ds), set(region_rows(ds.attrs).index))
+
+
+def _inspect_tables(root: Path, whole: dict[str, _Summary]) -> dict[str, str]:
     found = {}
     for name, compare in {"sessions": _compare_sessions, "regions": _compare_regions}.items():
-        # A table that is not there was just being replaced when its writer died.
-        if (root / name).exists() and (reason := _inspect_table(root, name)):
-            found[name] = reason
+        if not (root / name).exists():
+            # It was just being replaced when its writer died; readers do without.
+            continue
+        try:
+            _verify_group(root / name)
+        except DAMAGE as error:
+            found[name] = _explain(error)
             continue
         table = read_table(root, name)
-        found |= {} if table is None else compare(root, table)
+        found |= {} if table is None else compare(root, table, whole)
     return found
 
 
-def _inspect_table(root: Path, name: str) -> str | None:
-    try:
-        _verify_group(root / name)
-    except SessionError as error:
-        return error.reason
-    except DAMAGE as error:
-        return str(error)
-    return None
-
-
-def _compare_sessions(root: Path, table: pd.DataFrame) -> dict[str, str]:
-    eids = list_eids(root)
-    found = {
-        str(eid): "listed in the table 'sessions', but not there"
-        for eid in table.index.difference(eids)
-    }
-    for eid in table.index.intersection(eids):
-        try:
-            with open_group(root / eid) as ds:
-                row = session_row(ds)
-        except DAMAGE:
-            continue
+def _compare_sessions(
+    root: Path, table: pd.DataFrame, whole: dict[str, _Summary]
+) -> dict[str, str]:
+    absent = table.index.difference(list_eids(root))
+    found = dict.fromkeys(map(str, absent), "listed in the table 'sessions', but not there")
+    for eid in table.index.intersection(list(whole)):
+        row = whole[eid].row
         differing = [name for name, value in row.items() if table.at[eid, name] != value]
         if differing:
-            name = differing[0]
-            found[str(eid)] = (
-                f"the table 'sessions' says {name} = {table.at[eid, name]}, the session {row[name]}"
-            )
+            said, true = str(table.at[eid, differing[0]]), row[differing[0]]
+            found[eid] = f"the table 'sessions' says {differing[0]} = {said}, the session {true}"
     return found
 
 
-def _compare_regions(root: Path, table: pd.DataFrame) -> dict[str, str]:
-    occurring: set[str] = set()
-    for eid in list_eids(root):
-        try:
-            occurring |= set(region_rows(read_metadata(root / eid)["attributes"]).index)
-        except DAMAGE:
-            continue
+def _compare_regions(root: Path, table: pd.DataFrame, whole: dict[str, _Summary]) -> dict[str, str]:
+    occurring = {acronym for summary in whole.values() for acronym in summary.regions}
     lacking = sorted(occurring - set(table.index))
     return {"regions": f"no row for {', '.join(lacking)}"} if lacking else {}
+
+
+def _explain(error: BaseException) -> str:
+    return error.reason if isinstance(error, SessionError) else str(error)
 
 
 def _verify_group(folder: Path) -> None:
