@@ -22,6 +22,7 @@ import xarray as xr
 
 import ibl_mtm
 from ibl_mtm.cache.cache import Cache
+from ibl_mtm.cache.groups import write_group
 from ibl_mtm.errors import UserError
 from ibl_mtm.evaluation.metrics import summarise
 from ibl_mtm.evaluation.session import (
@@ -61,11 +62,11 @@ class Evaluation:
     def write(self, run: Path) -> None:
         """Write ``metrics.json``, ``per_unit.parquet`` and ``evaluation.zarr`` to a run."""
         aside = run / f".evaluation.{os.getpid()}.zarr"
+        aside.mkdir()
         for eid, examples in self.examples.items():
-            examples.to_zarr(aside, group=eid, consolidated=False, zarr_format=3)
+            write_group(aside / eid, examples)
         shutil.rmtree(run / "evaluation.zarr", ignore_errors=True)
-        if self.examples:
-            aside.rename(run / "evaluation.zarr")
+        aside.rename(run / "evaluation.zarr")
         self.per_unit.to_parquet(run / "per_unit.parquet")
         (run / "metrics.json").write_text(json.dumps(self.metrics, indent=1), encoding="utf-8")
 
@@ -125,7 +126,7 @@ def evaluate(
         "sessions": {eid: _tasks(s.per_unit, [s], tasks) for eid, s in scores.items()},
         "skipped": {eid: s.skipped for eid, s in scores.items() if s.skipped},
         "simulated": any(bool(cache[eid].attrs.get("simulated")) for eid in wanted),
-        "cache": str(cache.root),
+        "cache": str(cache.path),
         "provenance": _provenance(cache, settings, scores),
     }
     return Evaluation(
@@ -137,7 +138,7 @@ def _sessions_of(known: Sequence[str], cache: Cache) -> list[str]:
     found = [eid for eid in known if eid in cache]
     if not found:
         raise UserError(
-            f"{cache.root} holds none of the {len(known)} sessions that the model was trained on"
+            f"{cache.path} holds none of the {len(known)} sessions that the model was trained on"
         )
     if len(found) < len(known):
         logger.warning("%d of the model's sessions are not in %s", len(known) - len(found), cache)

@@ -16,6 +16,7 @@ from ibl_mtm.errors import UserError
 from ibl_mtm.evaluation.tasks import ACTIVITY_TASKS, TASK_SCHEME, ActivityTask, HeldOut, held_out
 from ibl_mtm.model.masking import SCHEMES, Scheme
 from ibl_mtm.model.mtm import Group, MtM
+from ibl_mtm.text import as_text
 from ibl_mtm.training.data import eligible_regions, trial_format
 
 __all__ = ["Population", "predict", "predict_held_out", "predict_unmasked", "select_known"]
@@ -123,7 +124,7 @@ def select_known(model: MtM, ds: xr.Dataset) -> xr.Dataset:
             f"session {eid} has trials of another format than the model was trained on: "
             f"{trial_format(ds)}, not {scope.trial_format}; ingest it with the model's"
         )
-    known = np.isin(ds.unit.values.astype(str), scope.units)
+    known = np.isin(as_text(ds.unit), scope.units)
     if eid not in scope.sessions or not known.any():
         raise UserError(f"the model was not trained on session {eid}: it has no rows for its units")
     return ds.isel(unit=np.flatnonzero(known))
@@ -132,8 +133,8 @@ def select_known(model: MtM, ds: xr.Dataset) -> xr.Dataset:
 def population_of(model: MtM, ds: xr.Dataset) -> Population:
     """Read a session (of known units) for prediction."""
     scope = model.scope
-    region = eligible_regions(ds[scope.region_map].values.astype(str), scope.min_units_per_region)
-    units = ds.unit.values.astype(str)
+    region = eligible_regions(as_text(ds[scope.region_map]), scope.min_units_per_region)
+    units = as_text(ds.unit)
     return Population(model, ds.spikes.values, str(ds.attrs["eid"]), units, region)
 
 

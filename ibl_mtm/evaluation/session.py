@@ -32,6 +32,7 @@ from ibl_mtm.evaluation.tasks import ACTIVITY_TASKS, ActivityTask
 from ibl_mtm.model.masking import Scheme
 from ibl_mtm.model.mtm import MtM
 from ibl_mtm.simulate.truth import Truth
+from ibl_mtm.text import as_text
 from ibl_mtm.training.data import split_of
 from ibl_mtm.training.settings import DataSettings
 
@@ -140,7 +141,7 @@ def _score_activity(
     population: Population, task: ActivityTask, ds: xr.Dataset, truth: Truth | None
 ) -> tuple[pd.DataFrame, np.ndarray]:
     counts, time = ds.spikes.values, ds.time.values
-    units = ds.unit.values.astype(str)
+    units = as_text(ds.unit)
     expected = None
     if truth is not None:
         expected = truth.expected_counts(
@@ -159,8 +160,8 @@ def _score_activity(
         {
             "eid": str(ds.attrs["eid"]),
             "unit": units,
-            "region": ds.beryl.values.astype(str),
-            "cosmos": ds.cosmos.values.astype(str),
+            "region": as_text(ds.beryl),
+            "cosmos": as_text(ds.cosmos),
             "task": task,
             "bits_per_spike": bits,
             "n_spikes": spikes,
@@ -204,8 +205,8 @@ def _examples(ds: xr.Dataset, rates: np.ndarray) -> xr.Dataset:
         coords={
             "condition": list(conditions),
             "time": ds.time.values,
-            "unit": ds.unit.values.astype(str),
-            "region": ("unit", ds.beryl.values.astype(str)),
+            "unit": as_text(ds.unit),
+            "region": ("unit", as_text(ds.beryl)),
             "example": ds.trial.values[chosen],
         },
         attrs={"eid": str(ds.attrs["eid"]), "alignment": str(ds.attrs["alignment"])},

@@ -15,6 +15,7 @@ import xarray as xr
 from ibl_mtm.errors import UserError
 from ibl_mtm.model.mtm import TrialFormat
 from ibl_mtm.split import split_trials
+from ibl_mtm.text import as_text
 from ibl_mtm.training.settings import DataSettings
 
 __all__ = [
@@ -123,9 +124,9 @@ def load_session(ds: xr.Dataset, settings: DataSettings) -> Session:
         counts=counts if keep.all() else counts[:, :, keep],
         trial=ds.trial.values,
         split=split,
-        units=ds.unit.values[keep].astype(str),
+        units=as_text(ds.unit.values[keep]),
         region=eligible_regions(
-            ds[settings.regions].values[keep].astype(str), settings.min_units_per_region
+            as_text(ds[settings.regions].values[keep]), settings.min_units_per_region
         ),
     )
 
@@ -133,7 +134,7 @@ def load_session(ds: xr.Dataset, settings: DataSettings) -> Session:
 def split_of(ds: xr.Dataset, settings: DataSettings) -> np.ndarray:
     """Split of a session's trials that a run uses: its own, or the one in the cache, (trial,)."""
     if settings.split is None:
-        return ds.split.values.astype(str)
+        return as_text(ds.split)
     return split_trials(
         str(ds.attrs["eid"]),
         ds.trial.values,

@@ -33,7 +33,8 @@ from ibl_mtm.training.settings import RunSettings
 
 __all__ = ["TrainReport", "build_model", "fit", "train"]
 
-logger = logging.getLogger(__name__)
+# Lightning announces devices and products at every start.
+logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 
 MONITOR = "val/bits_per_spike"
 
@@ -99,7 +100,7 @@ def train(
         If the folder holds another run, there is nothing to resume, or the data do not fit.
     """
     if not len(cache):
-        raise UserError(f"{cache.root} holds no session to train on")
+        raise UserError(f"{cache.path} holds no session to train on")
     checkpoint = run / "checkpoints" / "last.ckpt"
     if resume and not checkpoint.is_file():
         raise UserError(f"{run} holds no checkpoint to resume from ({checkpoint} is missing)")
@@ -159,13 +160,18 @@ def fit(
     )
     start = time.perf_counter()
     with warnings.catch_warnings():
-        # Batches come from memory, and validation measures between epochs on purpose.
-        warnings.filterwarnings("ignore", ".*does not have many workers.*")
-        warnings.filterwarnings("ignore", ".*treespec.*")
+        # Batches come from memory, in an order that follows from the step alone (see `batches`).
+        for expected in ("does not have many workers", "`__len__` defined", "not resumable"):
+            warnings.filterwarnings("ignore", f".*{expected}.*")
+        warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
         trainer.fit(
             module,
-            DataLoader(_Train(sessions, settings, module), batch_size=None),
-            DataLoader(_validation_batches(sessions), batch_size=None),  # type: ignore[arg-type]
+            DataLoader(_Train(sessions, settings, module), batch_size=None, collate_fn=_as_it_is),
+            DataLoader(
+                _validation_batches(sessions),  # type: ignore[arg-type]  # a list will do
+                batch_size=None,
+                collate_fn=_as_it_is,
+            ),
             ckpt_path=checkpoint,
             weights_only=True,
         )
@@ -250,6 +256,11 @@ class _Train(IterableDataset):
         order = batches(self.sessions, self.settings.batch_size, self.settings.seed, start)
         for _, batch in order:
             yield batch
+
+
+def _as_it_is(batch: Any) -> Any:
+    """Keep a batch's trial numbers as they are; PyTorch would turn them into tensors."""
+    return batch
 
 
 def _validation_batches(sessions: Sequence[Session]) -> list[tuple[int, np.ndarray]]:

@@ -1,0 +1,164 @@
+"""Evaluating a run: every score from the plain definition, and what cannot be had is said."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from scipy.stats import poisson
+from synthetic import make_regions, make_session
+
+from ibl_mtm.cache.cache import open_cache
+from ibl_mtm.cache.store import create_cache, write_session
+from ibl_mtm.errors import UserError
+from ibl_mtm.evaluation.evaluate import evaluate
+from ibl_mtm.evaluation.predict import predict
+from ibl_mtm.evaluation.tasks import ACTIVITY_TASKS
+from ibl_mtm.settings import validate_settings
+from ibl_mtm.training.pretrained import load_model
+from ibl_mtm.training.run import train
+from ibl_mtm.training.settings import RunSettings
+
+SETTINGS = validate_settings(
+    {
+        "model": {"width": 16, "layers": 1, "heads": 2, "mlp": 16, "stitch_width": None},
+        "data": {"min_units_per_region": 3},
+        "batch_size": 16,
+        "steps": 6,
+        "validate_every": 3,
+    },
+    RunSettings,
+    "test",
+)
+
+
+def build(root, *sessions):
+    create_cache(root / "cache.zarr")
+    for ds in sessions:
+        write_session(root / "cache.zarr", ds, make_regions())
+    cache = open_cache(root / "cache.zarr")
+    train(SETTINGS, cache, root / "run", progress=False)
+    return root / "run", cache
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    silent = make_session(n_units=15, n_trials=50, n_bins=20, seed=1)
+    silent.spikes[{"unit": 3}] = 0
+    other = make_session(n_units=20, n_trials=40, n_bins=20, seed=2)
+    return build(tmp_path_factory.mktemp("evaluate"), silent, other)
+
+
+@pytest.fixture(scope="module")
+def evaluation(trained):
+    run, cache = trained
+    return evaluate(run, cache)
+
+
+def plain_score(model, ds, task):
+    """bits/spike of each unit by the Neural Latents Benchmark's formula, then their mean."""
+    test = ds.isel(trial=np.flatnonzero(ds.split.values == "test"))
+    rates = predict(model, test, task).values.astype(float)
+    counts = test.spikes.values.astype(float)
+    scores = []
+    for unit in range(counts.shape[2]):
+        seen = np.isfinite(rates[:, :, unit])
+        y, r = counts[:, :, unit][seen], rates[:, :, unit][seen]
+        if y.sum() == 0:
+            continue
+        gain = poisson.logpmf(y, r).sum() - poisson.logpmf(y, y.mean()).sum()
+        scores.append(gain / y.sum() / np.log(2))
+    return np.mean(scores), len(scores)
+
+
+@pytest.mark.parametrize("task", ACTIVITY_TASKS)
+def test_scores_are_means_over_units_then_sessions(trained, evaluation, task):
+    run, cache = trained
+    model = load_model(run)
+    plain = {eid: plain_score(model, ds, task) for eid, ds in cache.items()}
+    for eid, (score, n_units) in plain.items():
+        found = evaluation.metrics["sessions"][eid][task]
+        assert found["bits_per_spike"] == pytest.approx(score, abs=1e-5)
+        assert found["n_units"] == n_units
+    overall = evaluation.metrics["tasks"][task]
+    assert overall["bits_per_spike"] == pytest.approx(
+        np.mean([score for score, _ in plain.values()]), abs=1e-5
+    )
+
+
+def test_silent_units_are_left_out_and_counted(trained, evaluation):
+    _, cache = trained
+    silent = {
+        unit
+        for ds in cache.values()
+        for unit, n in zip(
+            ds.unit.values.tolist(),
+            ds.spikes.values[ds.split.values == "test"].sum((0, 1)),
+            strict=True,
+        )
+        if n == 0
+    }
+    assert silent
+    found = evaluation.metrics["tasks"]["co_smoothing"]
+    assert (found["n_silent"], found["n_units"]) == (len(silent), 35 - len(silent))
+    scores = evaluation.per_unit.query("task == 'co_smoothing'").set_index("unit").bits_per_spike
+    assert set(scores[scores.isna()].index) == silent
+
+
+def test_behaviour_stands_beside_raw_spikes_and_every_prompt(evaluation):
+    choice = evaluation.metrics["tasks"]["choice"]
+    whisker = evaluation.metrics["tasks"]["whisker_motion_energy"]
+    prompts = {"neuron", "causal", "intra_region", "inter_region"}
+    assert set(choice["by_prompt"]) == set(whisker["by_prompt"]) == prompts
+    assert choice["prompt"] == "neuron"
+    assert choice["accuracy"] == choice["by_prompt"]["neuron"]["accuracy"]
+    assert 0 <= choice["raw_spikes"]["accuracy"] <= 1
+    assert whisker["r2"] <= 1
+
+
+def test_the_document_is_plain_json_and_files_are_written(trained, evaluation):
+    run, cache = trained
+    evaluation.write(run)
+    evaluation.write(run)  # again: replaced
+    assert json.loads((run / "metrics.json").read_text()) == evaluation.metrics
+    assert pd.read_parquet(run / "per_unit.parquet").equals(evaluation.per_unit)
+    eid = next(iter(cache))
+    stored = xr.open_zarr(run / "evaluation.zarr" / eid)
+    ds = cache[eid]
+    left = ds.spikes.values[(ds.split.values == "test") & (ds.choice.values == 1)]
+    assert stored.psth_observed.sel(condition="choice left").values == pytest.approx(
+        left.mean(0) / 0.02, rel=1e-5
+    )
+    assert not [p for p in run.iterdir() if p.name.startswith(".")]
+
+
+def test_some_tasks_and_sessions_can_be_asked_for(trained):
+    run, cache = trained
+    eid = list(cache)[1]
+    one = evaluate(run, cache, tasks=["forward_prediction"], sessions=[eid])
+    assert set(one.metrics["tasks"]) == {"forward_prediction"}
+    assert set(one.metrics["sessions"]) == {eid}
+
+
+def test_what_cannot_be_had_is_null_with_a_reason(tmp_path):
+    run, cache = build(tmp_path, make_session(n_units=12, n_bins=20, contiguous=True, seed=3))
+    found = evaluate(run, cache).metrics
+    (skipped,) = found["skipped"].values()
+    for task in ("intra_region", "inter_region", "choice", "whisker_motion_energy"):
+        assert found["tasks"][task] is None
+        assert skipped[task]
+    assert np.isfinite(found["tasks"]["co_smoothing"]["bits_per_spike"])
+    assert np.isfinite(found["tasks"]["forward_prediction"]["bits_per_spike"])
+
+
+def test_bad_requests_name_the_mend(trained, tmp_path):
+    run, cache = trained
+    with pytest.raises(UserError, match="unknown task 'sorting'"):
+        evaluate(run, cache, tasks=["sorting"])
+    with pytest.raises(UserError, match="no session 'nobody'"):
+        evaluate(run, cache, sessions=["nobody"])
+    with pytest.raises(UserError, match="no trained model"):
+        evaluate(tmp_path, cache)
+    with pytest.raises(UserError, match="none of the 2 sessions"):
+        evaluate(run, cache.where("n_units > 1000"))

@@ -1,0 +1,201 @@
+"""Training from a cache into a run folder: what is kept, and that it goes on where it stopped."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from synthetic import make_regions, make_session
+
+from ibl_mtm.cache.cache import open_cache
+from ibl_mtm.cache.store import create_cache, write_session
+from ibl_mtm.errors import UserError
+from ibl_mtm.model.loss import poisson_nll
+from ibl_mtm.settings import validate_settings
+from ibl_mtm.training.pretrained import load_model
+from ibl_mtm.training.run import train
+from ibl_mtm.training.settings import RunSettings, read_run_settings
+
+TINY = {
+    "model": {
+        "width": 16,
+        "layers": 1,
+        "heads": 2,
+        "mlp": 16,
+        "stitch_width": None,
+        "convolution": 2,
+        "mask_indicator": True,
+        "standardise": True,
+    },
+    "masks": {"draw_per": "trial", "ratios": {"tail_share": 0.5}},
+    "data": {"min_units_per_region": 2},
+    "batch_size": 8,
+    "steps": 12,
+    "validate_every": 4,
+    "average": 0.9,
+}
+
+
+def settings(**changes):
+    return validate_settings(TINY | changes, RunSettings, "test")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    root = tmp_path_factory.mktemp("training") / "cache.zarr"
+    create_cache(root)
+    for seed, n_units in ((1, 15), (2, 20)):
+        ds = make_session(n_units=n_units, n_trials=40, n_bins=20, seed=seed)
+        # Half of a unit's spikes copy another's, so that there is something to learn.
+        ds.spikes[{"unit": slice(0, 5)}] = ds.spikes[{"unit": slice(5, 10)}].values
+        write_session(root, ds, make_regions())
+    return open_cache(root)
+
+
+def test_a_run_leaves_its_files(cache, tmp_path):
+    report = train(settings(), cache, tmp_path / "run", progress=False)
+    run = tmp_path / "run"
+    assert report.steps == 12
+    assert report.best_step in (4, 8, 12)
+    assert set(report.val) == {"neuron", "causal", "intra_region", "inter_region"}
+    assert all(np.isfinite(list(report.val.values())))
+    assert {p.name for p in run.iterdir()} == {
+        "checkpoints",
+        "config.json",
+        "config.yaml",
+        "logs",
+        "model.safetensors",
+        "units.parquet",
+    }
+    assert [p.name for p in (run / "checkpoints").iterdir()] == ["last.ckpt"]
+    assert (
+        validate_settings(
+            yaml.safe_load((run / "config.yaml").read_text()), RunSettings, "config.yaml"
+        )
+        == settings()
+    )
+    units = json.loads((run / "config.json").read_text())["units"]
+    assert sorted(units) == sorted(u for ds in cache.values() for u in ds.unit.values.tolist())
+    assert json.loads(json.dumps(report.to_json()))["best_step"] == report.best_step
+
+
+def test_the_same_seed_gives_the_same_weights(cache, tmp_path):
+    for name in ("a", "b"):
+        train(settings(), cache, tmp_path / name, progress=False)
+    train(settings(seed=1), cache, tmp_path / "c", progress=False)
+    a, b, c = (load_file(tmp_path / name / "model.safetensors") for name in "abc")
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    assert not torch.equal(a["read_in"], c["read_in"])
+
+
+def test_a_resumed_run_ends_with_the_weights_of_an_undisturbed_one(cache, tmp_path, monkeypatch):
+    train(settings(), cache, tmp_path / "whole", progress=False)
+
+    class StopTrainingError(Exception):
+        pass
+
+    from ibl_mtm.training.module import Training
+
+    undisturbed = Training.training_step
+
+    def stop_at_step_10(self, batch, batch_idx):
+        if self.global_step == 10:
+            raise StopTrainingError
+        return undisturbed(self, batch, batch_idx)
+
+    monkeypatch.setattr(Training, "training_step", stop_at_step_10)
+    with pytest.raises(StopTrainingError):
+        train(settings(), cache, tmp_path / "halves", progress=False)
+    monkeypatch.undo()
+    report = train(settings(), cache, tmp_path / "halves", resume=True, progress=False)
+    assert report.steps == 12
+    checkpoints = [
+        torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True)
+        for name in ("whole", "halves")
+    ]
+    whole, halves = (c["state_dict"] for c in checkpoints)
+    assert all(torch.equal(whole[key], halves[key]) for key in whole)
+    kept = [load_file(tmp_path / n / "model.safetensors") for n in ("whole", "halves")]
+    assert all(torch.equal(kept[0][key], kept[1][key]) for key in kept[0])
+
+
+def test_before_training_each_unit_is_predicted_at_its_mean(cache, tmp_path):
+    """And the validation score of that is zero bits, up to the finite number of trials."""
+    from ibl_mtm.model.mtm import Group
+    from ibl_mtm.training.data import load_session, trial_format
+    from ibl_mtm.training.run import build_model
+
+    sessions = [load_session(ds, settings().data) for ds in cache.values()]
+    model = build_model(settings(), sessions, trial_format(next(iter(cache.values())))).eval()
+    second = sessions[1]
+    rows = torch.arange(len(sessions[0].units), len(model.scope.units))
+    counts = torch.from_numpy(second.counts[second.trials_in("train")])
+    nothing = torch.zeros(1, 1, 1, dtype=torch.bool).expand(len(counts), 1, 1)
+    (log_rate,) = model([Group(counts, nothing, rows, 1, "neuron")])
+    assert torch.isfinite(poisson_nll(log_rate, counts)).all()
+    mean = counts.double().mean((0, 1))
+    half_a_spike = 0.5 / (len(counts) * counts.shape[1])
+    assert log_rate.exp().mean((0, 1)).detach().numpy() == pytest.approx(
+        (mean + half_a_spike).numpy(), rel=1e-5
+    )
+
+
+def test_training_learns(cache, tmp_path):
+    chosen = settings(
+        steps=300,
+        validate_every=100,
+        masks={"schemes": {"neuron": 1}},
+        optimizer={"learning_rate": 1e-2},
+    )
+    report = train(chosen, cache, tmp_path / "run", progress=False)
+    # A third of the units copy another: they alone hold several bits per spike.
+    assert report.val["neuron"] > 0.2
+
+
+def test_a_loaded_model_is_the_one_that_was_kept(cache, tmp_path):
+    train(settings(), cache, tmp_path / "run", progress=False)
+    model = load_model(tmp_path / "run")
+    assert not model.training
+    assert model.scope.trial_format.n_time == 20
+    assert model.scope.schemes == ("neuron", "causal", "intra_region", "inter_region")
+    weights = load_file(tmp_path / "run" / "model.safetensors")
+    assert all(torch.equal(weights[key], value) for key, value in model.state_dict().items())
+
+
+def test_a_finished_run_is_not_overwritten_unasked(cache, tmp_path):
+    train(settings(), cache, tmp_path / "run", progress=False)
+    with pytest.raises(UserError, match="--overwrite to replace it or --resume"):
+        train(settings(), cache, tmp_path / "run", progress=False)
+    train(settings(seed=3), cache, tmp_path / "run", overwrite=True, progress=False)
+    assert "seed: 3" in (tmp_path / "run" / "config.yaml").read_text()
+
+
+def test_bad_requests_name_the_mend(cache, tmp_path):
+    with pytest.raises(UserError, match="no checkpoint to resume from"):
+        train(settings(), cache, tmp_path / "none", resume=True, progress=False)
+    with pytest.raises(UserError, match="holds no session"):
+        train(settings(), cache.where("n_units > 1000"), tmp_path / "run", progress=False)
+    with pytest.raises(UserError, match=r"no model\.safetensors|no config\.json"):
+        load_model(tmp_path)
+    with pytest.raises(UserError, match=r"unknown key 'model.wdith'; did you mean 'width'"):
+        read_run_settings("mtm_small", ["model.wdith=3"])
+    with pytest.raises(UserError, match=r"no file 'pipelines/configs/none.yaml'"):
+        read_run_settings("none")
+
+
+def test_damaged_model_files_are_told(cache, tmp_path):
+    train(settings(), cache, tmp_path / "run", progress=False)
+    weights = tmp_path / "run" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:200])
+    with pytest.raises(UserError, match=r"model\.safetensors does not fit"):
+        load_model(tmp_path / "run")
+    (tmp_path / "run" / "config.json").write_text("{")
+    with pytest.raises(UserError, match="is not JSON"):
+        load_model(tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", ["mtm_small", "temporal_small", "demo_mtm", "demo_temporal"])
+def test_shipped_configurations_are_valid(name):
+    assert read_run_settings(name).name == name
