@@ -22,12 +22,12 @@ from ibl_mtm.simulate.brain import (
 
 __all__ = ["Population", "draw_population"]
 
-MEDIAN_RATE = 4.3  # Hz, of well isolated units
+MEDIAN_RATE = 4.9  # Hz, of well isolated units
 TYPE_ODDS = (0.5, 0.35, 0.15)
 TYPE_RATE = (0.95, 0.95, 1.9)  # the last type are fast-spiking cells
 TYPE_WIDTH = (0.62, 0.50, 0.24)  # ms from trough to peak
 # A poorly isolated unit is a fragment of a cell: it keeps its tuning, but not all of its spikes.
-FRAGMENT = 0.6
+FRAGMENT = 0.52
 
 
 @dataclass(frozen=True)
