@@ -66,7 +66,7 @@ def write_report(runs: Sequence[Path], out: Path) -> None:
         rows=tables.score_table(scored),
         notes=tables.notes(scored),
         prompts=tables.prompt_rows(scored),
-        sections=[(section, _inline(section, scored)) for section in sections],
+        sections=[(section, _draw(section, scored)) for section in sections],
         sessions=[(run.name, tables.session_rows(run)) for run in scored],
         settings=[(run.name, yaml.safe_dump(run.settings, sort_keys=False)) for run in scored],
         differences=tables.setting_differences(scored),
@@ -75,19 +75,18 @@ def write_report(runs: Sequence[Path], out: Path) -> None:
         dark=Markup(css_colors(dark=True)),
         version=__version__,
     )
-    for section in sections:
-        for plot in section.plots:
-            save_figure(plot.figure, plot.folder / plot.name)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(page, encoding="utf-8")
     _log.info("wrote %s (%.1f MB)", out, len(page) / 1e6)
 
 
-def _inline(section: Section, runs: Sequence[ScoredRun]) -> list[tuple[str, Markup]]:
-    """Names and drawings; a figure of a second run needs a name of its own on the page."""
+def _draw(section: Section, runs: Sequence[ScoredRun]) -> list[tuple[str, Markup]]:
+    """Write the files of the figures; return their names on the page and their drawings."""
     drawings = []
     for plot in section.plots:
+        svg = save_figure(plot.figure, plot.folder / plot.name)
+        # Runs have figures of the same name, which on the page needs to be unique.
         at = next(i for i, run in enumerate(runs) if run.path == plot.folder.parent)
         name = plot.name if at == 0 else f"{plot.name}-{at}"
-        drawings.append((name, Markup(inline_svg(plot.figure, name))))
+        drawings.append((name, Markup(inline_svg(svg, name))))
     return drawings
