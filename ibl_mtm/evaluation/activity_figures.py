@@ -29,6 +29,7 @@ from ibl_mtm.evaluation.figure_style import (
     Look,
     legend_below,
     panel,
+    short_name,
     styled,
 )
 
@@ -132,7 +133,7 @@ def rate_raster(
 
 @styled
 def whisker_trace(
-    observed: xr.DataArray, predicted: Mapping[str, xr.DataArray], title: str
+    observed: xr.DataArray, predicted: Mapping[str, xr.DataArray | None], title: str
 ) -> Figure:
     """Whisker motion energy of some test trials, and what each run's features decode.
 
@@ -141,7 +142,7 @@ def whisker_trace(
     observed
         (example, time), arbitrary unit.
     predicted
-        By run, in the same layout.
+        By run, in the same layout; None for a run that decoded none, whose colour stays free.
     title
         Of the figure.
     """
@@ -157,8 +158,11 @@ def whisker_trace(
 
     x = np.concatenate([starts[:, None] + times - times[0], np.full((len(starts), 1), np.nan)], 1)
     axes.plot(x.ravel(), joined(observed), color=MUTED, lw=1.1)
-    for (_, trace), color in zip(predicted.items(), RUN_COLORS, strict=False):
-        axes.plot(x.ravel(), joined(trace), color=color, lw=1.6)
+    entries: list[tuple[str, Look]] = [("observed", {"color": MUTED, "lw": 1.1})]
+    for (run, trace), color in zip(predicted.items(), RUN_COLORS, strict=False):
+        if trace is not None:
+            axes.plot(x.ravel(), joined(trace), color=color, lw=1.6)
+            entries.append((short_name(run), {"color": color}))
     if times[0] < 0 < times[-1]:
         axes.vlines(starts - times[0], 0, 1, transform=axes.get_xaxis_transform(), color=RULE,
                     lw=1, zorder=0)  # fmt: skip
@@ -168,10 +172,7 @@ def whisker_trace(
     axes.spines["bottom"].set_visible(False)
     axes.set_xlabel(f"{length + times[1] - times[0]:.1f} s each; the vertical line is time 0")
     axes.set_ylabel("motion energy, a.u.")
-    runs: list[tuple[str, Look]] = [
-        (name, {"color": c}) for name, c in zip(predicted, RUN_COLORS, strict=False)
-    ]
-    legend_below(figure, [("observed", {"color": MUTED, "lw": 1.1}), *runs])
+    legend_below(figure, entries)
     return figure
 
 

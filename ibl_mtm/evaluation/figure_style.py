@@ -38,8 +38,8 @@ __all__ = [
     "legend_below",
     "panel",
     "robust_range",
+    "run_colors",
     "run_entries",
-    "run_names",
     "save_figure",
     "short_name",
     "styled",
@@ -136,18 +136,22 @@ def legend_below(figure: Figure, entries: Iterable[tuple[str, Look]]) -> None:
     )
 
 
-def run_names(table: pd.DataFrame) -> list[str]:
-    """The runs of a table with a column run, in order of appearance."""
-    return [str(run) for run in table["run"].unique()]
+def run_colors(table: pd.DataFrame) -> dict[str, str]:
+    """The runs that a table with a column run has rows of, and their colours.
+
+    Colours go by the order of a categorical column, else by the order of appearance.
+    """
+    present = list(table["run"].unique())
+    categorical = isinstance(table["run"].dtype, pd.CategoricalDtype)
+    order = table["run"].cat.categories if categorical else present
+    colors = dict(zip(order, RUN_COLORS, strict=False))
+    return {run: color for run, color in colors.items() if run in present}
 
 
-def run_entries(runs: list[str], marker: str = "o", ls: str = "") -> list[tuple[str, Look]]:
+def run_entries(colors: dict[str, str], marker: str = "o", ls: str = "") -> list[tuple[str, Look]]:
     """Entries of a legend for runs, in their colours."""
     look = {"marker": marker, "ls": ls, "ms": 5.5}
-    return [
-        (short_name(run), {"color": color, **look})
-        for run, color in zip(runs, RUN_COLORS, strict=False)
-    ]
+    return [(short_name(run), {"color": color, **look}) for run, color in colors.items()]
 
 
 def short_name(name: str, most: int = 22) -> str:

@@ -22,8 +22,8 @@ from ibl_mtm.evaluation.figure_style import (
     legend_below,
     panel,
     robust_range,
+    run_colors,
     run_entries,
-    run_names,
     short_name,
     styled,
 )
@@ -68,10 +68,10 @@ def task_scores(scores: pd.DataFrame) -> Figure:
         One row per run and task with columns run, task, bits_per_spike, sem, oracle (NaN where
         unknown).
     """
-    runs, tasks = run_names(scores), [task for task in TASKS if task in set(scores["task"])]
+    runs, tasks = run_colors(scores), [task for task in TASKS if task in set(scores["task"])]
     figure, axes = panel("Activity", height=_height(len(tasks), len(runs)))
     offsets = _spread_around_zero(len(runs), 0.6)
-    for run, color, offset in zip(runs, RUN_COLORS, offsets, strict=False):
+    for (run, color), offset in zip(runs.items(), offsets, strict=False):
         own = scores[scores["run"] == run].set_index("task").reindex(tasks)
         axes.errorbar(
             own["bits_per_spike"],
@@ -105,10 +105,10 @@ def behaviour_scores(scores: pd.DataFrame) -> Figure:
         One row per run and behaviour with columns run, behaviour (what to call it), score,
         raw_spikes and chance (NaN where there is none), all on one scale that ends at 1.
     """
-    runs, names = run_names(scores), list(scores["behaviour"].unique())
+    runs, names = run_colors(scores), list(scores["behaviour"].unique())
     figure, axes = panel("Behaviour", height=_height(len(names), len(runs) + 1))
     offsets = _spread_around_zero(len(runs) + 1, 0.6)
-    for run, color, offset in zip(runs, RUN_COLORS, offsets, strict=False):
+    for (run, color), offset in zip(runs.items(), offsets, strict=False):
         own = scores[scores["run"] == run].set_index("behaviour").reindex(names)
         axes.plot(own["score"], np.arange(len(names)) + offset, "o", color=color, ms=5.5)
     references = scores.groupby("behaviour")[["raw_spikes", "chance"]].mean().reindex(names)
@@ -140,11 +140,11 @@ def unit_scores(units: pd.DataFrame, task: str) -> Figure:
         One of `TASKS`.
     """
     own = units[(units["task"] == task) & units["bits_per_spike"].notna()]
-    runs = run_names(own)
+    runs = run_colors(own)
     rows = [(run, own.loc[own["run"] == run, "bits_per_spike"].to_numpy()) for run in runs]
-    colors = list(RUN_COLORS[: len(runs)])
+    colors = list(runs.values())
     if "oracle" in own and own["oracle"].notna().any():
-        first = own[(own["run"] == runs[0]) & own["oracle"].notna()]
+        first = own[(own["run"] == next(iter(runs))) & own["oracle"].notna()]
         rows.append(("true rates", first["oracle"].to_numpy()))
         colors.append(MUTED)
     figure, axes = panel(TASKS[task], height=0.75 + 0.55 * len(rows))
@@ -229,16 +229,18 @@ def region_scores(units: pd.DataFrame, task: str, regions: pd.DataFrame) -> Figu
         Indexed by region in the order to show, with column color (#rrggbb).
     """
     own = units[(units["task"] == task) & units["bits_per_spike"].notna()]
-    runs = run_names(own)
-    sizes = own[own["run"] == runs[0]]["region"].value_counts()
+    runs = run_colors(own)
+    sizes = own[own["run"] == next(iter(runs))]["region"].value_counts()
     largest = set(sizes[sizes >= _FEWEST_UNITS].index[:_MOST_REGIONS])
     names = [region for region in regions.index if region in largest]
     figure, axes = panel(TASKS[task], height=1.1 + 0.24 * max(len(names), 2))
-    scores = own[own["region"].isin(names)].groupby(["run", "region"])["bits_per_spike"]
+    scores = own[own["region"].isin(names)].groupby(["run", "region"], observed=True)[
+        "bits_per_spike"
+    ]
     quartiles = scores.quantile(np.array([0.25, 0.5, 0.75])).unstack()
     offsets = _spread_around_zero(len(runs), 0.5)
-    for run, color, offset in zip(runs, RUN_COLORS, offsets, strict=False):
-        q1, median, q3 = quartiles.loc[run].reindex(names).to_numpy().T
+    for (run, color), offset in zip(runs.items(), offsets, strict=False):
+        q1, median, q3 = quartiles.reindex([(run, name) for name in names]).to_numpy().T
         at = np.arange(len(names)) + offset
         axes.hlines(at, q1, q3, color=color, lw=1.4, alpha=0.6)
         axes.plot(median, at, "o", color=color, ms=4.5)
@@ -267,7 +269,7 @@ def _finish_rows(axes: Axes, names: list[str]) -> None:
 
 
 def _pairs(units: pd.DataFrame, task: str, a: str, b: str) -> pd.DataFrame:
-    own = units[(units["task"] == task) & units["run"].isin([a, b])]
+    own = units[(units["task"] == task) & units["run"].isin([a, b])].astype({"run": str})
     table = own.pivot(index=["eid", "unit"], columns="run", values="bits_per_spike")
     return table[[a, b]].dropna()
 

@@ -17,13 +17,19 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from ibl_mtm.evaluation import activity_figures, figures, training_figures
+from ibl_mtm.evaluation.figure_style import short_name
 from ibl_mtm.evaluation.figures import BEHAVIOURS, TASKS
+from ibl_mtm.evaluation.representative import (
+    ENOUGH_SPIKES,
+    MOST_RASTER_UNITS,
+    busiest_units,
+    median_session,
+    representative_units,
+)
 from ibl_mtm.evaluation.scored_run import ScoredRun, region_table
 
-__all__ = ["Plot", "Section", "all_units", "make_sections", "representative_units"]
+__all__ = ["Plot", "Section", "all_units", "make_sections"]
 
-_ENOUGH_SPIKES = 100  # of a unit in the scored entries, for its PSTH to be worth a look
-_MOST_RASTER_UNITS = 120
 _MOST_TRACES = 4
 
 
@@ -54,26 +60,8 @@ def make_sections(runs: Sequence[ScoredRun]) -> list[Section]:
 
 
 def all_units(runs: Sequence[ScoredRun]) -> pd.DataFrame:
-    """The units' scores of all runs in one table, with a column run."""
-    return pd.concat([run.units.assign(run=run.name) for run in runs], ignore_index=True)
-
-
-def representative_units(units: pd.DataFrame) -> dict[str, tuple[str, str, float]]:
-    """The best, the median and the worst unit of co-smoothing, as (eid, unit, bits/spike).
-
-    Ranked are the units with at least 100 spikes in the scored entries; where those are fewer
-    than three, all units with a score.
-    """
-    own = units[(units["task"] == "co_smoothing") & units["bits_per_spike"].notna()]
-    enough = own[own["n_spikes"] >= _ENOUGH_SPIKES]
-    ranked = (enough if len(enough) >= 3 else own).sort_values(
-        ["bits_per_spike", "eid", "unit"], ascending=False
-    )
-    if ranked.empty:
-        return {}
-    picked = {"best": 0, "median": len(ranked) // 2, "worst": len(ranked) - 1}
-    rows = ranked[["eid", "unit", "bits_per_spike"]]
-    return {rank: tuple(rows.iloc[at]) for rank, at in picked.items()}
+    """The units' scores of all runs in one table, with a column run that knows their order."""
+    return _joined(runs, [run.units for run in runs])
 
 
 def _scores(runs: Sequence[ScoredRun]) -> Section:
@@ -83,35 +71,46 @@ def _scores(runs: Sequence[ScoredRun]) -> Section:
         "shown, of its own future, from its own region or from the other regions; and what "
         "behaviour its rates tell.",
     )
-    activity = [
-        {"run": run.name, "task": task, "oracle": None, "sem": None, **run.task(task)}
-        for run in runs
-        for task in TASKS
-        if run.task(task)
+    activity, behaviour = [
+        _joined(runs, [pd.DataFrame(rows(run)) for run in runs])
+        for rows in (_activity_rows, _behaviour_rows)
     ]
-    behaviour = [
-        {
-            "run": run.name,
-            "behaviour": f"{title}, {unit}",
-            "score": run.task(task)[key],
-            "raw_spikes": (run.task(task).get("raw_spikes") or {}).get(key),
-            "chance": run.task(task).get("majority"),
-        }
-        for run in runs
-        for task, (title, key, unit) in BEHAVIOURS.items()
-        if run.task(task)
-    ]
-    if activity:
-        table = pd.DataFrame(activity).astype({"oracle": float, "sem": float})
-        section.plots.append(Plot("activity", figures.task_scores(table), _folder(runs[0])))
+    if len(activity):
+        section.plots.append(Plot("activity", figures.task_scores(activity), _folder(runs[0])))
     else:
         section.missing.append("No activity task was scored.")
-    if behaviour:
-        table = pd.DataFrame(behaviour).astype({"raw_spikes": float, "chance": float})
-        section.plots.append(Plot("behaviour", figures.behaviour_scores(table), _folder(runs[0])))
+    if len(behaviour):
+        figure = figures.behaviour_scores(behaviour)
+        section.plots.append(Plot("behaviour", figure, _folder(runs[0])))
     else:
         section.missing.append("No behaviour was decoded.")
     return section
+
+
+def _activity_rows(run: ScoredRun) -> list[dict[str, object]]:
+    keys = ("bits_per_spike", "sem", "oracle")
+    return [
+        {"task": task, **{key: _float(run.task(task).get(key)) for key in keys}}
+        for task in TASKS
+        if run.task(task)
+    ]
+
+
+def _behaviour_rows(run: ScoredRun) -> list[dict[str, object]]:
+    return [
+        {
+            "behaviour": f"{title}, {unit}",
+            "score": _float(scores[key]),
+            "raw_spikes": _float((scores.get("raw_spikes") or {}).get(key)),
+            "chance": _float(scores.get("majority")),
+        }
+        for task, (title, key, unit) in BEHAVIOURS.items()
+        if (scores := run.task(task))
+    ]
+
+
+def _float(value: float | None) -> float:
+    return float("nan") if value is None else float(value)
 
 
 def _units(runs: Sequence[ScoredRun]) -> Section:
@@ -165,7 +164,7 @@ def _responses(runs: Sequence[ScoredRun]) -> Section:
         "Responses of single units",
         "Mean over test trials of the observed spikes (thin, smoothed by a Gaussian of 30 ms) and "
         "of the co-smoothing prediction (bold): the best, the median and the worst unit of "
-        f"{runs[0].name} among those with at least {_ENOUGH_SPIKES} spikes in the scored trials. "
+        f"{runs[0].name} among those with at least {ENOUGH_SPIKES} spikes in the scored trials. "
         "The number is bits/spike.",
         columns=3,
     )
@@ -182,7 +181,7 @@ def _responses(runs: Sequence[ScoredRun]) -> Section:
             region = str(session["region"].sel(unit=unit).item())
             title = f"{rank.capitalize()}, {region}: {score}"
             if len(runs) > 1:
-                title += f" · {run.name}"
+                title += f" · {short_name(run.name)}"
             figure = activity_figures.psth(session, unit, title)
             section.plots.append(Plot(f"psth_{rank}", figure, _folder(run)))
     return section
@@ -192,17 +191,16 @@ def _trials(runs: Sequence[ScoredRun]) -> Section:
     section = Section(
         "A single trial",
         "The first stored test trial of the session whose co-smoothing score is the median: its "
-        f"spikes, and the rates that each run expects. Of more than {_MOST_RASTER_UNITS} units the "
+        f"spikes, and the rates that each run expects. Of more than {MOST_RASTER_UNITS} units the "
         "ones with most spikes are shown, sorted by region.",
         columns=3,
     )
-    eid = _median_session(runs[0], "co_smoothing", "bits_per_spike")
-    sessions = {run.name: run.session(eid) for run in runs} if eid else {}
-    first = sessions.get(runs[0].name)
-    if first is None:
+    eid = median_session(runs[0], "co_smoothing", "bits_per_spike")
+    first = runs[0].session(eid) if eid else None
+    if eid is None or first is None:
         section.missing.append(f"{runs[0].name} stored no single trials.")
         return section
-    units = _busiest(runs[0].units, eid, first)
+    units = busiest_units(runs[0].units, eid, first)
     trial = first["example"].values[0]
     section.plots.append(
         Plot(
@@ -214,11 +212,13 @@ def _trials(runs: Sequence[ScoredRun]) -> Section:
     rates = first["example_rates"].sel(unit=units).isel(example=0)
     highest = float(rates.quantile(0.995))
     for run in runs:
-        session = sessions[run.name]
-        if session is None or not set(units) <= set(session["unit"].values):
-            section.missing.append(f"{run.name} stored no rates of these units.")
+        session = run.session(eid)
+        if session is None or not _same_trials(session, first):
+            section.missing.append(f"{run.name} stored no rates of this trial.")
             continue
-        figure = activity_figures.rate_raster(session, 0, f"Rates, {run.name}", units, highest)
+        figure = activity_figures.rate_raster(
+            session, 0, f"Rates, {short_name(run.name)}", units, highest
+        )
         section.plots.append(Plot("trial_rates", figure, _folder(run)))
     return section
 
@@ -229,18 +229,24 @@ def _whisker(runs: Sequence[ScoredRun]) -> Section:
         "Test trials of the session whose R² is the median, decoded by ridge regression.",
         columns=1,
     )
-    eid = _median_session(runs[0], "whisker_motion_energy", "r2")
+    eid = median_session(runs[0], "whisker_motion_energy", "r2")
     sessions = {run.name: run.session(eid) for run in runs} if eid else {}
     traced = {
         name: session.isel(example=slice(_MOST_TRACES))
         for name, session in sessions.items()
         if session is not None and "whisker_predicted" in session
     }
-    if not traced:
+    first = traced.get(runs[0].name)
+    if first is None:
         section.missing.append("No session has whisker motion energy that was decoded.")
         return section
-    observed = next(iter(traced.values()))["whisker_observed"]
-    predicted = {name: session["whisker_predicted"] for name, session in traced.items()}
+    observed = first["whisker_observed"]
+    predicted = {
+        run.name: traced[run.name]["whisker_predicted"]
+        if run.name in traced and _same_trials(traced[run.name], first)
+        else None
+        for run in runs
+    }
     figure = activity_figures.whisker_trace(observed, predicted, "Observed and decoded")
     section.plots.append(Plot("whisker_trace", figure, _folder(runs[0])))
     return section
@@ -252,7 +258,7 @@ def _training(runs: Sequence[ScoredRun]) -> Section:
         "Scores while the models were trained; validation by masking scheme, for each run.",
         columns=3,
     )
-    curves = pd.concat([run.curves().assign(run=run.name) for run in runs], ignore_index=True)
+    curves = _joined(runs, [run.curves() for run in runs])
     if curves["tag"].isin(["train/bits_per_spike", "val/bits_per_spike"]).any():
         plot = Plot("training", training_figures.training_curves(curves), _folder(runs[0]))
         section.plots.append(plot)
@@ -269,8 +275,20 @@ def _training(runs: Sequence[ScoredRun]) -> Section:
 _SECTIONS = (_scores, _units, _pairs, _regions, _responses, _trials, _whisker, _training)
 
 
+def _joined(runs: Sequence[ScoredRun], tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    named = [table.assign(run=run.name) for run, table in zip(runs, tables, strict=True)]
+    filled = [table for table in named if len(table)] or named
+    joined = pd.concat(filled, ignore_index=True)
+    # A run keeps its colour where another one has nothing to show.
+    return joined.assign(run=pd.Categorical(joined["run"], [run.name for run in runs]))
+
+
 def _folder(run: ScoredRun) -> Path:
     return run.path / "figures"
+
+
+def _same_trials(a: xr.Dataset, b: xr.Dataset) -> bool:
+    return a["example"].equals(b["example"]) and a["unit"].equals(b["unit"])
 
 
 def _scored_tasks(units: pd.DataFrame, section: Section) -> list[str]:
@@ -280,23 +298,3 @@ def _scored_tasks(units: pd.DataFrame, section: Section) -> list[str]:
         f"{title} was not scored." for task, title in TASKS.items() if task not in scored
     )
     return [task for task in TASKS if task in scored]
-
-
-def _median_session(run: ScoredRun, task: str, score: str) -> str | None:
-    """The stored session whose score is the median (of an even number the better one)."""
-    scored = [
-        (scores[task][score], eid)
-        for eid, scores in run.scores.get("sessions", {}).items()
-        if scores.get(task) and scores[task].get(score) is not None
-    ]
-    for _, eid in sorted(scored)[len(scored) // 2 :]:
-        if run.session(eid) is not None:
-            return eid
-    return None
-
-
-def _busiest(units: pd.DataFrame, eid: str | None, session: xr.Dataset) -> list[str]:
-    own = units[(units["eid"] == eid) & (units["task"] == "co_smoothing")]
-    ranked = own.sort_values("n_spikes", ascending=False)["unit"]
-    stored = set(session["unit"].values)
-    return [unit for unit in ranked if unit in stored][:_MOST_RASTER_UNITS]

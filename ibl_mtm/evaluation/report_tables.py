@@ -240,7 +240,9 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         if isinstance(value, Mapping):
             flat |= _flatten(value, f"{prefix}{key}.")
         else:
-            flat[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value)
+            flat[f"{prefix}{key}"] = (
+                value if isinstance(value, str) else json.dumps(value, default=str)
+            )
     return flat
 
 

@@ -14,13 +14,12 @@ from ibl_mtm.evaluation.figure_style import (
     CONDITION_COLORS,
     MUTED,
     RULE,
-    RUN_COLORS,
     Look,
     legend_below,
     panel,
     robust_range,
+    run_colors,
     run_entries,
-    run_names,
     short_name,
     styled,
 )
@@ -48,9 +47,9 @@ def training_curves(curves: pd.DataFrame) -> Figure:
         Columns run, tag, step, value; the tags train/bits_per_spike and val/bits_per_spike.
     """
     figure, axes = panel("Training and validation", 3.6, 2.9)
-    runs = run_names(curves)
+    runs = run_colors(curves)
     shown = curves[curves["tag"].isin(["train/bits_per_spike", "val/bits_per_spike"])]
-    for run, color in zip(runs, RUN_COLORS, strict=False):
+    for run, color in runs.items():
         own = shown[shown["run"] == run]
         _curve(axes, own[own["tag"].str.startswith("train")], color, lw=0.8, alpha=0.45)
         _curve(axes, own[own["tag"].str.startswith("val")], color, lw=1.8)

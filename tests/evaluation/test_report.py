@@ -10,9 +10,12 @@ import pytest
 from synthetic_run import GAIN, Size, eids, write_run, write_scalars
 
 from ibl_mtm.errors import UserError
+from ibl_mtm.evaluation.figure_style import RUN_COLORS
+from ibl_mtm.evaluation.figures import unit_scores
 from ibl_mtm.evaluation.report import write_report
-from ibl_mtm.evaluation.report_sections import representative_units
+from ibl_mtm.evaluation.report_sections import all_units
 from ibl_mtm.evaluation.report_tables import notes, score_table
+from ibl_mtm.evaluation.representative import median_session, representative_units
 from ibl_mtm.evaluation.scored_run import read_scored_run, read_scored_runs
 
 
@@ -100,6 +103,21 @@ def test_representative_units_are_ranked_among_those_with_enough_spikes(folder):
     assert 0.4 < rank < 0.6
     few = units.assign(n_spikes=5)
     assert representative_units(few)["best"][2] == own["bits_per_spike"].max()
+
+
+def test_the_median_session_is_the_one_with_the_median_score(folder):
+    run = read_scored_run(folder / "mtm")
+    scores = {e: s["whisker_motion_energy"]["r2"] for e, s in run.scores["sessions"].items()}
+    assert median_session(run, "whisker_motion_energy", "r2") == max(scores, key=scores.get)
+    assert median_session(run, "forward_prediction", "no such score") is None
+
+
+def test_a_run_keeps_its_colour_where_another_has_nothing_to_show(folder):
+    runs = read_scored_runs([folder / "mtm", folder / "temporal"])
+    units = all_units(runs)
+    without = units[(units["run"] == "temporal") | (units["task"] != "co_smoothing")]
+    axes = unit_scores(without, "co_smoothing").axes[0]
+    assert axes.lines[0].get_color() == RUN_COLORS[1]
 
 
 def test_settings_that_differ_stand_out_and_all_are_there(page):
