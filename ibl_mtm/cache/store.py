@@ -185,11 +185,13 @@ def rebuild_sessions(root: Path, *, without: Iterable[str] = ()) -> None:
     read_format(root)
     with stage(root, "tables") as aside, lock_cache(root):
         remove_leftovers(root)
-        for eid in without:
-            (root / eid).rename(aside / eid)
-        sessions = list_session_rows(root, list_eids(root), known=empty_table("sessions"))
+        dropped = set(without)
+        kept = [eid for eid in list_eids(root) if eid not in dropped]
+        sessions = list_session_rows(root, kept, known=empty_table("sessions"))
         write_table(root, "sessions", sessions, aside)
-        write_table(root, "regions", collect_regions(root, sessions.index), aside)
+        write_table(root, "regions", collect_regions(root, kept), aside)
+        for eid in dropped:
+            (root / eid).rename(aside / eid)
 
 
 def _is_present(root: Path, ds: xr.Dataset) -> bool:

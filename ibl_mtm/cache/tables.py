@@ -138,8 +138,13 @@ def list_session_rows(
 
 
 def collect_regions(root: Path, eids: Iterable[str]) -> pd.DataFrame:
-    """The table `regions`, asked of these sessions themselves."""
-    tables = [region_rows(read_metadata(root / eid)["attributes"]) for eid in eids]
+    """The table `regions`, asked of these sessions themselves; skips those that are damaged."""
+    tables = []
+    for eid in eids:
+        try:
+            tables.append(region_rows(read_metadata(root / eid)["attributes"]))
+        except DAMAGE as error:
+            _log.warning("session %s is damaged, and its regions unknown (%s)", eid, error)
     return merge_regions(tables)
 
 

@@ -158,11 +158,16 @@ def test_a_session_that_was_deleted_by_hand(root: Path) -> None:
 def test_an_unlisted_damaged_session_does_not_hide_the_others(
     root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    shutil.rmtree(root / "sessions")
+    for table in ("sessions", "regions"):
+        shutil.rmtree(root / table)
     (root / BAD.eid / "zarr.json").write_text("{}")
     with caplog.at_level(logging.WARNING):
         assert list(open_cache(root)) == [GOOD.eid]
     assert BAD.eid in caplog.text
+    third = make_session(seed=2)
+    write_session(root, third, make_regions())
+    assert set(open_cache(root)) == {GOOD.eid, third.eid}
+    assert set(open_cache(root).regions.index) == set(make_regions().acronym)
 
 
 def test_foreign_folders_are_left_alone(root: Path) -> None:
