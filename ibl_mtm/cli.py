@@ -81,8 +81,11 @@ def demo(
 def simulate(
     one_dir: Annotated[Path, typer.Argument(help="Folder to write, in ONE's layout.")],
     sessions: Annotated[int, typer.Option(help="Number of sessions, one animal each.")] = 4,
-    units: Annotated[int, typer.Option(help="Units in a session, about.")] = 80,
-    trials: Annotated[int, typer.Option(help="Trials in a session, about.")] = 240,
+    units: Annotated[
+        int | None,
+        typer.Option(help="Units in a session, about; by default 80 (full: 900 a probe)."),
+    ] = None,
+    trials: Annotated[int | None, typer.Option(help="By default 240 (full: 600).")] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
     scale: Annotated[
         str, typer.Option(help="small, or full: as large as real sessions.")
@@ -95,7 +98,8 @@ def simulate(
     from ibl_mtm.terminal import say
 
     values = {"sessions": sessions, "units": units, "trials": trials, "seed": seed, "scale": scale}
-    eids = run(one_dir, validate_settings(values, Simulation, "simulate"), progress=say)
+    given = {key: value for key, value in values.items() if value is not None}
+    eids = run(one_dir, validate_settings(given, Simulation, "simulate"), progress=say)
     typer.echo(f"{len(eids)} sessions in {one_dir}:")
     for eid in eids:
         typer.echo(f"  {eid}")
@@ -234,8 +238,8 @@ def evaluate(
 ) -> None:
     """Score a model on held-out trials."""
     from ibl_mtm.cache.cache import open_cache
-    from ibl_mtm.evaluation.evaluate import TASKS
     from ibl_mtm.evaluation.evaluate import evaluate as score
+    from ibl_mtm.evaluation.session import TASKS
     from ibl_mtm.terminal import say, show_scores
 
     evaluation = score(

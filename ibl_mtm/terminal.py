@@ -1,6 +1,7 @@
 """How results look in a terminal: tables on standard output, progress on standard error."""
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +26,8 @@ __all__ = [
     "show_training",
 ]
 
-out = Console()
+# A pipe has no width: let rows be as long as they need.
+out = Console(width=None if sys.stdout.isatty() else 160)
 err = Console(stderr=True)
 
 TASK_NAMES = {
@@ -55,6 +57,7 @@ def say_session(eid: str, outcome: "Outcome", total: int) -> None:
 def show_ingest(report: "IngestReport") -> None:
     """Summary of an ingest."""
     table = Table("session", "status", "units", "trials", "seconds", "remarks", box=None)
+    table.columns[0].no_wrap = True
     for eid, outcome in report.sessions.items():
         done = outcome.status == "ingested"
         table.add_row(
@@ -79,12 +82,13 @@ def sessions_as_json(cache: "Cache") -> list[dict[str, Any]]:
 
 def show_sessions(cache: "Cache") -> None:
     """Table of the sessions of a cache."""
-    columns = ["subject", "lab", "date", "n_units", "n_good_units", "n_trials", "mean_rate"]
-    table = Table("session", *(c.removeprefix("n_").replace("_", " ") for c in columns), box=None)
-    table.add_column("regions", overflow="fold", ratio=1)
+    columns = ["subject", "date", "n_units", "n_good_units", "n_trials", "regions"]
+    table = Table(box=None)
+    table.add_column("session", no_wrap=True)
+    for name in columns:
+        table.add_column(name.removeprefix("n_").replace("_", " "), overflow="fold")
     for eid, row in cache.sessions.iterrows():
-        cells = [f"{row[c]:.1f} Hz" if c == "mean_rate" else str(row[c]) for c in columns]
-        table.add_row(str(eid), *cells, str(row["regions"]))
+        table.add_row(str(eid), *(str(row[name]) for name in columns))
     out.print(table)
     rows = cache.sessions
     out.print(

@@ -4,9 +4,14 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # Tests run several at a time: each takes one thread.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# The same examples every time: a failure is a defect of the change at hand.
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.load_profile("same")
 
 SHARED_DATA = Path(__file__).parents[1].parent / "shared" / "data"
 

@@ -23,6 +23,7 @@ import xarray as xr
 import ibl_mtm
 from ibl_mtm.cache.cache import Cache
 from ibl_mtm.cache.groups import write_group
+from ibl_mtm.catalog import Split
 from ibl_mtm.errors import UserError
 from ibl_mtm.evaluation.metrics import summarise
 from ibl_mtm.evaluation.session import (
@@ -187,13 +188,12 @@ def _provenance(
     cache: Cache, settings: RunSettings, scores: dict[str, SessionScores]
 ) -> dict[str, Any]:
     rows = cache.sessions.loc[list(scores)]
-    split = settings.data.split
     return {
         "ibl_mtm": ibl_mtm.__version__,
         "torch": torch.__version__,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "dataset": ", ".join(sorted(set(rows.dataset))),
-        "split": split.model_dump(mode="json") if split else _stored_split(cache, scores),
+        "split": _describe_split(cache, settings, scores),
         "sessions": {
             eid: {
                 "subject": str(row.subject),
@@ -207,9 +207,14 @@ def _provenance(
     }
 
 
-def _stored_split(cache: Cache, scores: dict[str, SessionScores]) -> Any:
-    definition = json.loads(cache[next(iter(scores))].attrs["definition"])
-    return definition.get("split")
+def _describe_split(cache: Cache, settings: RunSettings, scores: dict[str, SessionScores]) -> str:
+    """The run's own split, or the one that its first session was ingested with."""
+    split = settings.data.split
+    if split is None:
+        definition = json.loads(cache[next(iter(scores))].attrs["definition"])
+        split = Split.model_validate(definition["split"])
+    shares = "/".join(f"{100 * share:g}" for share in split.fractions)
+    return f"{split.kind}, {shares} % train/val/test, seed {split.seed}"
 
 
 def _colour(examples: xr.Dataset, cache: Cache) -> xr.Dataset:

@@ -69,7 +69,7 @@ class ScoredRun:
     def curves(self) -> pd.DataFrame:
         """Scalars logged in training: columns tag, step, value, ordered by tag and step."""
         # Half a second that only a report needs.
-        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
         rows: list[tuple[str, int, float, float]] = []
         folders = {file.parent for file in (self.path / "logs").rglob("events.out.tfevents.*")}

@@ -145,7 +145,7 @@ def _score_activity(
     expected = None
     if truth is not None:
         expected = truth.expected_counts(
-            units, ds.window_start.values, len(time), float(ds.attrs["bin_size"])
+            units.tolist(), ds.window_start.values, len(time), float(ds.attrs["bin_size"])
         )
     bits, oracle, spikes = (np.full(len(units), np.nan) for _ in range(3))
     rates = np.full(counts.shape, np.nan, np.float32)

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from ibl_mtm.errors import UserError
 from ibl_mtm.model.mtm import ModelSettings, MtM, Scope, TrialFormat
@@ -34,7 +34,7 @@ def save_model(model: MtM, folder: Path) -> None:
     }
     weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     _replace(folder / CONFIG, lambda path: path.write_text(json.dumps(config)))
-    _replace(folder / WEIGHTS, lambda path: save_file(weights, path))
+    _replace(folder / WEIGHTS, lambda path: path.write_bytes(save(weights)))
 
 
 def load_model(folder: str | Path, device: str | torch.device = "cpu") -> MtM:

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 import yaml
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -29,6 +29,7 @@ from ibl_mtm.model.mtm import transform as transform_counts
 from ibl_mtm.training.data import Session, batches, load_session, steps_per_epoch, trial_format
 from ibl_mtm.training.module import VALIDATION_BATCH, Training
 from ibl_mtm.training.pretrained import save_model
+from ibl_mtm.training.progress import ProgressBar
 from ibl_mtm.training.settings import RunSettings
 
 __all__ = ["TrainReport", "build_model", "fit", "train"]
@@ -140,7 +141,7 @@ def fit(
     if settings.patience:
         callbacks.append(EarlyStopping(MONITOR, patience=settings.patience, mode="max"))
     if progress:
-        callbacks.append(RichProgressBar(console_kwargs={"stderr": True}))
+        callbacks.append(ProgressBar(settings.name))
     trainer = pl.Trainer(
         accelerator=settings.accelerator,
         devices=1,
@@ -154,7 +155,7 @@ def fit(
         callbacks=callbacks,
         logger=TensorBoardLogger(run, name="", version="logs"),
         log_every_n_steps=min(every, 10),
-        enable_progress_bar=progress,
+        enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
@@ -163,6 +164,7 @@ def fit(
         # Batches come from memory, in an order that follows from the step alone (see `batches`).
         for expected in ("does not have many workers", "`__len__` defined", "not resumable"):
             warnings.filterwarnings("ignore", f".*{expected}.*")
+        warnings.filterwarnings("ignore", ".*LeafSpec.*is deprecated")  # Lightning of PyTorch
         warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
         trainer.fit(
             module,
