@@ -21,6 +21,7 @@ from ibl_mtm.ingest.load import load_session
 from ibl_mtm.ingest.session import assemble
 from ibl_mtm.ingest.source import Folder, open_folder
 from ibl_mtm.simulate.simulation import Simulation, plan_session, simulate
+from ibl_mtm.simulate.truth import is_simulated
 
 __all__ = ["IngestReport", "Outcome", "ingest"]
 
@@ -191,7 +192,9 @@ def _ingest_session(
         if dry_run:
             return Outcome("planned")
         recording = load_session(folder, eid, dataset)
-        ds, regions = assemble(recording, dataset, name, source=str(folder.root))
+        ds, regions = assemble(
+            recording, dataset, name, str(folder.root), simulated=is_simulated(folder.root)
+        )
         write_session(cache, ds, regions, overwrite=overwrite)
     except SessionError as error:
         log.debug("session %s failed", eid, exc_info=True)

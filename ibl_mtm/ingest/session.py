@@ -35,7 +35,7 @@ _SOFTWARE = ("ibl-mtm", "ONE-api", "ibllib", "iblatlas")
 
 
 def assemble(
-    recording: Recording, dataset: Dataset, name: str, source: str
+    recording: Recording, dataset: Dataset, name: str, source: str, *, simulated: bool = False
 ) -> tuple[xr.Dataset, pd.DataFrame]:
     """Align and bin a recording.
 
@@ -49,6 +49,8 @@ def assemble(
         Of the dataset, in the catalog.
     source
         Where the files come from.
+    simulated
+        Whether they are of a simulated experiment; whatever is shown of them later says so.
 
     Returns
     -------
@@ -72,7 +74,8 @@ def assemble(
         | _behaviour(recording, edges, dataset.align.bin)
         | _trials(recording, trial, edges, dataset)
     )
-    attributes = _attributes(recording, dataset, name, source) | removed
+    origin = {"source": source, "simulated": simulated}
+    attributes = _attributes(recording, dataset, name) | origin | removed
     ds = xr.Dataset(variables, coords=coordinates, attrs=attributes)
     acronyms = {str(a) for variable in ("region", "beryl", "cosmos") for a in ds[variable].values}
     return ds, region_table(acronyms)
@@ -172,7 +175,7 @@ def _trials(
     return {name: ("trial", array) for name, array in values.items()}
 
 
-def _attributes(recording: Recording, dataset: Dataset, name: str, source: str) -> dict[str, Any]:
+def _attributes(recording: Recording, dataset: Dataset, name: str) -> dict[str, Any]:
     align, eid = dataset.align, recording.eid
     return {
         **{key: getattr(recording, key) for key in ("eid", "subject", "lab", "date", "number")},
@@ -189,7 +192,6 @@ def _attributes(recording: Recording, dataset: Dataset, name: str, source: str) 
         "definition_hash": dataset.definition_hash(eid),
         "unit_filter": "none",
         "notes": recording.notes,
-        "source": source,
         "software": [f"{package} {version(package)}" for package in _SOFTWARE],
         "ingested": datetime.now(UTC).isoformat(timespec="seconds"),
     }

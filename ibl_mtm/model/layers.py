@@ -46,10 +46,11 @@ class TemporalConvolution(nn.Module):
     def __init__(self, width: int, reach: int) -> None:
         super().__init__()
         self.reach = reach
-        self.both_sides = nn.Parameter(torch.empty(width, 1, 2 * reach + 1))
-        self.past_only = nn.Parameter(torch.empty(width, 1, reach + 1))
-        for kernel in (self.both_sides, self.past_only):
-            nn.init.normal_(kernel, std=kernel.shape[-1] ** -0.5)
+        # Start as smoothing over spans that differ between channels, from one bin to `reach`.
+        span = (reach + 1.0) ** torch.linspace(0, 1, width)[:, None, None]
+        bins = torch.arange(-reach, reach + 1.0)
+        self.both_sides = nn.Parameter(_smoothing(bins, span))
+        self.past_only = nn.Parameter(_smoothing(bins[: reach + 1], span))
 
     def forward(self, x: Tensor, n_full: int) -> Tensor:  # (B, T, D) -> (B, T, D)
         channels = x.transpose(1, 2)
@@ -60,6 +61,12 @@ class TemporalConvolution(nn.Module):
             F.pad(channels[n_full:], (self.reach, 0)), self.past_only, groups=len(self.past_only)
         )
         return x + torch.cat([full, past]).transpose(1, 2)
+
+
+def _smoothing(bins: Tensor, span: Tensor) -> Tensor:
+    """Exponential kernels of unit norm, so that every channel keeps the size of white noise."""
+    kernel = torch.exp(-bins.abs() / span)
+    return kernel / kernel.norm(dim=-1, keepdim=True)
 
 
 class Block(nn.Module):

@@ -25,6 +25,7 @@ __all__ = [
     "MAX_RATE",
     "TRUTH_FOLDER",
     "Truth",
+    "is_simulated",
     "open_truth",
     "to_fixed_point",
     "unit_dtype",
@@ -167,6 +168,11 @@ def write_truth(root: Path, eid: str, truth: Truth) -> None:
     np.save(folder / "latents.npy", truth.latents)
     np.save(folder / "lags.npy", truth.lags)
     np.save(folder / "units.npy", truth.units)
+
+
+def is_simulated(root: Path) -> bool:
+    """Whether a folder's files are of a simulated experiment."""
+    return (Path(root) / TRUTH_FOLDER / MARKER).is_file()
 
 
 def open_truth(root: Path, eid: str) -> Truth:

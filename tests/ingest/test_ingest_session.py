@@ -138,6 +138,7 @@ def test_where_it_comes_from_is_written_down(session, experiment):
     assert json.loads(ds.attrs["definition"]) == experiment.dataset().definition(eid)
     assert ds.attrs["definition_hash"] == experiment.dataset().definition_hash(eid)
     assert ds.attrs["source"] == str(experiment.root)
+    assert ds.attrs["simulated"] is True
     assert ds.attrs["alignment"] == "stimOn_times"
     assert ds.attrs["window"] == [-0.5, 1.5]
     assert ds.attrs["revisions"] == [
@@ -156,7 +157,8 @@ class TestAssemble:
     """Alignment settings, on a recording that is already loaded."""
 
     def assemble(self, experiment, recording, **settings):
-        return assemble(recording, experiment.dataset(**settings), "tiny", "here")[0]
+        dataset = experiment.dataset(**settings)
+        return assemble(recording, dataset, "tiny", "here", simulated=True)[0]
 
     def test_another_event_window_and_bin(self, experiment, recording):
         align = Align(event="feedback_times", window=(-0.2, 0.4), bin=0.05)
