@@ -114,6 +114,9 @@ def evaluate(
     wanted = (
         list(dict.fromkeys(sessions)) if sessions else _sessions_of(model.scope.sessions, cache)
     )
+    for eid in wanted:
+        if eid not in cache:
+            cache.open(eid)  # which names the sessions that there are
     scores: dict[str, SessionScores] = {}
     for done, eid in enumerate(wanted):
         if say:
@@ -212,6 +215,8 @@ def _describe_split(cache: Cache, settings: RunSettings, scores: dict[str, Sessi
     split = settings.data.split
     if split is None:
         definition = json.loads(cache[next(iter(scores))].attrs["definition"])
+        if "split" not in definition:
+            return "as stored in the cache"
         split = Split.model_validate(definition["split"])
     shares = "/".join(f"{100 * share:g}" for share in split.fractions)
     return f"{split.kind}, {shares} % train/val/test, seed {split.seed}"
