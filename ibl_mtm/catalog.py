@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,6 +22,7 @@ from ibl_mtm.settings import Settings, find_shipped, read_settings
 
 __all__ = [
     "Align",
+    "AlyxSource",
     "Catalog",
     "Dataset",
     "LocalSource",
@@ -60,6 +62,46 @@ class LocalSource(Settings):
 
     kind: Literal["local"]
     path: Path
+
+
+class AlyxSource(Settings):
+    """An Alyx database and the file server behind it, read through ONE.
+
+    Files are those that carry `tag`, in the last revision up to `revision` where that is given;
+    without either, the database's default revision. Sessions that no list names are those with
+    an insertion that carries the tag.
+    """
+
+    kind: Literal["alyx"]
+    url: str
+    data_server: str | None = Field(
+        default=None, description="where the files are; by default where the database says"
+    )
+    username: str = Field(min_length=1)
+    password_env: str = Field(
+        default="IBL_MTM_PASSWORD", description="environment variable that holds the password"
+    )
+    tag: str | None = Field(default=None, min_length=1)
+    revision: str | None = Field(default=None, min_length=1)
+    path: Path | None = Field(
+        default=None,
+        description="download folder; beside the cache if absent. One that begins with '$NAME' is "
+        "found by each worker in its own environment",
+    )
+    timeout: float = Field(default=20.0, gt=0, description="s without an answer or a byte")
+    attempts: int = Field(default=6, ge=1, description="of each request, before it has failed")
+
+    @field_validator("revision", mode="before")
+    @classmethod
+    def _from_date(cls, revision: Any) -> Any:
+        return revision.isoformat() if isinstance(revision, date) else revision  # as YAML reads it
+
+    @field_validator("url", "data_server")
+    @classmethod
+    def _is_address(cls, address: str | None) -> str | None:
+        if address is not None and not re.match(r"https?://[^/]", address):
+            raise ValueError(f"'{address}' is no address (https://…)")
+        return address and address.rstrip("/")
 
 
 class Align(Settings):
@@ -159,7 +201,7 @@ class SessionEntry(Settings):
 class Dataset(Settings):
     """One dataset of the catalog."""
 
-    source: Annotated[SimulatedSource | LocalSource, Field(discriminator="kind")]
+    source: Annotated[SimulatedSource | LocalSource | AlyxSource, Field(discriminator="kind")]
     sessions: tuple[SessionEntry, ...] | None = Field(default=None, min_length=1)
     align: Align = Align()
     trials: TrialRules = TrialRules()
@@ -176,6 +218,12 @@ class Dataset(Settings):
             raise ValueError(f"session {min(twice)} stands here twice")
         return sessions
 
+    @model_validator(mode="after")
+    def _names_sessions(self) -> "Dataset":
+        if isinstance(self.source, AlyxSource) and not self.source.tag and not self.sessions:
+            raise ValueError("give the source a 'tag', or list the sessions")
+        return self
+
     def entry(self, eid: str) -> SessionEntry:
         """What the catalog says about one session; the defaults where it lists none."""
         return next((e for e in self.sessions or () if e.eid == eid), SessionEntry(eid=eid))
@@ -185,7 +233,10 @@ class Dataset(Settings):
 
         Left out is what does not: where the files lie, and which other sessions there are.
         """
-        elsewhere = {"path", "sessions"}
+        elsewhere = {
+            *("path", "sessions"),
+            *("data_server", "username", "password_env", "timeout", "attempts"),
+        }
         definition = {
             "source": self.source.model_dump(mode="json", exclude=elsewhere),
             "align": self.align.model_dump(mode="json", exclude_none=True),
@@ -244,7 +295,7 @@ def load_catalog(path: Path | None = None) -> Catalog:
 
 
 def _anchored(dataset: Dataset, folder: Path) -> Dataset:
-    if dataset.source.path is None:
+    if dataset.source.path is None or str(dataset.source.path).startswith("$"):
         return dataset
     path = folder / dataset.source.path.expanduser()
     source = dataset.source.model_copy(update={"path": path})

@@ -2,9 +2,18 @@
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from ibl_mtm.catalog import Align, Catalog, LocalSource, SimulatedSource, Split, load_catalog
+from ibl_mtm.catalog import (
+    Align,
+    AlyxSource,
+    Catalog,
+    LocalSource,
+    SimulatedSource,
+    Split,
+    load_catalog,
+)
 from ibl_mtm.errors import UserError
 
 EID = "0b9a5c1e-6b3a-4c53-8d0e-0c7c0a9e8f21"
@@ -27,6 +36,62 @@ LOCAL = "source: {kind: local, path: ONE}\n"
 def test_the_shipped_catalog_has_a_demo():
     source = load_catalog().dataset("demo").source
     assert isinstance(source, SimulatedSource)
+
+
+class TestRepeatedSite:
+    """The shipped entries name the sessions of the public release."""
+
+    def test_all_sessions_of_the_release_and_the_roles_of_the_paper(self, shared_data):
+        listed = pd.read_csv(shared_data / "repeated_site_insertions.csv", dtype=str).fillna("")
+        expected = {row.eid: row.mtm_role or "pretrain" for row in listed.itertuples()}
+        dataset = load_catalog().dataset("repeated-site")
+        assert {entry.eid: entry.role for entry in dataset.sessions} == expected
+        assert all(entry.pids is None for entry in dataset.sessions)  # every probe
+
+    def test_the_paper_used_forty_of_them(self, shared_data):
+        listed = pd.read_csv(shared_data / "repeated_site_insertions.csv", dtype=str).fillna("")
+        expected = {row.eid: row.mtm_role for row in listed.itertuples() if row.mtm_role}
+        dataset = load_catalog().dataset("repeated-site-paper")
+        assert {entry.eid: entry.role for entry in dataset.sessions} == expected
+        assert sorted(expected.values()) == ["finetune"] * 5 + ["pretrain"] * 35
+
+    def test_both_are_pinned_to_the_tag(self):
+        for name in ("repeated-site", "repeated-site-paper"):
+            source = load_catalog().dataset(name).source
+            assert isinstance(source, AlyxSource)
+            assert source.tag == "RepeatedSite"
+
+
+ALYX = "source: {kind: alyx, url: https://alyx.lab.org/, username: me, tag: T}\n"
+
+
+class TestAlyx:
+    def test_addresses_lose_a_trailing_slash(self, tmp_path):
+        assert one(tmp_path, ALYX).source.url == "https://alyx.lab.org"
+
+    def test_a_path_in_the_environment_is_left_to_each_worker(self, tmp_path):
+        assert one(tmp_path, ALYX.replace("tag", "path: $HERE/one, tag")).source.path == Path(
+            "$HERE/one"
+        )
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            (ALYX.replace("https://", ""), "line 3: .*'alyx.lab.org/' is no address"),
+            (ALYX.replace(", tag: T", ""), "line 2: .*a 'tag', or list the sessions"),
+            (ALYX.replace("tag", "tags"), "line 3: unknown key .*tags'; did you mean 'tag'"),
+        ],
+    )
+    def test_mistakes(self, tmp_path, text, message):
+        with pytest.raises(UserError, match=message):
+            one(tmp_path, text)
+
+    def test_what_a_session_is_depends_on_the_release_not_on_how_it_is_reached(self, tmp_path):
+        plain = one(tmp_path, ALYX).definition_hash(EID)
+        same = ALYX.replace("username: me", "username: you, timeout: 3, attempts: 2, path: there")
+        other = ALYX.replace("tag: T", "tag: T, revision: 2024-05-06")
+        assert one(tmp_path, same).definition_hash(EID) == plain
+        assert one(tmp_path, other).definition_hash(EID) != plain
 
 
 def test_defaults_are_those_of_the_paper(tmp_path):
