@@ -45,6 +45,8 @@ class ModelSettings(Settings):
     mask_indicator: bool = False
     #: Bins that a depthwise convolution over time reaches after the read-in; 0: none.
     convolution: int = Field(0, ge=0)
+    #: Attention also knows how far apart two time steps are, by rotary position embedding.
+    rotary: bool = False
     #: A prompt token per scheme; otherwise one token shared by all.
     prompt: bool = True
     #: The prompt also names the region of an intra- or inter-region mask.
@@ -176,7 +178,14 @@ class MtM(nn.Module):
             self.region_token = nn.Parameter(0.02 * torch.randn(len(scope.regions), width))
         self.input_dropout = Dropout(settings.input_dropout)
         self.blocks = nn.ModuleList(
-            Block(width, settings.heads, settings.mlp, settings.dropout, settings.attention_dropout)
+            Block(
+                width,
+                settings.heads,
+                settings.mlp,
+                settings.dropout,
+                settings.attention_dropout,
+                settings.rotary,
+            )
             for _ in range(settings.layers)
         )
         self.norm = nn.LayerNorm(width)
