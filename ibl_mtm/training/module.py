@@ -112,8 +112,17 @@ class Training(pl.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         chosen = self.settings.optimizer
+        # Decay would pull the read-out bias, a unit's log rate, towards one spike per bin.
+        vectors, matrices = (
+            [p for p in self.model.parameters() if (p.ndim < 2) == is_vector]
+            for is_vector in (True, False)
+        )
         optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=chosen.learning_rate, weight_decay=chosen.weight_decay
+            [
+                {"params": matrices, "weight_decay": chosen.weight_decay},
+                {"params": vectors, "weight_decay": 0.0},
+            ],
+            lr=chosen.learning_rate,
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self.relative_rate)
         return {
