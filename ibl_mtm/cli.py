@@ -114,6 +114,15 @@ def ingest(
     ] = None,
     session: Sessions = None,
     limit: Annotated[int | None, typer.Option(help="Ingest at most so many.", min=1)] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Sessions side by side; by default what the machine can take.", min=1),
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="A running Dask cluster to use instead."),
+    ] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Use only what is on disk.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be done.")
     ] = False,
@@ -123,18 +132,24 @@ def ingest(
     """Find a dataset's sessions, align and bin them, and write them into a cache."""
     from ibl_mtm.catalog import load_catalog
     from ibl_mtm.ingest.run import ingest as run
-    from ibl_mtm.terminal import say_session, show_ingest
+    from ibl_mtm.terminal import ingest_progress, show_ingest
 
-    report = run(
-        load_catalog(catalog).dataset(dataset),
-        dataset,
-        cache,
-        sessions=session,
-        limit=limit,
-        dry_run=dry_run,
-        overwrite=overwrite,
-        on_session=say_session,
-    )
+    chosen = load_catalog(catalog).dataset(dataset)
+    with ingest_progress() as progress:
+        report = run(
+            chosen,
+            dataset,
+            cache,
+            sessions=session,
+            limit=limit,
+            dry_run=dry_run,
+            overwrite=overwrite,
+            offline=offline,
+            workers=workers,
+            scheduler=scheduler,
+            on_session=progress.session,
+            on_bytes=progress.bytes,
+        )
     _print_json(report.to_json()) if as_json else show_ingest(report)
     if report.failed:
         raise typer.Exit(1)

@@ -3,12 +3,15 @@
 import json
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from ibl_mtm.cache.cache import Cache
@@ -16,8 +19,9 @@ if TYPE_CHECKING:
     from ibl_mtm.training.run import TrainReport
 
 __all__ = [
+    "IngestProgress",
+    "ingest_progress",
     "say",
-    "say_session",
     "sessions_as_json",
     "show_card",
     "show_ingest",
@@ -46,18 +50,60 @@ def say(message: str) -> None:
     err.print(message, style="dim", markup=False, highlight=False)
 
 
-def say_session(eid: str, outcome: "Outcome", total: int) -> None:
-    """Tell what became of a session of an ingest."""
-    detail = outcome.reason or f"{outcome.n_units} units, {outcome.n_trials} trials"
-    if outcome.status in ("complete", "planned"):
-        detail = ""
-    err.print(f"[{STATUS_STYLE[outcome.status]}]{outcome.status:9}[/] {eid}  {detail}")
+class IngestProgress:
+    """Lines for sessions as they end, and bars for all of them and for the bytes that come."""
+
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+        self._sessions = bars.add_task("sessions", total=None, unit="")
+        self._bytes: TaskID | None = None
+
+    def session(self, eid: str, outcome: "Outcome", total: int) -> None:
+        """Tell what became of a session."""
+        detail = outcome.reason or f"{outcome.n_units} units, {outcome.n_trials} trials"
+        if outcome.status in ("complete", "planned"):
+            detail = f"{size_text(outcome.n_bytes)} to fetch" if outcome.n_bytes else ""
+        status = Text(f"{outcome.status:9} ", style=STATUS_STYLE[outcome.status])
+        err.print(status.append(f"{eid}  {detail}", style="default"), highlight=False)
+        done = self._bars.tasks[0].completed + 1
+        self._bars.update(self._sessions, total=total, advance=1, unit=f"{done:.0f} of {total}")
+
+    def bytes(self, n: int, total: int) -> None:
+        """Tell of bytes that were downloaded."""
+        if self._bytes is None:
+            if not total:
+                return
+            self._bytes = self._bars.add_task("download", total=total, unit="")
+        done = self._bars.tasks[1].completed + n
+        unit = f"{size_text(done)} of {size_text(total)}"
+        self._bars.update(self._bytes, total=total, advance=n, unit=unit)
+
+
+@contextmanager
+def ingest_progress() -> Iterator[IngestProgress]:
+    """Show the progress of an ingest, live in a terminal."""
+    columns = (TextColumn("{task.description:9}"), BarColumn(), TextColumn("{task.fields[unit]}"))
+    with Progress(
+        *columns, TimeElapsedColumn(), console=err, transient=True, disable=not err.is_terminal
+    ) as bars:
+        yield IngestProgress(bars)
+
+
+def size_text(n_bytes: float) -> str:
+    """A number of bytes, as people read it."""
+    for unit in ("bytes", "kB", "MB"):
+        if abs(n_bytes) < 1000:
+            return f"{n_bytes:.0f} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:.1f} GB"
 
 
 def show_ingest(report: "IngestReport") -> None:
     """Summary of an ingest."""
-    table = Table("session", "status", "units", "trials", "seconds", "remarks", box=None)
+    table = Table("session", "status", "units", "trials", box=None)
     table.columns[0].no_wrap = True
+    for name in ("seconds", "fetched", "remarks"):
+        table.add_column(name)
     for eid, outcome in report.sessions.items():
         done = outcome.status == "ingested"
         table.add_row(
@@ -66,12 +112,16 @@ def show_ingest(report: "IngestReport") -> None:
             f"{outcome.n_units:,}" if done else "",
             f"{outcome.n_trials:,}" if done else "",
             f"{outcome.seconds:.1f}" if done else "",
+            size_text(outcome.n_bytes) if outcome.n_bytes else "",
             outcome.reason or "; ".join(outcome.notes),
         )
     out.print(table)
     statuses = Counter(outcome.status for outcome in report.sessions.values())
     counts = ", ".join(f"{n} {status}" for status, n in statuses.items()) or "no session"
-    out.print(f"{report.cache}: {counts}", highlight=False)
+    n_bytes = sum(outcome.n_bytes for outcome in report.sessions.values())
+    verb = "to fetch" if "planned" in statuses else "fetched"
+    fetched = f"; {size_text(n_bytes)} {verb}" if n_bytes else ""
+    out.print(f"{report.cache}: {counts}{fetched}", highlight=False)
 
 
 def sessions_as_json(cache: "Cache") -> list[dict[str, Any]]:

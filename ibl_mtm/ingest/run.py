@@ -4,77 +4,20 @@ report = ingest(load_catalog().dataset("demo"), "demo", Path("cache.zarr"))
 report.failed                               # eid -> reason
 """
 
-import json
 import logging
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
 
-from ibl_mtm.cache.store import create_cache, read_format, session_attrs, write_session
-from ibl_mtm.catalog import Dataset, LocalSource, SimulatedSource
+from ibl_mtm.cache.store import create_cache, read_format, session_attrs
+from ibl_mtm.catalog import Dataset
 from ibl_mtm.errors import SessionError, UserError
-from ibl_mtm.ingest.files import one_line
-from ibl_mtm.ingest.load import load_session
-from ibl_mtm.ingest.session import assemble
-from ibl_mtm.ingest.source import Folder, open_folder
-from ibl_mtm.simulate.simulation import Simulation, plan_session, simulate
-from ibl_mtm.simulate.truth import is_simulated
+from ibl_mtm.ingest.job import Job, is_complete, run_job
+from ibl_mtm.ingest.outcome import IngestReport, Outcome, write_report
+from ibl_mtm.ingest.sessions import Found, find_sessions
 
 __all__ = ["IngestReport", "Outcome", "ingest"]
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one session.
-
-    Parameters
-    ----------
-    status
-        `complete`: it was in the cache already, made from the same definition; `planned`: a dry
-        run would have ingested it.
-    reason
-        Why it failed; None otherwise.
-    seconds
-        What it took.
-    n_units, n_trials
-        What it has; 0 where it was not ingested now.
-    notes
-        What was missing in it.
-    """
-
-    status: Literal["ingested", "complete", "failed", "planned"]
-    reason: str | None = None
-    seconds: float = 0.0
-    n_units: int = 0
-    n_trials: int = 0
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class IngestReport:
-    """What became of every session that was asked for, by eid."""
-
-    cache: Path
-    sessions: dict[str, Outcome] = field(default_factory=dict)
-
-    @property
-    def failed(self) -> dict[str, str]:
-        """Reason of every failed session."""
-        return {
-            eid: outcome.reason or ""
-            for eid, outcome in self.sessions.items()
-            if outcome.status == "failed"
-        }
-
-    def to_json(self) -> dict[str, Any]:
-        """The report as a plain JSON mapping."""
-        sessions = {eid: asdict(outcome) for eid, outcome in self.sessions.items()}
-        return {"cache": str(self.cache), "sessions": sessions}
 
 
 def ingest(
@@ -86,7 +29,11 @@ def ingest(
     limit: int | None = None,
     overwrite: bool = False,
     dry_run: bool = False,
-    on_session: Callable[[str, Outcome, int], None] | None = None,
+    offline: bool = False,
+    workers: int | None = 1,
+    scheduler: str | None = None,
+    on_session: Callable[[str, Outcome, int], object] | None = None,
+    on_bytes: Callable[[int, int], object] | None = None,
 ) -> IngestReport:
     """Ingest a dataset; a session that fails is reported and never stops the others.
 
@@ -104,140 +51,120 @@ def ingest(
         Replace sessions that are in the cache already.
     dry_run
         Write nothing, and only tell what would be done.
+    offline
+        Use nothing but what is on disk.
+    workers
+        Number of sessions to do side by side, each in a process of its own; with 1, in this one.
+        None: as many as the machine can take.
+    scheduler
+        Address of a running Dask cluster to share the sessions out to instead.
     on_session
         Called after each session with its eid, its outcome and the number of all sessions.
+    on_bytes
+        Called with the number of bytes that were just downloaded, and that of all to download.
 
     Raises
     ------
     UserError
         If the source is not there or lacks a session that was asked for, or the cache is none.
     """
-    cache = Path(cache)
+    cache = Path(cache).absolute() if scheduler else Path(cache)
     if limit is not None and limit < 1:
         raise UserError(f"a limit of {limit} sessions leaves nothing to ingest")
+    if workers is not None and workers < 1:
+        raise UserError(f"{workers} workers can do nothing; at least 1")
     # Before anything is simulated or loaded for a cache that is none.
     if cache.exists() and not (cache.is_dir() and not any(cache.iterdir())):
         read_format(cache)
-    report = IngestReport(cache)
-    with _open_source(dataset, cache, dry_run) as folder:
-        eids = _choose(folder, dataset, name, sessions)[:limit]
-        if not dry_run:
-            create_cache(cache)
-        for eid in eids:
-            outcome = _ingest_session(folder, eid, dataset, name, cache, overwrite, dry_run)
-            report.sessions[eid] = outcome
-            if on_session is not None:
-                on_session(eid, outcome, len(eids))
+    outcomes: dict[str, Outcome] = {}
+
+    def finish(eid: str, outcome: Outcome, total: int) -> None:
+        outcomes[eid] = outcome
+        if on_session is not None:
+            on_session(eid, outcome, total)
+
+    with find_sessions(
+        dataset,
+        name,
+        cache,
+        sessions=sessions,
+        limit=limit,
+        dry_run=dry_run,
+        offline=offline,
+        aside=cache.parent if scheduler else None,  # where other machines see it too
+    ) as found:
+        total = len(found.eids)
+        jobs = []
+        for eid in found.eids:
+            outcome = None if overwrite else _present(cache, eid, dataset)
+            if outcome is None:
+                try:
+                    origin = found.origin(eid)
+                    jobs.append(Job(eid, dataset, name, cache, origin, overwrite))
+                    continue
+                except SessionError as error:
+                    outcome = Outcome("failed", error.reason)
+            finish(eid, outcome, total)
+        _check_roles(dataset, cache, found, jobs)
+        n_bytes = {job.eid: job.origin.bytes_missing() for job in jobs}
+        if dry_run:
+            for job in jobs:
+                finish(job.eid, Outcome("planned", n_bytes=n_bytes[job.eid]), total)
+            return IngestReport(cache, {eid: outcomes[eid] for eid in found.eids})
+        create_cache(cache)
+
+        def fetched(n: int) -> None:
+            if on_bytes is not None:
+                on_bytes(n, sum(n_bytes.values()))
+
+        fetched(0)
+        for eid, outcome in _run(jobs, workers, scheduler, fetched):
+            finish(eid, outcome, total)
+    report = IngestReport(cache, {eid: outcomes[eid] for eid in found.eids})
+    write_report(report, name)
     return report
 
 
-@contextmanager
-def _open_source(dataset: Dataset, cache: Path, dry_run: bool) -> Iterator[Folder]:
-    source = dataset.source
-    if isinstance(source, LocalSource):
-        with open_folder(source.path) as folder:
-            yield folder
-    else:
-        root = source.path or cache.with_suffix(".one")
-        if not dry_run:
-            simulate(root, _simulation(source))
-        yield Folder(root, root)
-
-
-def _simulation(source: SimulatedSource) -> Simulation:
-    return Simulation(**source.model_dump(exclude={"kind", "path"}))
-
-
-def _choose(folder: Folder, dataset: Dataset, name: str, wanted: Sequence[str] | None) -> list[str]:
-    """The eids to ingest: those asked for, else the catalog's, else all that have spikes."""
-    listed = [entry.eid for entry in dataset.sessions or ()]
-    if wanted is None and listed:
-        return listed
-    if isinstance(dataset.source, SimulatedSource):
-        simulation = _simulation(dataset.source)
-        found = [plan_session(simulation, i).entry.eid for i in range(simulation.sessions)]
-        spiking = found
-    else:
-        table = folder.sessions()
-        found, spiking = list(table.index), list(table.index[table["has_spikes"]])
-    if wanted is not None:
-        known = listed or found
-        strange = [eid for eid in wanted if eid not in known]
-        if strange:
-            raise UserError(
-                f"no session '{strange[0]}' in dataset '{name}'; "
-                f"it has {len(known)}, the first is {known[0]}"
-            )
-        return list(dict.fromkeys(wanted))
-    if not spiking:
-        raise UserError(f"no session in {folder.root} has spikes (alf/probe*/spikes.times.npy)")
-    if len(spiking) < len(found):
-        log.info("%d sessions without spikes are left aside", len(found) - len(spiking))
-    return spiking
-
-
-def _ingest_session(
-    folder: Folder,
-    eid: str,
-    dataset: Dataset,
-    name: str,
-    cache: Path,
-    overwrite: bool,
-    dry_run: bool,
-) -> Outcome:
-    start = time.monotonic()
+def _present(cache: Path, eid: str, dataset: Dataset) -> Outcome | None:
+    """What there is to say of a session that is in the cache; None where it is not."""
     try:
-        if not overwrite and _is_complete(cache, eid, dataset):
-            return Outcome("complete")
-        if dry_run:
-            return Outcome("planned")
-        recording = load_session(folder, eid, dataset)
-        ds, regions = assemble(
-            recording, dataset, name, str(folder.root), simulated=is_simulated(folder.root)
-        )
-        write_session(cache, ds, regions, overwrite=overwrite)
+        return Outcome("complete") if is_complete(cache, eid, dataset) else None
     except SessionError as error:
-        log.debug("session %s failed", eid, exc_info=True)
-        return Outcome("failed", error.reason, time.monotonic() - start)
-    except Exception as error:
-        # Whatever a library raises on files nobody foresaw must not stop the other sessions.
-        log.debug("session %s failed", eid, exc_info=True)
-        reason = f"{type(error).__name__}: {one_line(error)}"
-        return Outcome("failed", reason, time.monotonic() - start)
-    for note in recording.notes:
-        log.info("session %s: %s", eid, note)
-    return Outcome(
-        "ingested",
-        seconds=time.monotonic() - start,
-        n_units=ds.sizes["unit"],
-        n_trials=ds.sizes["trial"],
-        notes=tuple(recording.notes),
-    )
+        return Outcome("failed", error.reason)
 
 
-def _is_complete(cache: Path, eid: str, dataset: Dataset) -> bool:
-    """Whether the cache has the session as the dataset defines it; another one is an error."""
-    present = session_attrs(cache, eid)
-    if present is None:
-        return False
-    if present["definition_hash"] == dataset.definition_hash(eid):
-        return True
-    old, new = _flat(json.loads(present["definition"])), _flat(dataset.definition(eid))
-    changes = [
-        f"{key} {old.get(key)} -> {new.get(key)}"
-        for key in sorted(old | new)
-        if old.get(key) != new.get(key)
-    ]
-    raise SessionError(
-        eid,
-        f"the cache holds it by another definition ({', '.join(changes)}); --overwrite replaces it",
-    )
+def _check_roles(dataset: Dataset, cache: Path, found: Found, jobs: Sequence[Job]) -> None:
+    """Refuse a dataset that trains on an animal which it also keeps for testing."""
+    roles = {entry.eid: entry.role for entry in dataset.sessions or ()}
+    if len(set(roles.values())) < 2:
+        return
+    subjects = found.subjects([job.eid for job in jobs])
+    for eid in set(found.eids) - set(subjects):
+        attributes = session_attrs(cache, eid) if (cache / eid).is_dir() else None
+        if attributes is not None:
+            subjects[eid] = attributes["subject"]
+    seen: dict[str, str] = {}
+    for eid, subject in subjects.items():
+        other = seen.setdefault(subject, eid)
+        if roles[other] != roles[eid]:
+            raise UserError(
+                f"animal {subject} has two roles: session {other} is for {roles[other]}, session "
+                f"{eid} for {roles[eid]}; give both the same role in the catalog, or leave one out"
+            )
 
 
-def _flat(definition: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in definition.items():
-        flat |= (
-            _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
-        )
-    return flat
+def _run(
+    jobs: Sequence[Job],
+    workers: int | None,
+    scheduler: str | None,
+    on_bytes: Callable[[int], object],
+) -> Iterator[tuple[str, Outcome]]:
+    if scheduler is None and (workers == 1 or len(jobs) < 2):
+        for job in jobs:
+            yield job.eid, run_job(job, on_bytes)
+        return
+    from ibl_mtm.ingest.cluster import default_workers, run_on_cluster  # takes half a second
+
+    if jobs:
+        workers = min(workers or default_workers(), len(jobs))
+        yield from run_on_cluster(jobs, workers, scheduler, on_bytes)

@@ -7,21 +7,22 @@ with open_folder(Path("/data/ONE"), "local") as folder:
 
 import logging
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import ClassVar
 
 import pandas as pd
-from iblutil.io import parquet
-from one.alf.cache import DATASETS_COLUMNS, SESSIONS_COLUMNS
 from one.alf.io import iter_sessions
 from one.alf.path import session_path_parts
 from one.api import One
 
 from ibl_mtm.errors import UserError
 from ibl_mtm.ingest.files import one_line
+from ibl_mtm.ingest.tables import write_tables
+from ibl_mtm.simulate.truth import is_simulated
 
 __all__ = ["Folder", "open_folder", "session_id"]
 
@@ -38,6 +39,26 @@ class Folder:
 
     root: Path
     tables: Path
+    notes: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def address(self) -> str:
+        """Where the files come from."""
+        return str(self.root)
+
+    @property
+    def simulated(self) -> bool:
+        """Whether they are of a simulated experiment."""
+        return is_simulated(self.root)
+
+    def bytes_missing(self) -> int:
+        """All is on disk."""
+        return 0
+
+    @contextmanager
+    def open(self, on_bytes: Callable[[int], object] = lambda n: None) -> Iterator["Folder"]:
+        """Give access to its sessions."""
+        yield self
 
     def one(self) -> One:
         """A local ONE that touches nothing outside the folder, and asks nothing.
@@ -80,8 +101,15 @@ def session_id(lab: str, subject: str, date: str, number: str) -> str:
 
 
 @contextmanager
-def open_folder(root: Path) -> Iterator[Folder]:
+def open_folder(root: Path, aside: Path | None = None) -> Iterator[Folder]:
     """Give access to a folder in ONE's layout; index it aside, for as long, if it has no tables.
+
+    Parameters
+    ----------
+    root
+        The folder.
+    aside
+        Where to index it; by default among the system's temporary files.
 
     Raises
     ------
@@ -101,38 +129,20 @@ def open_folder(root: Path) -> Iterator[Folder]:
             ) from error
         yield folder
         return
-    with TemporaryDirectory(prefix="ibl-mtm-tables-") as tables:
-        _write_tables(root, Path(tables))
+    with TemporaryDirectory(prefix="ibl-mtm-tables-", dir=aside) as tables:
+        _index(root, Path(tables))
         yield Folder(root, Path(tables))
 
 
-def _write_tables(root: Path, tables: Path) -> None:
+def _index(root: Path, tables: Path) -> None:
     sessions, datasets = [], []
     for folder in iter_sessions(root):
         lab, subject, date, number = session_path_parts(folder, assert_valid=True)
         eid = session_id(lab or "", subject, date, number)
-        day = pd.to_datetime(date).date()
-        sessions.append((eid, lab or "", subject, day, int(number), "", ""))
+        sessions.append((eid, lab or "", subject, date, int(number)))
         for file in folder.iter_datasets(recursive=True):
             path = file.relative_to(folder).as_posix()
             dataset = str(uuid.uuid3(uuid.UUID(eid), path))
-            # Without a hash in the table ONE does not read each file twice to compare it.
-            datasets.append((eid, dataset, path, file.stat().st_size, None, True, "NOT_SET"))
+            datasets.append((eid, dataset, path, file.stat().st_size))
     log.info("%s has no cache tables: indexed %d sessions", root, len(sessions))
-    metadata = {"date_created": "1970-01-01 00:00", "origin": str(root)}
-    for name, rows, columns, index in (
-        ("sessions", sessions, SESSIONS_COLUMNS, ["id"]),
-        ("datasets", datasets, DATASETS_COLUMNS, ["eid", "id"]),
-    ):
-        table = pd.DataFrame(rows, columns=list(columns)).astype(columns)
-        if name == "datasets":
-            table["default_revision"] = _latest_revision(table)
-        parquet.save(tables / f"{name}.pqt", table.set_index(index).sort_index(), metadata)
-
-
-def _latest_revision(datasets: pd.DataFrame) -> pd.Series:
-    """Mark, of the revisions of each dataset, the last one; ONE warns where nothing is marked."""
-    path = datasets["rel_path"].astype(str)
-    revision = path.str.extract(r"/#(.+)#/")[0].fillna("")
-    dataset = datasets["eid"] + path.str.replace(r"/#.+#/", "/", regex=True)
-    return revision == revision.groupby(dataset).transform("max")
+    write_tables(tables, sessions, datasets)

@@ -1,0 +1,126 @@
+"""Sessions side by side, in processes of dask.distributed: started here, or a cluster that runs.
+
+    for eid, outcome in run_on_cluster(jobs, workers=4):
+        ...
+
+A worker that dies, whatever of, takes no session with it: another one does that session again.
+"""
+
+import logging
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+
+from distributed import Client, LocalCluster, as_completed, get_worker
+from distributed.system import MEMORY_LIMIT
+
+from ibl_mtm.errors import UserError
+from ibl_mtm.ingest.files import one_line
+from ibl_mtm.ingest.job import Job, run_job
+from ibl_mtm.ingest.outcome import Outcome
+
+__all__ = ["default_workers", "run_on_cluster"]
+
+log = logging.getLogger(__name__)
+
+# A session as large as real ones takes 1.2 GB; dask pauses a worker at 80 % of its limit.
+_MEMORY = 3 << 30
+_TOPIC = "ibl-mtm-bytes"
+_PATIENCE = 30  # s, for a scheduler and its first worker
+
+
+def default_workers() -> int:
+    """As many processes as this machine has processors and memory for."""
+    return max(1, min(len(os.sched_getaffinity(0)), MEMORY_LIMIT // _MEMORY))
+
+
+def run_on_cluster(
+    jobs: Sequence[Job],
+    workers: int = 1,
+    scheduler: str | None = None,
+    on_bytes: Callable[[int], object] = lambda n: None,
+) -> Iterator[tuple[str, Outcome]]:
+    """Do jobs in processes of their own, and give what became of each as it ends.
+
+    Parameters
+    ----------
+    jobs
+        One for each session.
+    workers
+        Number of processes to start on this machine.
+    scheduler
+        Address of a running cluster to use instead. Its workers need to see the cache, nothing
+        else of this machine.
+    on_bytes
+        Called with numbers of bytes that workers downloaded.
+
+    Raises
+    ------
+    UserError
+        If there is no scheduler at the address, or none of its workers.
+    """
+    if not log.isEnabledFor(logging.INFO):
+        logging.getLogger("distributed").setLevel(logging.ERROR)
+    with ExitStack() as stack:
+        if scheduler is None:
+            client = stack.enter_context(Client(stack.enter_context(_start(workers))))
+        else:
+            client = stack.enter_context(_join(scheduler))
+        client.subscribe_topic(_TOPIC, lambda event: on_bytes(event[1]))
+        # A name of its own for each: a cluster remembers results by name.
+        futures = {
+            client.submit(_run, job, key=f"ingest-{job.eid}-{uuid.uuid4().hex}", pure=False): job
+            for job in jobs
+        }
+        for future in as_completed(futures):
+            eid = futures[future].eid
+            try:
+                yield eid, future.result()
+            except Exception as error:
+                reason = f"its worker failed: {type(error).__name__}: {one_line(error)}"
+                yield eid, Outcome("failed", reason)
+
+
+def _start(workers: int) -> LocalCluster:
+    return LocalCluster(
+        n_workers=workers,
+        threads_per_worker=1,
+        processes=True,
+        memory_limit=min(_MEMORY, MEMORY_LIMIT // workers),
+        host="127.0.0.1",
+        dashboard_address="127.0.0.1:0",
+        silence_logs=logging.ERROR,
+    )
+
+
+def _join(scheduler: str) -> Client:
+    try:
+        client = Client(scheduler, timeout=_PATIENCE)
+        client.wait_for_workers(1, timeout=_PATIENCE)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise UserError(
+            f"no Dask scheduler with a worker at '{scheduler}' ({one_line(error)}); "
+            "expected an address such as tcp://127.0.0.1:8786"
+        ) from None
+    return client
+
+
+def _run(job: Job) -> Outcome:
+    """Do a job on a worker, and tell the client of the bytes that come, twice a second."""
+    worker, lock = get_worker(), threading.Lock()
+    pending, told = 0, time.monotonic()
+
+    def tell(n: int, at_once: bool = False) -> None:
+        nonlocal pending, told
+        with lock:
+            pending += n
+            if pending and (at_once or time.monotonic() - told > 0.5):
+                worker.log_event(_TOPIC, pending)
+                pending, told = 0, time.monotonic()
+
+    outcome = run_job(job, tell)
+    tell(0, at_once=True)
+    return outcome

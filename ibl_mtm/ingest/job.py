@@ -1,0 +1,141 @@
+"""One session from its files into the cache: the work that is shared out among processes.
+
+    outcome = run_job(Job(eid, dataset, "repeated-site", cache, origin))
+
+A job holds no connection and no open file, so that any machine that sees the cache can do it.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from ibl_mtm.cache.store import session_attrs, write_session
+from ibl_mtm.catalog import Dataset
+from ibl_mtm.errors import SessionError
+from ibl_mtm.ingest.files import one_line
+from ibl_mtm.ingest.outcome import Outcome
+from ibl_mtm.ingest.source import Folder
+
+__all__ = ["Job", "Origin", "is_complete", "run_job"]
+
+log = logging.getLogger(__name__)
+
+OnBytes = Callable[[int], object]
+
+
+class Origin(Protocol):
+    """Where the files of a session are, or are to be had from."""
+
+    @property
+    def address(self) -> str:
+        """What the cache names as their source."""
+
+    @property
+    def simulated(self) -> bool:
+        """Whether they are of a simulated experiment."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was not found of the session, or left out."""
+
+    def bytes_missing(self) -> int:
+        """How much is to be downloaded."""
+
+    def open(self, on_bytes: OnBytes) -> AbstractContextManager[Folder]:
+        """Fetch what is missing, and give access to the files through ONE."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One session to ingest: which, as what, into which cache, from where."""
+
+    eid: str
+    dataset: Dataset
+    name: str
+    cache: Path
+    origin: Origin
+    overwrite: bool = False
+
+
+def run_job(job: Job, on_bytes: OnBytes = lambda n: None) -> Outcome:
+    """Ingest a session; whatever goes wrong becomes its outcome, so that others go on."""
+    # Only where the work is done: brainbox takes two seconds to import.
+    from ibl_mtm.ingest.load import load_session
+    from ibl_mtm.ingest.session import assemble
+
+    start = time.monotonic()
+    eid, fetched = job.eid, 0
+
+    def count(n: int) -> None:
+        nonlocal fetched
+        fetched += n
+        on_bytes(n)
+
+    try:
+        # Another process may have done it since.
+        if not job.overwrite and is_complete(job.cache, eid, job.dataset):
+            return Outcome("complete")
+        with job.origin.open(count) as folder:
+            recording = load_session(folder, eid, job.dataset)
+        recording = replace(recording, notes=[*job.origin.notes, *recording.notes])
+        ds, regions = assemble(
+            recording, job.dataset, job.name, job.origin.address, simulated=job.origin.simulated
+        )
+        write_session(job.cache, ds, regions, overwrite=job.overwrite)
+    except SessionError as error:
+        log.debug("session %s failed", eid, exc_info=True)
+        return Outcome("failed", error.reason, time.monotonic() - start, n_bytes=fetched)
+    except Exception as error:
+        # Whatever a library raises on files nobody foresaw must not stop the other sessions.
+        log.debug("session %s failed", eid, exc_info=True)
+        reason = f"{type(error).__name__}: {one_line(error)}"
+        return Outcome("failed", reason, time.monotonic() - start, n_bytes=fetched)
+    for note in recording.notes:
+        log.info("session %s: %s", eid, note)
+    return Outcome(
+        "ingested",
+        seconds=time.monotonic() - start,
+        n_units=ds.sizes["unit"],
+        n_trials=ds.sizes["trial"],
+        n_bytes=fetched,
+        notes=tuple(recording.notes),
+    )
+
+
+def is_complete(cache: Path, eid: str, dataset: Dataset) -> bool:
+    """Whether the cache has the session as the dataset defines it.
+
+    Raises
+    ------
+    SessionError
+        If it has the session by another definition; says what differs.
+    """
+    present = session_attrs(cache, eid)
+    if present is None:
+        return False
+    if present["definition_hash"] == dataset.definition_hash(eid):
+        return True
+    old, new = _flat(json.loads(present["definition"])), _flat(dataset.definition(eid))
+    changes = [
+        f"{key} {old.get(key)} -> {new.get(key)}"
+        for key in sorted(old | new)
+        if old.get(key) != new.get(key)
+    ]
+    raise SessionError(
+        eid,
+        f"the cache holds it by another definition ({', '.join(changes)}); --overwrite replaces it",
+    )
+
+
+def _flat(definition: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in definition.items():
+        flat |= (
+            _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+        )
+    return flat

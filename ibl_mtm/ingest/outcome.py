@@ -1,0 +1,73 @@
+"""What became of an ingest: of each session, and of all of them as a report beside the cache."""
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+__all__ = ["IngestReport", "Outcome", "write_report"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one session.
+
+    Parameters
+    ----------
+    status
+        `complete`: it was in the cache already, made from the same definition; `planned`: a dry
+        run would have ingested it.
+    reason
+        Why it failed; None otherwise.
+    seconds
+        What it took.
+    n_units, n_trials
+        What it has; 0 where it was not ingested now.
+    n_bytes
+        What was downloaded for it, or would be.
+    notes
+        What was missing in it.
+    """
+
+    status: Literal["ingested", "complete", "failed", "planned"]
+    reason: str | None = None
+    seconds: float = 0.0
+    n_units: int = 0
+    n_trials: int = 0
+    n_bytes: int = 0
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class IngestReport:
+    """What became of every session that was asked for, by eid."""
+
+    cache: Path
+    sessions: dict[str, Outcome] = field(default_factory=dict)
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """Reason of every failed session."""
+        return {
+            eid: outcome.reason or ""
+            for eid, outcome in self.sessions.items()
+            if outcome.status == "failed"
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as a plain JSON mapping."""
+        sessions = {eid: asdict(outcome) for eid, outcome in self.sessions.items()}
+        return {"cache": str(self.cache), "sessions": sessions}
+
+
+def write_report(report: IngestReport, dataset: str) -> Path:
+    """Write ``ingest-report.json`` beside the cache, in place of the one of the last ingest."""
+    path = report.cache.parent / "ingest-report.json"
+    written = datetime.now(UTC).isoformat(timespec="seconds")
+    document = {"dataset": dataset, "written": written, **report.to_json()}
+    aside = path.with_suffix(f".{os.getpid()}.new")
+    aside.write_text(json.dumps(document, indent=1) + "\n")
+    os.replace(aside, path)
+    return path
