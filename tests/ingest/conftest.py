@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from alyx_server import PASSWORD, AlyxServer
 
 from ibl_mtm.catalog import Dataset, LocalSource
+from ibl_mtm.ingest.run import ingest
 from ibl_mtm.ingest.source import session_id
 from ibl_mtm.simulate.simulation import Simulation, simulate
 
@@ -44,3 +46,18 @@ def experiment(tmp_path_factory) -> Experiment:
     root = tmp_path_factory.mktemp("experiment") / "ONE"
     eids = simulate(root, Simulation(sessions=3, units=20, trials=30, seed=1))
     return Experiment(root, tuple(eids))
+
+
+@pytest.fixture
+def server(experiment, monkeypatch):
+    monkeypatch.setenv("IBL_MTM_PASSWORD", PASSWORD)
+    with AlyxServer(experiment.root) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def from_disk(experiment, tmp_path_factory):
+    """The cache of the same sessions, from their own folder."""
+    cache = tmp_path_factory.mktemp("from_disk") / "cache.zarr"
+    assert not ingest(experiment.dataset(), "truth", cache).failed
+    return cache

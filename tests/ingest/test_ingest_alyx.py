@@ -1,0 +1,348 @@
+"""Ingestion from an Alyx database, through ONE's own client: what is asked, fetched and kept.
+
+The server is `alyx_server`; the independent truth is an ingest of the same files from disk.
+"""
+
+import json
+import os
+import stat
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from alyx_server import PASSWORD, TAG, TOKEN, AlyxServer, status
+from remote_ingest import alyx, assert_same, single
+
+from ibl_mtm.catalog import Dataset, SessionEntry
+from ibl_mtm.errors import UserError
+from ibl_mtm.ingest.run import ingest
+
+
+def test_the_same_arrays_as_from_disk(server, experiment, from_disk, tmp_path):
+    report = ingest(Dataset(source=alyx(server)), "release", tmp_path / "cache.zarr")
+    assert set(report.sessions) == set(experiment.eids)
+    assert not report.failed
+    assert_same(tmp_path / "cache.zarr", from_disk, experiment.eids)
+    with xr.open_zarr(tmp_path / "cache.zarr" / experiment.eids[1]) as ds:
+        assert ds.attrs["source"] == server.url
+        assert json.loads(ds.attrs["definition"])["source"]["tag"] == TAG
+        assert set(ds["probe"].values) == {"probe00", "probe01"}
+        assert len(ds.attrs["pids"]) == 2
+
+
+def test_few_questions_and_only_the_files_that_are_needed(server, experiment, tmp_path):
+    ingest(Dataset(source=alyx(server)), "release", tmp_path / "cache.zarr", limit=1)
+    assert server.requests[0] == "POST /auth-token"
+    listing, *rest = server.rest_requests()
+    assert listing.startswith("GET /insertions?")
+    assert len(rest) == 2  # six are allowed
+    files = server.file_requests()
+    assert len(files) == len(set(files))
+    names = {Path(file).name for file in files}
+    assert {"spikes.times.npy", "spikes.clusters.npy", "clusters.metrics.pqt"} <= names
+    for unneeded in (".amps", "spikes.depths", "templates", "samples", "right", "Moves"):
+        assert not [name for name in names if unneeded in name]
+
+
+def test_a_catalog_that_lists_sessions_needs_no_search(server, experiment, tmp_path):
+    entry = SessionEntry(eid=experiment.eids[0], role="finetune")
+    dataset = Dataset(source=alyx(server), sessions=(entry,))
+    report = ingest(dataset, "release", tmp_path / "cache.zarr")
+    assert list(report.sessions) == [entry.eid]
+    assert len(server.rest_requests()) == 2
+
+
+def test_answers_of_several_pages(experiment, monkeypatch, from_disk, tmp_path):
+    monkeypatch.setenv("IBL_MTM_PASSWORD", PASSWORD)
+    with AlyxServer(experiment.root, page=3) as server:
+        report = ingest(Dataset(source=alyx(server)), "x", tmp_path / "cache.zarr", limit=1)
+    (eid,) = report.sessions
+    assert_same(tmp_path / "cache.zarr", from_disk, [eid])
+
+
+def test_an_unknown_session_fails_alone(server, experiment, tmp_path):
+    absent = "0b9a5c1e-6b3a-4c53-8d0e-0c7c0a9e8f21"
+    entries = tuple(SessionEntry(eid=eid) for eid in (absent, experiment.eids[0]))
+    report = ingest(Dataset(source=alyx(server), sessions=entries), "x", tmp_path / "cache.zarr")
+    assert list(report.failed) == [absent]
+    assert f"has no /sessions/{absent}" in report.failed[absent]
+
+
+def test_chosen_insertions(server, experiment, tmp_path):
+    eid = experiment.eids[1]
+    known = {i["name"]: i["id"] for i in server.session(eid)["probe_insertion"]}
+    for pid, expected in ((known["probe01"], None), ("nowhere", "no insertion nowhere; its own")):
+        entry = SessionEntry(eid=eid, pids=(pid,))
+        cache = tmp_path / f"{pid}.zarr"
+        report = ingest(Dataset(source=alyx(server), sessions=(entry,)), "x", cache)
+        if expected is None:
+            assert not any("probe00" in file for file in server.file_requests())
+            assert set(xr.open_zarr(cache / eid)["probe"].values) == {"probe01"}
+        else:
+            assert expected in report.failed[eid]
+
+
+class TestRelease:
+    """What a tag or a revision pins."""
+
+    revised = 2  # the session of the experiment that was sorted anew
+
+    def files(self, server, experiment, tmp_path, **settings) -> list[str]:
+        dataset = single(server, experiment, self.revised, **settings)
+        report = ingest(dataset, "x", tmp_path / "cache.zarr")
+        assert not report.failed
+        self.notes = next(iter(report.sessions.values())).notes
+        return [file for file in server.file_requests() if "spikes.times" in file]
+
+    def test_the_default_revision_without_either(self, server, experiment, tmp_path):
+        (times,) = self.files(server, experiment, tmp_path, tag=None)
+        assert "#2024-05-06#" in times
+        assert len(server.rest_requests()) == 1
+
+    def test_the_files_that_carry_the_tag(self, server, experiment, tmp_path):
+        server.tags = lambda path: [] if "#2024-05-06#" in path else [TAG]
+        (times,) = self.files(server, experiment, tmp_path)
+        assert "#2024-05-06#" not in times
+        assert self.notes == ()
+
+    def test_a_tag_that_only_contains_the_name_is_another(self, server, experiment, tmp_path):
+        server.tags = lambda path: [f"{TAG}2" if "#2024-05-06#" not in path else TAG]
+        (times,) = self.files(server, experiment, tmp_path)
+        assert "#2024-05-06#" in times
+
+    def test_the_last_revision_up_to_a_date(self, server, experiment, tmp_path):
+        (times,) = self.files(server, experiment, tmp_path, revision="2024-01-01")
+        assert "#2024-05-06#" not in times
+        with xr.open_zarr(tmp_path / "cache.zarr" / experiment.eids[self.revised]) as ds:
+            assert json.loads(ds.attrs["definition"])["source"]["revision"] == "2024-01-01"
+            assert ds.attrs["revisions"] == [""]
+
+    def test_what_the_release_lacks_is_taken_and_noted(self, server, experiment, tmp_path):
+        server.tags = lambda path: [] if "probe" in path or "wheel" in path else [TAG]
+        (times,) = self.files(server, experiment, tmp_path)
+        assert "#2024-05-06#" in times
+        assert any(note.startswith("alf/probe00: not in release") for note in self.notes)
+        assert any("_ibl_wheel.position.npy: not in release" in note for note in self.notes)
+
+    def test_files_of_several_revisions_are_refused(self, server, experiment, tmp_path):
+        server.tags = lambda path: [TAG] if "#" not in path or "spikes.times" in path else []
+        server.edit = lambda record: (
+            None if record["name"] == "spikes.times.npy" and not record["revision"] else record
+        )
+        dataset = single(server, experiment, self.revised)
+        (reason,) = ingest(dataset, "x", tmp_path / "cache.zarr").failed.values()
+        assert "files of several revisions" in reason
+
+
+class TestTheLogIn:
+    def test_token_and_parameters_are_the_owners_alone(self, server, tmp_path):
+        ingest(Dataset(source=alyx(server)), "x", tmp_path / "cache.zarr", limit=1)
+        folder = tmp_path / "cache.one" / ".ibl-mtm" / "alyx"
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        kept = [path for path in folder.rglob("*") if path.is_file() and TOKEN in path.read_text()]
+        assert kept
+        assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in kept)
+
+    def test_the_password_is_kept_nowhere_and_the_home_folder_left_alone(
+        self, server, tmp_path, monkeypatch
+    ):
+        home = tmp_path / "home"
+        home.mkdir()
+        monkeypatch.setenv("HOME", str(home))
+        ingest(Dataset(source=alyx(server)), "x", tmp_path / "cache.zarr", limit=1)
+        assert os.environ["HOME"] == str(home)
+        assert not (home / ".one").exists()
+        assert not (home / "Downloads").exists()
+        files = [path for path in tmp_path.rglob("*") if path.is_file()]
+        secrets = [path for path in files if PASSWORD.encode() in path.read_bytes()]
+        assert secrets == []
+        tokens = [path for path in files if TOKEN.encode() in path.read_bytes()]
+        assert {path.parent.name for path in tokens} == {".one"}
+
+    def test_once_for_many_ingests(self, server, tmp_path, monkeypatch):
+        for number in range(2):
+            source = alyx(server, path=tmp_path / "ONE")
+            ingest(Dataset(source=source), "x", tmp_path / f"{number}.zarr", limit=1)
+            monkeypatch.delenv("IBL_MTM_PASSWORD", raising=False)
+        assert sum("auth-token" in request for request in server.requests) == 1
+
+    def test_again_when_the_token_has_expired(self, server, experiment, tmp_path):
+        dataset = single(server, experiment, path=tmp_path / "ONE")
+        ingest(dataset, "x", tmp_path / "0.zarr")
+        server.tokens = {"f" * 40}
+        report = ingest(dataset, "x", tmp_path / "1.zarr")
+        assert not report.failed
+        assert sum("auth-token" in request for request in server.requests) == 2
+
+    def test_parameters_cut_short_are_made_anew(self, server, tmp_path):
+        source = alyx(server, path=tmp_path / "ONE")
+        ingest(Dataset(source=source), "x", tmp_path / "0.zarr", limit=1)
+        for path in (tmp_path / "ONE" / ".ibl-mtm" / "alyx" / ".one").iterdir():
+            path.write_text(path.read_text()[:20])
+        assert not ingest(Dataset(source=source), "x", tmp_path / "1.zarr", limit=1).failed
+
+    @pytest.mark.parametrize(
+        ("password", "message"),
+        [
+            (None, "no password for reader at .*: set the environment variable IBL_MTM_PASSWORD"),
+            ("guess", "refused the user reader .password from IBL_MTM_PASSWORD"),
+        ],
+    )
+    def test_without_the_password(self, server, tmp_path, monkeypatch, password, message):
+        monkeypatch.delenv("IBL_MTM_PASSWORD")
+        if password:
+            monkeypatch.setenv("IBL_MTM_PASSWORD", password)
+        with pytest.raises(UserError, match=message):
+            ingest(Dataset(source=alyx(server)), "x", tmp_path / "cache.zarr")
+        assert not (tmp_path / "cache.zarr").exists()
+
+    def test_where_there_is_no_alyx(self, server, tmp_path):
+        server.fail("/auth-token", status(404), method="POST")
+        with pytest.raises(UserError, match=r"is no Alyx database \(HTTP 404\)"):
+            ingest(Dataset(source=alyx(server)), "x", tmp_path / "cache.zarr")
+
+    def test_a_tag_that_nothing_carries(self, server, tmp_path):
+        with pytest.raises(UserError, match=r"no session of .* has the tag 'Repeated'"):
+            ingest(Dataset(source=alyx(server, tag="Repeated")), "x", tmp_path / "cache.zarr")
+
+
+class TestWhatIsOnDisk:
+    def test_offline_needs_nothing_else(self, experiment, from_disk, tmp_path, monkeypatch):
+        monkeypatch.setenv("IBL_MTM_PASSWORD", PASSWORD)
+        with AlyxServer(experiment.root) as server:
+            dataset = Dataset(source=alyx(server, path=tmp_path / "ONE"))
+            ingest(dataset, "x", tmp_path / "cache.zarr")
+        monkeypatch.delenv("IBL_MTM_PASSWORD")
+        report = ingest(dataset, "x", tmp_path / "again.zarr", offline=True)
+        assert [o.status for o in report.sessions.values()] == ["ingested"] * 3
+        assert_same(tmp_path / "again.zarr", from_disk, experiment.eids)
+
+    def test_offline_names_what_is_not_there(self, server, experiment, tmp_path):
+        eid = experiment.eids[0]
+        dataset = single(server, experiment, path=tmp_path / "ONE")
+        report = ingest(dataset, "x", tmp_path / "0.zarr", offline=True)
+        assert "was never downloaded" in report.failed[eid]
+        ingest(dataset, "x", tmp_path / "0.zarr")
+        (times,) = (tmp_path / "ONE").rglob("spikes.times.npy")
+        np.save(times, np.load(times)[::-1])
+        asked = len(server.requests)
+        report = ingest(dataset, "x", tmp_path / "1.zarr", offline=True)
+        assert "spikes.times.npy is not on disk, or not as it was" in report.failed[eid]
+        other = dataset.model_copy(update={"source": alyx(server, path=tmp_path / "ONE", tag="T")})
+        report = ingest(other, "x", tmp_path / "1.zarr", offline=True)
+        assert "another release" in report.failed[eid]
+        assert len(server.requests) == asked
+
+    def test_nothing_is_fetched_twice_and_what_was_spoilt_is(self, server, experiment, tmp_path):
+        dataset = single(server, experiment, path=tmp_path / "ONE")
+        ingest(dataset, "x", tmp_path / "0.zarr", limit=1)
+        first = len(server.file_requests())
+        (times,) = (tmp_path / "ONE").rglob("spikes.times.npy")
+        times.write_bytes(times.read_bytes()[:-8] + b"spoilt!!")
+        ingest(dataset, "x", tmp_path / "1.zarr", limit=1)
+        assert [Path(f).name for f in server.file_requests()[first:]] == ["spikes.times.npy"]
+
+    def test_files_are_hashed_once(self, server, experiment, tmp_path, monkeypatch):
+        dataset = single(server, experiment, path=tmp_path / "ONE")
+        ingest(dataset, "x", tmp_path / "0.zarr", limit=1)
+
+        def refuse(*_):
+            raise AssertionError("hashed again")
+
+        monkeypatch.setattr("hashlib.file_digest", refuse)
+        monkeypatch.setattr("one.api.hashfile.md5", refuse)
+        assert not ingest(dataset, "x", tmp_path / "1.zarr", limit=1).failed
+
+    def test_leftovers_of_broken_downloads_go(self, server, experiment, tmp_path):
+        dataset = single(server, experiment, path=tmp_path / "ONE")
+        ingest(dataset, "x", tmp_path / "0.zarr")
+        eid = experiment.eids[0]
+        (times,) = (tmp_path / "ONE").rglob("spikes.times.npy")
+        records = server.session(eid)["data_dataset_session_related"]
+        (identity,) = [record["id"] for record in records if record["name"] == times.name]
+        leftovers = [times.with_name(f"spikes.times.{identity}.npy"), Path(f"{times}.part")]
+        for path in leftovers:
+            path.write_bytes(b"half")
+        times.unlink()
+        assert not ingest(dataset, "x", tmp_path / "1.zarr", limit=1).failed
+        assert not any(path.exists() for path in leftovers)
+
+
+class TestDryRun:
+    def test_tells_the_bytes_and_keeps_nothing(self, server, experiment, tmp_path):
+        dataset = single(server, experiment)
+        planned = ingest(dataset, "x", tmp_path / "cache.zarr", dry_run=True)
+        assert list(tmp_path.iterdir()) == []
+        assert server.file_requests() == []
+        done = ingest(dataset, "x", tmp_path / "cache.zarr")
+        fetched = {eid: outcome.n_bytes for eid, outcome in done.sessions.items()}
+        assert {eid: outcome.n_bytes for eid, outcome in planned.sessions.items()} == fetched
+        assert min(fetched.values()) > 0
+
+    def test_counts_what_is_not_on_disk_yet(self, server, experiment, tmp_path):
+        dataset = Dataset(source=alyx(server, path=tmp_path / "ONE"))
+        ingest(dataset, "x", tmp_path / "0.zarr", limit=1)
+        planned = ingest(dataset, "x", tmp_path / "1.zarr", dry_run=True)
+        first, *others = planned.sessions.values()
+        assert first.n_bytes == 0
+        assert all(outcome.n_bytes > 0 for outcome in others)
+
+
+def test_progress_in_bytes(server, experiment, tmp_path):
+    seen = []
+    report = ingest(
+        single(server, experiment),
+        "x",
+        tmp_path / "cache.zarr",
+        on_bytes=lambda n, total: seen.append((n, total)),
+    )
+    total = sum(outcome.n_bytes for outcome in report.sessions.values())
+    assert sum(n for n, _ in seen) == total
+    assert {t for _, t in seen} == {total}
+
+
+def test_an_animal_has_one_role(server, experiment, tmp_path, monkeypatch):
+    entries = (
+        SessionEntry(eid=experiment.eids[0]),
+        SessionEntry(eid=experiment.eids[1], role="finetune"),
+    )
+    dataset = Dataset(source=alyx(server), sessions=entries)
+    assert not ingest(dataset, "x", tmp_path / "0.zarr").failed
+    session = server.session
+    monkeypatch.setattr(server, "session", lambda eid: session(eid) | {"subject": "SAME"})
+    with pytest.raises(UserError, match="animal SAME has two roles"):
+        ingest(dataset, "x", tmp_path / "1.zarr")
+    assert not (tmp_path / "1.zarr").exists()
+
+
+@pytest.mark.parametrize("field", ["subject", "lab"])
+def test_names_that_lead_elsewhere_are_refused(server, experiment, tmp_path, monkeypatch, field):
+    session = server.session
+    monkeypatch.setattr(server, "session", lambda eid: session(eid) | {field: "../../etc"})
+    report = ingest(Dataset(source=alyx(server)), "x", tmp_path / "cache.zarr", limit=1)
+    assert "names a folder or file '../../etc'" in next(iter(report.failed.values()))
+
+
+class TestTheServer:
+    """Its answers have the shape of those recorded from a real Alyx."""
+
+    def test_a_session(self, server, experiment, shared_data):
+        recorded = json.loads((shared_data / "alyx_responses/session_detail_A.json").read_text())
+        ours = server.session(experiment.eids[0])
+        assert set(ours) == set(recorded)
+        for key in ("data_dataset_session_related", "probe_insertion"):
+            assert set(ours[key][0]) == set(recorded[key][0])
+            for field, value in recorded[key][0].items():
+                if value is not None and field != "json":
+                    assert type(ours[key][0][field]) is type(value), field
+
+    def test_lists(self, server, experiment, shared_data):
+        recorded = json.loads((shared_data / "alyx_responses/insertions_by_tag.json").read_text())
+        ours = server.answer("/insertions", {"django": f"datasets__tags__name,{TAG}"})
+        assert set(ours) == set(recorded)
+        assert set(ours["results"][0]) == set(recorded["results"][0])
+        path = shared_data / "alyx_responses/datasets_of_session_A.json"
+        recorded = json.loads(path.read_text())["results"][0]
+        query = {"session": experiment.eids[0], "tag": TAG}
+        assert set(server.answer("/datasets", query)["results"][0]) <= set(recorded)
