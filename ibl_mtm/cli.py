@@ -214,13 +214,18 @@ def train(
     where: Annotated[
         str | None, typer.Option(help="Train on these sessions only (see `sessions`).")
     ] = None,
+    init: Annotated[
+        Path | None,
+        typer.Option("--init", metavar="RUN", help="Start from this trained run: fine-tune it."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where it stopped.")] = False,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Train a model on a cache."""
     from ibl_mtm.cache.cache import open_cache
-    from ibl_mtm.terminal import show_training
+    from ibl_mtm.terminal import say, show_training
+    from ibl_mtm.training.folder import on_first_process
     from ibl_mtm.training.run import train as fit
     from ibl_mtm.training.settings import read_run_settings
 
@@ -230,11 +235,13 @@ def train(
         chosen,
         opened.where(where) if where else opened,
         run,
+        init=init,
         resume=resume,
         overwrite=overwrite,
-        progress=True,
+        say=say,
     )
-    _print_json(report.to_json()) if as_json else show_training(report)
+    if on_first_process():
+        _print_json(report.to_json()) if as_json else show_training(report)
 
 
 @app.command("eval")

@@ -138,6 +138,19 @@ class MtM(nn.Module):
         What it knows.
     """
 
+    #: Tensors with one row per unit, and with one per session. `forward` reads them nowhere but
+    #: at the rows that its groups name, so any other tensors of such rows may stand in for them.
+    UNIT_TABLES = (
+        "read_in",
+        "indicator",
+        "read_out",
+        "read_out_bias",
+        "input_mean",
+        "input_scale",
+        "null_log_rate",
+    )
+    SESSION_TABLES = ("read_in_bias", "session_token")
+
     input_mean: Tensor
     input_scale: Tensor
     null_log_rate: Tensor

@@ -1,8 +1,9 @@
 """From the cache to batches: the chosen units and trials of each session, and their order.
 
 sessions = [load_session(cache[eid], settings) for eid in cache]
-for step, (session, trials) in batches(sessions, batch_size=16, seed=0):
-    ...
+for batch in batches(sessions, batch_size=16, seed=0):
+    for session, trials in batch.parts:
+        ...
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,7 @@ from ibl_mtm.training.settings import DataSettings
 
 __all__ = [
     "NO_REGION",
+    "Batch",
     "Session",
     "batches",
     "eligible_regions",
@@ -153,37 +155,77 @@ def eligible_regions(region: np.ndarray, minimum: int) -> np.ndarray:
     return np.where(takes_part[inverse], region, "")
 
 
-def steps_per_epoch(sessions: Sequence[Session], batch_size: int) -> int:
+@dataclass(frozen=True)
+class Batch:
+    """Trials of one training step.
+
+    Attributes
+    ----------
+    step
+        Number of the step.
+    parts : tuple of (int, ndarray)
+        Position of a session, and positions of trials in it; each session at most once.
+    """
+
+    step: int
+    parts: tuple[tuple[int, np.ndarray], ...]
+
+    def __len__(self) -> int:
+        return sum(len(trials) for _, trials in self.parts)
+
+    def share(self, index: int, total: int) -> "Batch":
+        """One of `total` shares as equal as can be, which together hold every trial once."""
+        start, stop = (len(self) * i // total for i in (index, index + 1))
+        parts, first = [], 0
+        for session, trials in self.parts:
+            mine = trials[max(0, start - first) : max(0, stop - first)]
+            parts += [(session, mine)] if len(mine) else []
+            first += len(trials)
+        return Batch(self.step, tuple(parts))
+
+
+def steps_per_epoch(
+    sessions: Sequence[Session], batch_size: int, sessions_per_batch: int = 1
+) -> int:
     """Batches in which every training trial appears once."""
-    return sum(-(-len(s.trials_in("train")) // batch_size) for s in sessions)
+    size = batch_size // sessions_per_batch
+    pieces = sum(-(-len(s.trials_in("train")) // size) for s in sessions)
+    return -(-pieces // sessions_per_batch)
 
 
 def batches(
-    sessions: Sequence[Session], batch_size: int, seed: int, start: int = 0
-) -> Iterator[tuple[int, tuple[int, np.ndarray]]]:
-    """Endless training batches, each of one session, shuffled anew every epoch.
+    sessions: Sequence[Session],
+    batch_size: int,
+    seed: int,
+    start: int = 0,
+    sessions_per_batch: int = 1,
+) -> Iterator[Batch]:
+    """Endless training batches, shuffled anew every epoch.
 
-    The order depends on `seed` alone: iteration may `start` at any step.
-
-    Yields
-    ------
-    step : int
-    session : int
-        Position in `sessions`.
-    trials : ndarray
-        Positions of at most `batch_size` training trials in the session; the last batch of a
-        session's epoch may be smaller, none is dropped.
+    Each session's trials are cut into pieces of ``batch_size / sessions_per_batch``; a batch is
+    `sessions_per_batch` pieces drawn at random. The last piece of a session and the last batch
+    of an epoch may be smaller, no trial is dropped. The order depends on `seed` alone: iteration
+    may `start` at any step.
     """
-    per_epoch = steps_per_epoch(sessions, batch_size)
+    per_epoch = steps_per_epoch(sessions, batch_size, sessions_per_batch)
+    size = batch_size // sessions_per_batch
     step = start - start % per_epoch
     while True:
         rng = np.random.default_rng([seed, step // per_epoch])
-        epoch = []
+        pieces = []
         for index, session in enumerate(sessions):
             trials = rng.permutation(session.trials_in("train"))
-            cuts = range(batch_size, len(trials), batch_size)
-            epoch += [(index, part) for part in np.split(trials, cuts)]
-        for position in rng.permutation(len(epoch)):
+            pieces += [(index, part) for part in np.split(trials, range(size, len(trials), size))]
+        order = rng.permutation(len(pieces))
+        for first in range(0, len(order), sessions_per_batch):
             if step >= start:
-                yield step, epoch[position]
+                drawn = order[first : first + sessions_per_batch]
+                yield Batch(step, _by_session([pieces[position] for position in drawn]))
             step += 1
+
+
+def _by_session(pieces: Sequence[tuple[int, np.ndarray]]) -> tuple[tuple[int, np.ndarray], ...]:
+    joined: dict[int, list[np.ndarray]] = {}
+    for index, trials in pieces:
+        joined.setdefault(index, []).append(trials)
+    return tuple((index, np.concatenate(parts)) for index, parts in joined.items())

@@ -6,7 +6,7 @@ loss = tasks_loss(tasks, model([t.group for t in tasks]), reduction="mean")
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -51,10 +51,6 @@ class SessionRows:
             regions=torch.tensor([region_row.get(region, -1) for region in session.region]),
         )
 
-    def to(self, device: torch.device) -> "SessionRows":
-        """The same on another device."""
-        return SessionRows(self.session, self.units.to(device), self.regions.to(device))
-
 
 @dataclass(frozen=True)
 class Task:
@@ -63,13 +59,28 @@ class Task:
     group: Group
     target: Tensor
 
+    def on(self, device: torch.device, units: Tensor, session: int) -> "Task":
+        """The same on a device, for tables in which the session has these rows."""
+        hidden = _send(self.group.hidden, device)
+        target = hidden if self.target is self.group.hidden else _send(self.target, device)
+        counts = _send(self.group.counts, device)
+        region = None if self.group.region is None else _send(self.group.region, device)
+        group = replace(
+            self.group, counts=counts, hidden=hidden, region=region, units=units, session=session
+        )
+        return Task(group, target)
 
-def trial_keys(
-    seed: int, step: int, session: int, trial: np.ndarray, device: torch.device
-) -> Tensor:
+
+def _send(tensor: Tensor, device: torch.device) -> Tensor:
+    # From pinned memory a copy to a GPU does not wait for the work that is queued there.
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor
+
+
+def trial_keys(seed: int, step: int, session: int, trial: np.ndarray) -> Tensor:
     """Keys of masks: one for each (seed, step, session, trial), (B,)."""
-    number = torch.as_tensor(trial.astype(np.int64), device=device) + (session << 32)
-    return keys(seed, step, number)
+    return keys(seed, step, torch.as_tensor(trial.astype(np.int64)) + (session << 32))
 
 
 def possible_schemes(schemes: Sequence[Scheme], regions: Tensor) -> list[Scheme]:
@@ -86,7 +97,7 @@ def possible_schemes(schemes: Sequence[Scheme], regions: Tensor) -> list[Scheme]
 def draw_tasks(
     rows: SessionRows, counts: Tensor, trial: np.ndarray, seed: int, step: int, masks: MaskSettings
 ) -> list[Task]:
-    """Draw schemes and masks for a batch of one session.
+    """Draw schemes and masks for trials of one session, on the CPU.
 
     Parameters
     ----------
@@ -103,19 +114,19 @@ def draw_tasks(
     schemes = possible_schemes(list(weights), rows.regions)
     if not schemes:
         raise ValueError("none of the masking schemes is possible in this session")
-    key = trial_keys(seed, step, rows.session, trial, counts.device)
+    key = trial_keys(seed, step, rows.session, trial)
     # The scheme and its mask come from different keys, or they would depend on each other.
     cumulative = np.cumsum([weights[s] for s in schemes]) / sum(weights[s] for s in schemes)
     if masks.draw_per == "step":
         drawn = np.random.default_rng([seed, step]).random(1).repeat(len(trial))
     else:
-        drawn = uniform(key, 1)[:, 0].cpu().numpy()
+        drawn = uniform(key, 1)[:, 0].numpy()
     chosen = np.searchsorted(cumulative, drawn, side="right").clip(max=len(schemes) - 1)
     tasks = []
     for index, scheme in sorted(enumerate(schemes), key=lambda pair: pair[1] == "causal"):
         (members,) = np.nonzero(chosen == index)
         if len(members):
-            part = torch.as_tensor(members, device=counts.device)
+            part = torch.as_tensor(members)
             tasks.append(make_task(rows, counts[part], scheme, key[part] ^ (index + 1), masks))
     return tasks
 

@@ -50,7 +50,7 @@ class ProgressBar(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        self.trials += len(batch[1])
+        self.trials += len(batch)
         if trainer.global_step % EVERY and trainer.global_step < trainer.max_steps:
             return
         speed = self.trials / (time.perf_counter() - self.since)

@@ -1,43 +1,49 @@
 """Train a model on a cache into a run folder.
 
-settings = read_settings(Path("mtm_small.yaml"), RunSettings)
+settings = read_run_settings("mtm_small")
 report = train(settings, open_cache("cache.zarr"), Path("runs/mtm"))
+report = train(settings, other_cache, Path("runs/tuned"), init=Path("runs/mtm"))
 """
 
+import errno
+import json
 import logging
-import shutil
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
-import numpy as np
-import pandas as pd
 import torch
-import yaml
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
-from lightning.pytorch.loggers import TensorBoardLogger
-from torch.utils.data import DataLoader, IterableDataset
 
 from ibl_mtm.cache.cache import Cache
 from ibl_mtm.errors import UserError
-from ibl_mtm.model.mtm import MtM, Scope, TrialFormat
-from ibl_mtm.model.mtm import transform as transform_counts
-from ibl_mtm.training.data import Session, batches, load_session, steps_per_epoch, trial_format
-from ibl_mtm.training.module import VALIDATION_BATCH, Training
-from ibl_mtm.training.pretrained import save_model
-from ibl_mtm.training.progress import ProgressBar
-from ibl_mtm.training.settings import RunSettings
+from ibl_mtm.model.mtm import MtM, TrialFormat
+from ibl_mtm.training.build import build_model
+from ibl_mtm.training.data import Session, load_session, steps_per_epoch, trial_format
+from ibl_mtm.training.folder import (
+    CHECKPOINT,
+    check_unchanged,
+    claim_folder,
+    empty_folder,
+    on_first_process,
+    write_request,
+)
+from ibl_mtm.training.initialise import InitReport, initialise
+from ibl_mtm.training.module import Training
+from ibl_mtm.training.pretrained import load_model
+from ibl_mtm.training.settings import FinetuneSettings, RunSettings
+from ibl_mtm.training.trainer import make_loaders, make_trainer
 
-__all__ = ["TrainReport", "build_model", "fit", "train"]
+__all__ = ["TrainReport", "fit", "train"]
 
 # Lightning announces devices and products at every start.
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 
-MONITOR = "val/bits_per_spike"
+_INIT = "init.json"
+#: Errors of a disk, or of a user's share of it, that is full.
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,9 @@ class TrainReport:
         Bits/spike of each scheme at that step, on the validation trials.
     seconds
         Time that training took.
+    init
+        What was taken over from another run: numbers of units, sessions and regions that
+        matched, are new, or were left out; their names are in the run's ``init.json``.
     """
 
     run: str
@@ -63,6 +72,7 @@ class TrainReport:
     best_step: int
     val: dict[str, float]
     seconds: float
+    init: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As plain Python."""
@@ -74,9 +84,11 @@ def train(
     cache: Cache,
     run: Path,
     *,
+    init: Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
     progress: bool = True,
+    say: Callable[[str], None] = lambda message: None,
 ) -> TrainReport:
     """Train a model on every session of a cache.
 
@@ -88,194 +100,106 @@ def train(
         Sessions to train on; use `Cache.where` for a part of them.
     run
         Folder of the run.
+    init
+        A trained run to start from (see `ibl_mtm.training.initialise`); without it a model
+        begins at random.
     resume
         Go on from ``checkpoints/last.ckpt``.
     overwrite
         Delete an earlier run of this folder first.
     progress
         Show a progress bar on standard error.
+    say
+        Called with a line of text for each thing that a user should know.
 
     Raises
     ------
     UserError
-        If the folder holds another run, there is nothing to resume, or the data do not fit.
+        If the folder is in use or holds another run, there is nothing to resume, the data or
+        the model to start from do not fit, training diverges, or the disk is full.
     """
     if not len(cache):
         raise UserError(f"{cache.path} holds no session to train on")
-    checkpoint = run / "checkpoints" / "last.ckpt"
-    if resume and not checkpoint.is_file():
-        raise UserError(f"{run} holds no checkpoint to resume from ({checkpoint} is missing)")
-    if run.exists() and any(run.iterdir()) and not resume:
-        if not overwrite:
-            raise UserError(f"{run} exists; use --overwrite to replace it or --resume to go on")
-        shutil.rmtree(run)
-    format_, sessions = _load(cache, settings)
-    run.mkdir(parents=True, exist_ok=True)
-    (run / "config.yaml").write_text(
-        yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False), encoding="utf-8"
-    )
-    _unit_table(sessions).to_parquet(run / "units.parquet")
-    return fit(settings, sessions, format_, run, checkpoint if resume else None, progress)
+    if init is None and settings.finetune != FinetuneSettings():
+        raise UserError("settings under 'finetune' need a run to start from: give --init RUN")
+    if init is not None and run.resolve() == init.resolve():
+        raise UserError(f"--init and --run are the same folder, {run}; give the run its own")
+    with claim_folder(run, resume=resume, overwrite=overwrite):
+        format_, sessions = _load(cache, settings)
+        torch.manual_seed(settings.seed)
+        model = build_model(settings, sessions, format_)
+        if resume:
+            check_unchanged(run, settings, sessions)
+            _check_same_init(run, init)
+            return fit(settings, sessions, model, run, run / CHECKPOINT, progress)
+        taken = initialise(model, load_model(init), str(init)) if init else None
+        if on_first_process():
+            empty_folder(run)
+            write_request(run, settings, sessions)
+            if taken:
+                _write_init(taken, run)
+                for line in taken.lines():
+                    say(line)
+        return fit(settings, sessions, model, run, None, progress)
 
 
 def fit(
     settings: RunSettings,
     sessions: Sequence[Session],
-    format_: TrialFormat,
+    model: MtM,
     run: Path,
     checkpoint: Path | None = None,
     progress: bool = True,
 ) -> TrainReport:
-    """Train on sessions in memory (see `train`)."""
-    per_epoch = steps_per_epoch(sessions, settings.batch_size)
+    """Train a model on sessions in memory (see `train`)."""
+    per_epoch = steps_per_epoch(sessions, settings.batch_size, settings.sessions_per_batch)
     steps = settings.steps or per_epoch * (settings.epochs or 100)
     every = min(steps, settings.validate_every or per_epoch)
-    torch.manual_seed(settings.seed)
-    model = build_model(settings, sessions, format_)
     module = Training(settings, model, sessions, steps)
-    keep = KeepBest(run)
-    callbacks: list[Callback] = [
-        keep,
-        ModelCheckpoint(run / "checkpoints", filename="last", enable_version_counter=False),
-    ]
-    if settings.patience:
-        callbacks.append(EarlyStopping(MONITOR, patience=settings.patience, mode="max"))
-    if progress:
-        callbacks.append(ProgressBar(settings.name))
-    trainer = pl.Trainer(
-        accelerator=settings.accelerator,
-        devices=1,
-        precision=settings.precision,
-        max_steps=steps,
-        val_check_interval=every,
-        check_val_every_n_epoch=None,
-        limit_val_batches=1.0,
-        num_sanity_val_steps=0,
-        gradient_clip_val=settings.optimizer.clip,
-        callbacks=callbacks,
-        logger=TensorBoardLogger(run, name="", version="logs"),
-        log_every_n_steps=min(every, 10),
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-    )
+    trainer, keep = make_trainer(settings, run, steps, every, progress)
     start = time.perf_counter()
     with warnings.catch_warnings():
         # Batches come from memory, in an order that follows from the step alone (see `batches`).
         for expected in ("does not have many workers", "`__len__` defined", "not resumable"):
             warnings.filterwarnings("ignore", f".*{expected}.*")
         warnings.filterwarnings("ignore", ".*LeafSpec.*is deprecated")  # Lightning of PyTorch
+        warnings.filterwarnings("ignore", "Found .* in eval mode")  # the averaged model
         warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
-        trainer.fit(
-            module,
-            DataLoader(_Train(sessions, settings, module), batch_size=None, collate_fn=_as_it_is),
-            DataLoader(
-                _validation_batches(sessions),  # type: ignore[arg-type]  # a list will do
-                batch_size=None,
-                collate_fn=_as_it_is,
-            ),
-            ckpt_path=checkpoint,
-            weights_only=True,
-        )
+        try:
+            trainer.fit(module, *make_loaders(module), ckpt_path=checkpoint, weights_only=True)
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            raise UserError(
+                f"the disk of {run} is full ({error.strerror}) at step {trainer.global_step}; "
+                "what it holds is whole: free some space and go on with --resume"
+            ) from error
+    taken = _read_init(run)
     return TrainReport(
         run=str(run),
         steps=trainer.global_step,
         best_step=keep.best_step,
         val=keep.val,
         seconds=round(time.perf_counter() - start, 1),
+        init=taken["counts"] if taken else None,
     )
 
 
-def build_model(settings: RunSettings, sessions: Sequence[Session], format_: TrialFormat) -> MtM:
-    """A new model for these sessions, its unit rows initialised from their training trials."""
-    scope = Scope(
-        units=tuple(str(unit) for session in sessions for unit in session.units),
-        sessions=tuple(session.eid for session in sessions),
-        regions=tuple(sorted({str(r) for s in sessions for r in s.region} - {""})),
-        trial_format=format_,
-        schemes=tuple(scheme for scheme, weight in settings.masks.schemes.items() if weight > 0),
-        region_map=settings.data.regions,
-        min_units_per_region=settings.data.min_units_per_region,
-    )
-    model = MtM(settings.model, scope)
-    first = 0
-    for session in sessions:
-        rows = torch.arange(first, first + len(session.units))
-        counts = torch.from_numpy(session.counts[session.trials_in("train")]).float()
-        x = transform_counts(counts, settings.model.transform).flatten(0, 1)
-        # A unit that never fires has no spread: leave its input as it is.
-        scale = torch.where(x.std(0) > 0, x.std(0), 1.0)
-        model.start_units(rows, x.mean(0), scale, torch.from_numpy(session.log_mean).float())
-        first += len(rows)
-    return model
+def _write_init(report: InitReport, run: Path) -> None:
+    text = json.dumps({"counts": report.counts(), **asdict(report)}, indent=1)
+    (run / _INIT).write_text(text, encoding="utf-8")
 
 
-class KeepBest(Callback):
-    """Save the model whenever its mean validation score is the best so far."""
-
-    def __init__(self, run: Path) -> None:
-        self.run = run
-        self.best, self.best_step = -np.inf, 0
-        self.val: dict[str, float] = {}
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        score = float(trainer.callback_metrics[MONITOR])
-        if not np.isfinite(score):
-            raise UserError(
-                f"training diverged: {MONITOR} is {score} at step {trainer.global_step}; the best "
-                f"model so far is kept in {self.run}. Lower optimizer.learning_rate"
-            )
-        if score <= self.best:
-            return
-        assert isinstance(pl_module, Training)
-        self.best, self.best_step = score, trainer.global_step
-        self.val = {
-            name.removeprefix("val/"): round(float(value), 6)
-            for name, value in trainer.callback_metrics.items()
-            if name.startswith("val/") and name != MONITOR
-        }
-        save_model(pl_module.kept, self.run)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best, "best_step": self.best_step, "val": self.val}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best, self.best_step = state_dict["best"], state_dict["best_step"]
-        self.val = state_dict["val"]
+def _read_init(run: Path) -> dict[str, Any] | None:
+    file = run / _INIT
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
 
-class _Train(IterableDataset):
-    """Training batches from the step that training has reached."""
-
-    def __init__(self, sessions: Sequence[Session], settings: RunSettings, module: Training):
-        self.sessions, self.settings, self.module = sessions, settings, module
-
-    def __len__(self) -> int:
-        return self.module.steps
-
-    def __iter__(self) -> Any:
-        start = self.module.global_step
-        order = batches(self.sessions, self.settings.batch_size, self.settings.seed, start)
-        for _, batch in order:
-            yield batch
-
-
-def _as_it_is(batch: Any) -> Any:
-    """Keep a batch's trial numbers as they are; PyTorch would turn them into tensors."""
-    return batch
-
-
-def _validation_batches(sessions: Sequence[Session]) -> list[tuple[int, np.ndarray]]:
-    parts = [
-        (index, part)
-        for index, session in enumerate(sessions)
-        for trials in [session.trials_in("val")]
-        for part in np.array_split(trials, -(-len(trials) // VALIDATION_BATCH))
-        if len(trials)
-    ]
-    if not parts:
-        raise UserError("there are no validation trials: give data.split a share for them")
-    return parts
+def _check_same_init(run: Path, init: Path | None) -> None:
+    taken = _read_init(run)
+    if init is not None and (taken is None or taken["source"] != str(init)):
+        begun = f"from {taken['source']}" if taken else "without --init"
+        raise UserError(f"{run} was begun {begun}, not from {init}; leave --init out to resume it")
 
 
 def _load(cache: Cache, settings: RunSettings) -> tuple[TrialFormat, list[Session]]:
@@ -288,20 +212,3 @@ def _load(cache: Cache, settings: RunSettings) -> tuple[TrialFormat, list[Sessio
                 f"({formats[first]} and {formats[eid]}); train on one of them with `where`"
             )
     return formats[first], [load_session(cache[eid], settings.data) for eid in cache]
-
-
-def _unit_table(sessions: Sequence[Session]) -> pd.DataFrame:
-    return pd.concat(
-        [
-            pd.DataFrame(
-                {
-                    "eid": session.eid,
-                    "unit": session.units,
-                    "region": session.region,
-                    "training_rate": np.exp(session.log_mean),
-                }
-            )
-            for session in sessions
-        ],
-        ignore_index=True,
-    )

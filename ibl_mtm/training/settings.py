@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from ibl_mtm.catalog import Split
 from ibl_mtm.model.loss import Reduction
@@ -14,9 +14,11 @@ from ibl_mtm.settings import Settings, find_shipped, read_settings
 
 __all__ = [
     "DataSettings",
+    "FinetuneSettings",
     "MaskSettings",
     "OptimizerSettings",
     "RunSettings",
+    "TrainerSettings",
     "read_run_settings",
 ]
 
@@ -62,10 +64,40 @@ class OptimizerSettings(Settings):
 
     learning_rate: float = Field(1e-4, gt=0)
     weight_decay: float = Field(0.01, ge=0)
+    #: Decay biases too (the paper): it pulls a unit's log rate towards one spike per bin.
+    decay_biases: bool = False
     #: Share of all steps over which the rate rises, from a tenth of it.
     warmup: float = Field(0.15, ge=0, lt=1)
     #: Largest norm of the gradient; null: no clipping.
     clip: float | None = 1.0
+
+
+class FinetuneSettings(Settings):
+    """How a model that starts from another one is trained.
+
+    Stitchers are the rows of units and sessions; the body is everything that sessions share.
+    """
+
+    #: Steps at the start in which stitchers alone are trained.
+    stitchers_only: int = Field(0, ge=0)
+    #: Learning rate of the body, relative to that of the stitchers.
+    body_rate: float = Field(1.0, gt=0)
+
+
+class TrainerSettings(Settings):
+    """How a training is computed; a resumed run may differ in these."""
+
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    precision: Literal["32", "bf16-mixed"] = "32"
+    #: Compile the transformer's layers: pays on GPUs.
+    compile: bool = False
+    #: Devices of each node; every batch is shared out over all of them.
+    devices: int = Field(1, gt=0)
+    nodes: int = Field(1, gt=0)
+    #: Parts that a device computes its share of a batch in, one after the other: saves memory.
+    accumulate: int = Field(1, gt=0)
+    #: TensorBoard's files are always written; `wandb` also logs to Weights & Biases.
+    logger: Literal["tensorboard", "wandb"] = "tensorboard"
 
 
 class RunSettings(Settings):
@@ -77,8 +109,11 @@ class RunSettings(Settings):
     masks: MaskSettings = MaskSettings()
     model: ModelSettings = ModelSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
-    #: Trials in a batch; a batch holds trials of one session.
+    finetune: FinetuneSettings = FinetuneSettings()
+    trainer: TrainerSettings = TrainerSettings()
+    #: Trials in a batch, and the largest number of sessions that they come from (the paper: 1).
     batch_size: int = Field(16, gt=0)
+    sessions_per_batch: int = Field(1, gt=0)
     #: Optimizer steps in all; alternatively `epochs`, passes over all training trials.
     steps: int | None = Field(None, gt=0)
     epochs: int | None = Field(None, gt=0)
@@ -90,8 +125,15 @@ class RunSettings(Settings):
     patience: int | None = Field(None, gt=0)
     #: Decay of the exponential average of the weights that is validated and kept; 0: none.
     average: float = Field(0.0, ge=0, lt=1)
-    precision: Literal["32", "bf16-mixed"] = "32"
-    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+
+    @model_validator(mode="after")
+    def _whole_shares(self) -> "RunSettings":
+        if self.batch_size % self.sessions_per_batch:
+            raise ValueError(
+                f"batch_size {self.batch_size} is no multiple of "
+                f"sessions_per_batch {self.sessions_per_batch}"
+            )
+        return self
 
 
 def read_run_settings(config: str, overrides: Iterable[str] = ()) -> RunSettings:

@@ -4,11 +4,19 @@ import itertools
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from synthetic import make_session
 
 from ibl_mtm.catalog import Split
 from ibl_mtm.errors import UserError
-from ibl_mtm.training.data import batches, eligible_regions, load_session, steps_per_epoch
+from ibl_mtm.training.data import (
+    Batch,
+    batches,
+    eligible_regions,
+    load_session,
+    steps_per_epoch,
+)
 from ibl_mtm.training.settings import DataSettings
 
 
@@ -82,31 +90,54 @@ def sessions():
     return [load_session(make_session(n_trials=n, seed=n), DataSettings()) for n in (20, 33)]
 
 
-def test_an_epoch_holds_every_training_trial_once(sessions):
-    per_epoch = steps_per_epoch(sessions, batch_size=6)
+def trials_of(batch):
+    return [(index, trial) for index, trials in batch.parts for trial in trials.tolist()]
+
+
+@pytest.mark.parametrize("sessions_per_batch", [1, 2, 3])
+def test_an_epoch_holds_every_training_trial_once(sessions, sessions_per_batch):
+    per_epoch = steps_per_epoch(sessions, 6, sessions_per_batch)
     epochs = []
-    order = batches(sessions, batch_size=6, seed=0)
-    for _ in range(2):
+    order = batches(sessions, 6, seed=0, sessions_per_batch=sessions_per_batch)
+    for number in range(2):
         epoch = list(itertools.islice(order, per_epoch))
-        seen = sorted((index, trial) for _, (index, trials) in epoch for trial in trials)
-        assert seen == [
+        assert [batch.step for batch in epoch] == [number * per_epoch + i for i in range(per_epoch)]
+        assert sorted(pair for batch in epoch for pair in trials_of(batch)) == [
             (index, trial)
             for index, session in enumerate(sessions)
             for trial in session.trials_in("train")
         ]
-        assert all(len(trials) <= 6 for _, (_, trials) in epoch)
-        epochs.append([(index, trials.tolist()) for _, (index, trials) in epoch])
+        for batch in epoch:
+            names = [index for index, _ in batch.parts]
+            assert len(batch) == len(trials_of(batch)) <= 6
+            assert len(set(names)) == len(names) <= sessions_per_batch
+        epochs.append([trials_of(batch) for batch in epoch])
     assert epochs[0] != epochs[1]
     # Trials are batched with others each time, not the same batches in another order.
-    assert not {tuple(t) for _, t in epochs[0]} & {tuple(t) for _, t in epochs[1]}
+    assert not set(map(tuple, epochs[0])) & set(map(tuple, epochs[1]))
 
 
-def test_batches_may_start_at_any_step(sessions):
+def test_a_batch_may_mix_sessions(sessions):
+    mixed = itertools.islice(batches(sessions, 6, seed=0, sessions_per_batch=3), 10)
+    assert {len(batch.parts) for batch in mixed} == {1, 2}
+
+
+@pytest.mark.parametrize("sessions_per_batch", [1, 3])
+def test_batches_may_start_at_any_step(sessions, sessions_per_batch):
     def take(start, n):
-        some = itertools.islice(batches(sessions, 6, seed=5, start=start), n)
-        return [(step, index, trials.tolist()) for step, (index, trials) in some]
+        some = batches(sessions, 6, seed=5, start=start, sessions_per_batch=sessions_per_batch)
+        return [(batch.step, trials_of(batch)) for batch in itertools.islice(some, n)]
 
     everything = take(0, 40)
-    assert [step for step, _, _ in everything] == list(range(40))
+    assert [step for step, _ in everything] == list(range(40))
     for start in (1, 7, 8, 23):
         assert take(start, 10) == everything[start : start + 10]
+
+
+@given(sizes=st.lists(st.integers(1, 9), min_size=1, max_size=4), total=st.integers(1, 7))
+def test_shares_hold_every_trial_once_and_are_as_equal_as_can_be(sizes, total):
+    batch = Batch(3, tuple((i, 10 * i + np.arange(n)) for i, n in enumerate(sizes)))
+    shares = [batch.share(i, total) for i in range(total)]
+    assert [pair for share in shares for pair in trials_of(share)] == trials_of(batch)
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+    assert {share.step for share in shares} == {3}
