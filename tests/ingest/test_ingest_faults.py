@@ -70,7 +70,26 @@ def assert_refused(cache: Path, eid: str) -> None:
 
 
 class TestAPassingFault:
-    @pytest.mark.parametrize("fault", cases(OF_REST))
+    def test_all_of_them(self, server, experiment, from_disk, tmp_path, monkeypatch):
+        """Every one of the database, one after the other; every one of the files, each of one."""
+        monkeypatch.setattr(alyx_server, "STALL", 2.0)
+        for fault in OF_REST.values():
+            server.fail("/sessions/", fault)
+        parts = (
+            *(TIMES, "spikes.clusters", "clusters.uuids", "clusters.metrics", "clusters.depths"),
+            *("clusters.channels", "channels.mlapdv", "channels.rawInd", "_ibl_trials.table"),
+            *("wheel.position", "wheel.timestamps", "licks.times", "leftCamera.times"),
+        )
+        for part, fault in zip(parts, OF_FILES.values(), strict=False):
+            server.fail(part, fault)
+        dataset = single(server, experiment, timeout=0.5, attempts=len(OF_REST) + 1)
+        outcome = outcome_within(60, dataset, tmp_path / "cache.zarr")
+        assert outcome.status == "ingested"
+        assert sum(rule.times for rule in server.rules) == 0
+        assert_same(tmp_path / "cache.zarr", from_disk, experiment.eids[:1])
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("fault", OF_REST)
     def test_of_the_database(self, server, dataset, experiment, from_disk, tmp_path, fault):
         server.fail("/sessions/", OF_REST[fault])
         server.fail("/datasets?", OF_REST[fault])
@@ -80,7 +99,8 @@ class TestAPassingFault:
         assert_same(tmp_path / "cache.zarr", from_disk, experiment.eids[:1])
         assert sum(rule.times for rule in server.rules) == 0
 
-    @pytest.mark.parametrize("fault", cases(OF_FILES))
+    @pytest.mark.slow
+    @pytest.mark.parametrize("fault", OF_FILES)
     def test_of_the_file_server(self, server, dataset, experiment, from_disk, tmp_path, fault):
         for part in (TIMES, "_ibl_trials.table", "clusters.uuids"):
             server.fail(part, OF_FILES[fault])
@@ -91,8 +111,8 @@ class TestAPassingFault:
 
 
 class TestALastingFault:
-    @pytest.mark.parametrize("fault", cases(OF_REST))
     @pytest.mark.parametrize("path", ["/sessions/", "/datasets?"])
+    @pytest.mark.parametrize("fault", cases(OF_REST))
     def test_of_the_database(self, server, dataset, experiment, tmp_path, fault, path):
         server.fail(path, OF_REST[fault], FOR_EVER)
         outcome = outcome_within(20, dataset, tmp_path / "cache.zarr")
