@@ -246,33 +246,54 @@ def train(
 
 @app.command("eval")
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
     cache: CachePath,
+    run: Annotated[Path | None, typer.Argument(help="Folder of a run.", show_default=False)] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Score this instead of a run: unit_mean, psth, pca_poisson, poisson_regression, "
+            "reduced_rank or autoregressive.",
+        ),
+    ] = None,
     task: Annotated[
-        list[str] | None, typer.Option("--task", help="This task only; may be repeated.")
+        list[str] | None,
+        typer.Option("--task", help="This task only, or 'all' of them; may be repeated."),
     ] = None,
     session: Sessions = None,
     oracle: Annotated[
         Path | None,
         typer.Option("--oracle", metavar="ONE_DIR", help="Simulated experiment with true rates."),
     ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Where a baseline's scores go, to `compare` and `report` them."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Score a model on held-out trials."""
+    """Score a model, or a baseline, on held-out trials."""
     from ibl_mtm.cache.cache import open_cache
     from ibl_mtm.evaluation.evaluate import evaluate as score
+    from ibl_mtm.evaluation.evaluate import evaluate_baseline
     from ibl_mtm.evaluation.session import TASKS
     from ibl_mtm.terminal import say, show_scores
 
-    evaluation = score(
-        run,
-        open_cache(cache),
-        tasks=task or TASKS,
-        sessions=session,
-        oracle=oracle,
-        say=say,
-    )
-    evaluation.write(run)
+    if (run is None) == (baseline is None):
+        raise UserError("give either the folder of a run or --baseline NAME")
+    if run and out:
+        raise UserError("a run's scores go into its own folder; --out is for a baseline")
+    opened, tasks = open_cache(cache), task or TASKS
+    if run:
+        evaluation = score(run, opened, tasks=tasks, sessions=session, oracle=oracle, say=say)
+    else:
+        evaluation = evaluate_baseline(
+            str(baseline), opened, tasks=tasks, sessions=session, oracle=oracle, say=say
+        )
+    folder = run or out
+    if folder:
+        evaluation.write(folder)
     _print_json(evaluation.metrics) if as_json else show_scores([evaluation.metrics])
 
 

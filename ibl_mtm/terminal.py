@@ -39,8 +39,6 @@ TASK_NAMES = {
     "forward_prediction": "forward prediction",
     "intra_region": "intra-region",
     "inter_region": "inter-region",
-    "choice": "choice",
-    "whisker_motion_energy": "whisker motion energy",
 }
 STATUS_STYLE = {"ingested": "green", "complete": "dim", "planned": "cyan", "failed": "red"}
 
@@ -180,14 +178,14 @@ def show_training(report: "TrainReport") -> None:
 def show_scores(scores: Sequence[dict[str, Any]]) -> None:
     """Scores of one or more evaluations beside each other (see `ibl_mtm.evaluation.evaluate`)."""
     with_oracle = any("oracle" in (value or {}) for s in scores for value in s["tasks"].values())
-    names = [Path(s["run"]).name for s in scores]
+    names = [Path(s["run"]).name if "run" in s else s["baseline"] for s in scores]
     table = Table("task", *names, *(["true rates"] if with_oracle else []), "", box=None)
     for task in scores[0]["tasks"]:
         values = [s["tasks"].get(task) or {} for s in scores]
         cells = [_score(value) for value in values]
         if with_oracle:
             cells.append(f"{values[0]['oracle']:.3f}" if "oracle" in values[0] else "")
-        table.add_row(TASK_NAMES.get(task, task), *cells, _remark(values[0]))
+        table.add_row(TASK_NAMES.get(task, task.replace("_", " ")), *cells, _remark(values[0]))
     out.print(table)
     if any(s.get("simulated") for s in scores):
         out.print("Simulated data.", style="yellow")

@@ -1,237 +1,187 @@
-"""What can be read out of activity linearly: a trial's choice, a trace of behaviour.
+"""What can be read out of activity linearly: a class of trials, a trace of behaviour.
 
-    score = decode_choice(log_rates, ds.choice, fit=ds.split != "test", test=ds.split == "test")
+    features = Features(log_rates)                   # (trial, time, unit)
+    score = decode_class(features, ds.choice, fit=ds.split != "test", test=ds.split == "test")
     score.accuracy, score.balanced_accuracy, score.majority
 
 A session has tens of thousands of features (bins x units) and a few hundred trials. Under an L2
-penalty the best weights lie in the span of the fitted trials, so the features are first rotated
-onto it: the same decoders, cross-validation included, in as many dimensions as there are trials.
+penalty the best weights lie in the span of the fitted trials, so everything follows from the inner
+products between trials: the same decoders as scikit-learn's, cross-validation included, in as many
+dimensions as there are trials.
 """
-
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.linear_model import LogisticRegression, RidgeCV
-from sklearn.metrics import accuracy_score, balanced_accuracy_score
-from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold
+from sklearn.model_selection import KFold, StratifiedKFold
 
-from ibl_mtm.evaluation.metrics import r2
+from ibl_mtm.evaluation.behaviour_scores import (
+    FOLDS,
+    ClassScore,
+    TraceScore,
+    Undecodable,
+    class_trials,
+    score_class,
+    score_trace,
+    trace_trials,
+)
+from ibl_mtm.evaluation.dual import Array, LogisticFit, fit_logistic, ridge_predictions
 
 __all__ = [
     "ALPHAS",
-    "FOLDS",
     "INVERSE_PENALTIES",
-    "ChoiceScore",
-    "TraceScore",
-    "Undecodable",
-    "decode_choice",
+    "Features",
+    "decode_class",
     "decode_trace",
 ]
 
-FOLDS = 4
 INVERSE_PENALTIES = np.logspace(-4, 4, 9)
 """C of the logistic regression."""
 ALPHAS = np.logspace(0, 10, 21)
 """Penalties of the ridge regression. They weigh against squared singular values of standardised
 features, which reach trials x bins x units: some 1e7."""
 
-_NO_CHOICE = (0, -128)  # no-go, missing
 
+class Features:
+    """Features of trials, standardised by the trials that a decoder is fitted to.
 
-class Undecodable(ValueError):  # noqa: N818 - a state of the data, not a fault of the program
-    """A variable that these trials cannot decode; the message says why."""
+    Variables that are known of the same trials share one matrix of inner products.
 
-
-@dataclass(frozen=True)
-class ChoiceScore:
-    """How well choices of test trials are decoded.
-
-    Attributes
+    Parameters
     ----------
-    accuracy, balanced_accuracy
-        Share of test trials that are right, and its mean over the classes.
-    majority
-        Accuracy of always saying what is commonest among the fitted trials.
-    classes
-        The values that were told apart.
-    n_fit, n_test
-        Number of trials.
-    inverse_penalty
-        The C that cross-validation on the fitted trials chose.
-    trials, predicted
-        Positions of the test trials, and the choice decoded for each (n_test,).
+    values
+        (trial, time, unit), of any number type.
     """
 
-    accuracy: float
-    balanced_accuracy: float
-    majority: float
-    classes: tuple[int, ...]
-    n_fit: int
-    n_test: int
-    inverse_penalty: float
-    trials: NDArray[np.int64]
-    predicted: NDArray[np.int64]
+    def __init__(self, values: ArrayLike) -> None:
+        self.values = np.asarray(values)
+        self._kernels: dict[bytes, tuple[Array, Array]] = {}
+
+    def kernel(self, fit: NDArray[np.int64], test: NDArray[np.int64]) -> tuple[Array, Array]:
+        """Inner products of standardised features, (n_fit, n_fit) and (n_test, n_fit).
+
+        Raises
+        ------
+        Undecodable
+            If no feature differs between the fitted trials.
+        """
+        key = fit.tobytes() + b"|" + test.tobytes()
+        if key not in self._kernels:
+            trials = np.concatenate([fit, test])
+            gram = np.zeros((len(trials), len(fit)))
+            for bin_ in range(self.values.shape[1]):  # no float64 copy of all features
+                block = self.values[trials, bin_].astype(np.float64)
+                mean, spread = block[: len(fit)].mean(axis=0), block[: len(fit)].std(axis=0)
+                block = (block - mean) / np.where(spread > 0, spread, 1)
+                gram += block @ block[: len(fit)].T
+            self._kernels[key] = gram[: len(fit)], gram[len(fit) :]
+        kernel = self._kernels[key]
+        if not kernel[0].any():
+            raise Undecodable("no feature differs between the trials to fit")
+        return kernel
 
 
-@dataclass(frozen=True)
-class TraceScore:
-    """How well a trace of behaviour is decoded on test trials.
-
-    Attributes
-    ----------
-    r2
-        Coefficient of determination over all test entries at once.
-    n_fit, n_test
-        Number of trials.
-    alpha
-        The penalty that cross-validation on the fitted trials chose.
-    trials, predicted
-        Positions of the test trials, and the trace decoded for each (n_test, time).
-    """
-
-    r2: float
-    n_fit: int
-    n_test: int
-    alpha: float
-    trials: NDArray[np.int64]
-    predicted: NDArray[np.float64]
-
-
-def decode_choice(
-    features: ArrayLike, choice: ArrayLike, fit: ArrayLike, test: ArrayLike, seed: int = 0
-) -> ChoiceScore:
-    """Decode choices by logistic regression with an L2 penalty.
+def decode_class(
+    features: Features,
+    label: ArrayLike,
+    fit: ArrayLike,
+    test: ArrayLike,
+    seed: int = 0,
+    shuffles: int = 0,
+) -> ClassScore:
+    """Decode one of two classes by logistic regression with an L2 penalty.
 
     C is chosen among `INVERSE_PENALTIES` by the accuracy of a stratified cross-validation of the
-    fitted trials. Trials without a choice (0 no-go, -128 missing) are left out.
+    fitted trials.
 
     Parameters
     ----------
     features
-        (trial, time, unit); flattened, and standardised by the fitted trials.
-    choice
-        (trial,), -1 or +1, 0 or -128 for none.
+        Of all trials.
+    label
+        (trial,), -1 or +1; trials with 0 or -128 have no class and are left out.
     fit, test
         (trial,) booleans: the trials to fit to, and those to score.
     seed
-        Of the folds.
+        Of the folds, of the shuffles and of the resampling that gives intervals.
+    shuffles
+        How often to fit to shuffled classes, with the same penalty, for the level of chance.
 
     Raises
     ------
     Undecodable
         If a class has too few trials to fit or the test trials hold a single class.
     """
-    y = np.asarray(choice).astype(np.int64)
-    made = ~np.isin(y, _NO_CHOICE)
-    fit_at, test_at = _trials(fit, made), _trials(test, made)
-    classes, counts = np.unique(y[fit_at], return_counts=True)
-    if len(classes) < 2:
-        raise Undecodable(f"the {len(fit_at)} trials to fit hold fewer than two choices")
-    if counts.min() < FOLDS:
-        raise Undecodable(
-            f"only {counts.min()} trials to fit have choice {classes[counts.argmin()]}, "
-            f"{FOLDS} are needed"
-        )
-    if len(np.unique(y[test_at])) < 2:
-        raise Undecodable(f"the {len(test_at)} test trials hold fewer than two choices")
-    rotated_fit, rotated_test = _rotate(np.asarray(features), fit_at, test_at)
-    search = GridSearchCV(
-        # The default tolerance stops well before the optimum where the penalty is weak.
-        LogisticRegression(solver="newton-cholesky", tol=1e-8),
-        {"C": INVERSE_PENALTIES},
-        cv=StratifiedKFold(FOLDS, shuffle=True, random_state=seed),
-    )
-    search.fit(rotated_fit, y[fit_at])
-    predicted = search.predict(rotated_test)
-    return ChoiceScore(
-        accuracy=float(accuracy_score(y[test_at], predicted)),
-        balanced_accuracy=float(balanced_accuracy_score(y[test_at], predicted)),
-        majority=float(np.mean(y[test_at] == classes[counts.argmax()])),
-        classes=tuple(int(c) for c in classes),
-        n_fit=len(fit_at),
-        n_test=len(test_at),
-        inverse_penalty=float(search.best_params_["C"]),
-        trials=test_at,
-        predicted=predicted,
-    )
+    y, fit_at, test_at = class_trials(label, fit, test)
+    kernel, kernel_test = features.kernel(fit_at, test_at)
+    sign = y[fit_at].astype(np.float64)
+    best = _choose_inverse_penalty(kernel, sign, seed)
+    logit = fit_logistic(kernel, sign, best).logit(kernel_test)
+    rng = np.random.default_rng(seed)
+    shuffled = [
+        fit_logistic(kernel, rng.permutation(sign), best).logit(kernel_test)
+        for _ in range(shuffles)
+    ]
+    return score_class(y, fit_at, test_at, logit, {"C": best}, shuffled, seed)
 
 
 def decode_trace(
-    features: ArrayLike, trace: ArrayLike, fit: ArrayLike, test: ArrayLike, seed: int = 0
+    features: Features,
+    trace: ArrayLike,
+    fit: ArrayLike,
+    test: ArrayLike,
+    seed: int = 0,
+    shuffles: int = 0,
 ) -> TraceScore:
     """Decode a trace of behaviour by ridge regression from all of a trial to each of its bins.
 
     The penalty, one for all bins, is chosen among `ALPHAS` by the squared error of a
-    cross-validation of the fitted trials. Trials with a NaN in the trace are left out.
+    cross-validation of the fitted trials.
 
     Parameters
     ----------
     features
-        (trial, time, unit); flattened, and standardised by the fitted trials.
+        Of all trials.
     trace
-        (trial, time), in any unit.
+        (trial, time), in any unit; trials with a NaN are left out.
     fit, test
         (trial,) booleans: the trials to fit to, and those to score.
     seed
-        Of the folds.
+        Of the folds, of the shuffles and of the resampling that gives intervals.
+    shuffles
+        How often to fit to shuffled trials, with the same penalty, for the level of chance.
 
     Raises
     ------
     Undecodable
         If there are too few trials with a complete trace, or the trace never changes.
     """
-    y = np.asarray(trace, dtype=np.float64)
-    complete = ~np.isnan(y).any(axis=1)
-    fit_at, test_at = _trials(fit, complete), _trials(test, complete)
-    if len(fit_at) < FOLDS or len(test_at) < 1:
-        raise Undecodable(
-            f"{len(fit_at)} trials to fit and {len(test_at)} to test have a complete trace, "
-            f"{FOLDS} and 1 are needed"
-        )
-    if np.ptp(y[fit_at]) == 0 or np.ptp(y[test_at]) == 0:
-        raise Undecodable("the trace never changes")
-    rotated_fit, rotated_test = _rotate(np.asarray(features), fit_at, test_at)
-    ridge = RidgeCV(
-        ALPHAS,
-        scoring="neg_mean_squared_error",
-        cv=KFold(FOLDS, shuffle=True, random_state=seed),
-    )
-    ridge.fit(rotated_fit, y[fit_at])
-    predicted = ridge.predict(rotated_test)
-    return TraceScore(
-        r2=float(r2(y[test_at], predicted)),
-        n_fit=len(fit_at),
-        n_test=len(test_at),
-        alpha=float(ridge.alpha_),
-        trials=test_at,
-        predicted=predicted,
-    )
+    y, fit_at, test_at = trace_trials(trace, fit, test)
+    kernel, kernel_test = features.kernel(fit_at, test_at)
+    best = _choose_alpha(kernel, y[fit_at], seed)
+    predict = ridge_predictions(kernel, kernel_test)
+    rng = np.random.default_rng(seed)
+    shuffled = [predict(rng.permutation(y[fit_at]), best) for _ in range(shuffles)]
+    predicted = predict(y[fit_at], best)
+    return score_trace(y, fit_at, test_at, predicted, {"alpha": best}, shuffled, seed)
 
 
-def _trials(wanted: ArrayLike, usable: ArrayLike) -> NDArray[np.int64]:
-    return np.flatnonzero(np.asarray(wanted, dtype=bool) & np.asarray(usable))
+def _choose_inverse_penalty(kernel: Array, sign: Array, seed: int) -> float:
+    accuracy = np.zeros((FOLDS, len(INVERSE_PENALTIES)))
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
+    for fold, (inner, left) in enumerate(folds.split(sign, sign)):
+        known, asked = kernel[np.ix_(inner, inner)], kernel[np.ix_(left, inner)]
+        fitted: LogisticFit | None = None
+        for at, penalty in enumerate(INVERSE_PENALTIES):
+            fitted = fit_logistic(known, sign[inner], penalty, fitted)
+            accuracy[fold, at] = np.mean((fitted.logit(asked) > 0) == (sign[left] > 0))
+    return float(INVERSE_PENALTIES[accuracy.mean(axis=0).argmax()])
 
 
-def _rotate(
-    features: NDArray[np.generic], fit: NDArray[np.int64], test: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Standardised features of the fitted and the test trials, in the span of the fitted ones.
-
-    Distances and inner products among fitted trials, and between those and test trials, are kept,
-    which is all that a fit with an L2 penalty and its predictions depend on.
-    """
-    trials = np.concatenate([fit, test])
-    gram = np.zeros((len(trials), len(fit)))
-    for bin_ in range(features.shape[1]):  # a bin at a time: no float64 copy of all features
-        block = features[trials, bin_].astype(np.float64)
-        mean, spread = block[: len(fit)].mean(axis=0), block[: len(fit)].std(axis=0)
-        block = (block - mean) / np.where(spread > 0, spread, 1)
-        gram += block @ block[: len(fit)].T
-    # features = U S V', so gram = U S² U', and the coordinates along V are U S = gram U / S.
-    squares, basis = np.linalg.eigh(gram[: len(fit)])
-    spanned = squares > squares.max() * len(fit) * np.finfo(np.float64).eps
-    if not spanned.any():
-        raise Undecodable("no feature differs between the trials to fit")
-    coordinates = gram @ (basis[:, spanned] / np.sqrt(squares[spanned]))
-    return coordinates[: len(fit)], coordinates[len(fit) :]
+def _choose_alpha(kernel: Array, target: Array, seed: int) -> float:
+    error = np.zeros((FOLDS, len(ALPHAS)))
+    folds = KFold(FOLDS, shuffle=True, random_state=seed)
+    for fold, (inner, left) in enumerate(folds.split(target)):
+        predict = ridge_predictions(kernel[np.ix_(inner, inner)], kernel[np.ix_(left, inner)])
+        for at, alpha in enumerate(ALPHAS):
+            error[fold, at] = np.mean((target[left] - predict(target[inner], alpha)) ** 2)
+    return float(ALPHAS[error.mean(axis=0).argmin()])

@@ -1,4 +1,4 @@
-"""Score a run on the test trials of its sessions.
+"""Score a run, or a baseline, on the test trials of its sessions.
 
 evaluation = evaluate(Path("runs/mtm"), open_cache("cache.zarr"))
 evaluation.metrics["tasks"]["co_smoothing"]["bits_per_spike"]
@@ -10,8 +10,8 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,32 +19,41 @@ import numpy as np
 import pandas as pd
 import torch
 import xarray as xr
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-import ibl_mtm
 from ibl_mtm.cache.cache import Cache
 from ibl_mtm.cache.groups import write_group
 from ibl_mtm.catalog import Split
 from ibl_mtm.errors import UserError
-from ibl_mtm.evaluation.metrics import summarise
+from ibl_mtm.evaluation.baselines import BASELINES, BaselinePredictor
+from ibl_mtm.evaluation.document import make_document
+from ibl_mtm.evaluation.predict import Precision, select_known, uses_bf16
+from ibl_mtm.evaluation.predictors import ModelPredictor, Predictor
 from ibl_mtm.evaluation.session import (
-    BEHAVIOUR_TASKS,
+    ALL_TASKS,
     TASKS,
     SessionScores,
+    nothing_scored,
     score_session,
 )
 from ibl_mtm.settings import read_settings
 from ibl_mtm.simulate.truth import open_truth
+from ibl_mtm.text import as_text
+from ibl_mtm.training.data import load_session, split_of
 from ibl_mtm.training.pretrained import load_model
-from ibl_mtm.training.settings import RunSettings
+from ibl_mtm.training.settings import DataSettings, RunSettings
 
-__all__ = ["Evaluation", "evaluate"]
+__all__ = ["Evaluation", "evaluate", "evaluate_baseline"]
 
 logger = logging.getLogger(__name__)
+
+#: Makes the predictor of a session, and the session with the units that it is scored on.
+Prepare = Callable[[xr.Dataset, np.ndarray], tuple[Predictor, xr.Dataset]]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of a run.
+    """Scores of a run or a baseline.
 
     Attributes
     ----------
@@ -52,24 +61,28 @@ class Evaluation:
         The JSON document of `ibl-mtm eval`.
     per_unit
         One row per session, unit and activity task.
+    scores
+        Everything that was scored and decoded, by session.
     examples
         Predictions to look at, a dataset per session.
     """
 
     metrics: dict[str, Any]
     per_unit: pd.DataFrame
+    scores: dict[str, SessionScores]
     examples: dict[str, xr.Dataset]
 
-    def write(self, run: Path) -> None:
-        """Write ``metrics.json``, ``per_unit.parquet`` and ``evaluation.zarr`` to a run."""
-        aside = run / f".evaluation.{os.getpid()}.zarr"
+    def write(self, folder: Path) -> None:
+        """Write ``metrics.json``, ``per_unit.parquet`` and ``evaluation.zarr`` to a folder."""
+        folder.mkdir(parents=True, exist_ok=True)
+        aside = folder / f".evaluation.{os.getpid()}.zarr"
         aside.mkdir()
         for eid, examples in self.examples.items():
             write_group(aside / eid, examples)
-        shutil.rmtree(run / "evaluation.zarr", ignore_errors=True)
-        aside.rename(run / "evaluation.zarr")
-        self.per_unit.to_parquet(run / "per_unit.parquet")
-        (run / "metrics.json").write_text(json.dumps(self.metrics, indent=1), encoding="utf-8")
+        shutil.rmtree(folder / "evaluation.zarr", ignore_errors=True)
+        aside.rename(folder / "evaluation.zarr")
+        self.per_unit.to_parquet(folder / "per_unit.parquet")
+        (folder / "metrics.json").write_text(json.dumps(self.metrics, indent=1), encoding="utf-8")
 
 
 def evaluate(
@@ -80,6 +93,7 @@ def evaluate(
     sessions: Sequence[str] | None = None,
     oracle: Path | None = None,
     device: str | torch.device = "cpu",
+    precision: Precision = "auto",
     say: Callable[[str], None] | None = None,
 ) -> Evaluation:
     """Score a run.
@@ -91,13 +105,15 @@ def evaluate(
     cache
         Where its sessions are.
     tasks
-        Some of `TASKS`.
+        Some of `ALL_TASKS`; ``all`` stands for all of them.
     sessions
         Session ids; by default every session that the model was trained on.
     oracle
         The folder of a simulated experiment, for the scores of its true rates.
     device
         Where the model runs.
+    precision
+        Of the predictions of held-out activity (see `uses_bf16`).
     say
         Called with a line of text as each session begins.
 
@@ -106,36 +122,68 @@ def evaluate(
     UserError
         If a task or session is unknown, or the cache does not fit the model.
     """
-    for task in tasks:
-        if task not in TASKS:
-            raise UserError(f"unknown task '{task}'; known: {', '.join(TASKS)}")
+    tasks = _known_tasks(tasks)
     model = load_model(run, device)
-    settings = read_settings(run / "config.yaml", RunSettings)
-    wanted = (
-        list(dict.fromkeys(sessions)) if sessions else _sessions_of(model.scope.sessions, cache)
-    )
-    for eid in wanted:
-        if eid not in cache:
-            cache.open(eid)  # which names the sessions that there are
-    scores: dict[str, SessionScores] = {}
-    for done, eid in enumerate(wanted):
-        if say:
-            say(f"scoring session {done + 1} of {len(wanted)}: {eid}")
-        truth = open_truth(oracle, eid) if oracle else None
-        scores[eid] = score_session(model, cache[eid], settings.data, tasks, truth)
-    per_unit = pd.concat([s.per_unit for s in scores.values()], ignore_index=True)
-    metrics = {
-        "run": str(run),
-        "tasks": _tasks(per_unit, list(scores.values()), tasks),
-        "sessions": {eid: _tasks(s.per_unit, [s], tasks) for eid, s in scores.items()},
-        "skipped": {eid: s.skipped for eid, s in scores.items() if s.skipped},
-        "simulated": any(bool(cache[eid].attrs.get("simulated")) for eid in wanted),
-        "cache": str(cache.path),
-        "provenance": _provenance(cache, settings, scores),
-    }
-    return Evaluation(
-        metrics, per_unit, {e: _colour(s.examples, cache) for e, s in scores.items() if s.examples}
-    )
+    settings = read_settings(run / "config.yaml", RunSettings).data
+
+    def prepare(ds: xr.Dataset, split: np.ndarray) -> tuple[Predictor, xr.Dataset]:
+        ds = select_known(model, ds).load()
+        return ModelPredictor(model, ds, np.flatnonzero(split == "test"), precision), ds
+
+    eids = list(dict.fromkeys(sessions)) if sessions else _sessions_of(model.scope.sessions, cache)
+    what = {"run": str(run), "precision": "bf16" if uses_bf16(model, precision) else "32"}
+    at_once = 1 if model.read_in.device.type != "cpu" else None
+    return _evaluate(what, prepare, cache, eids, tasks, settings, oracle, say, at_once)
+
+
+def evaluate_baseline(
+    name: str,
+    cache: Cache,
+    *,
+    settings: DataSettings = DataSettings(),  # noqa: B008 - immutable
+    tasks: Sequence[str] = TASKS,
+    sessions: Sequence[str] | None = None,
+    oracle: Path | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Evaluation:
+    """Fit and score a baseline, one session at a time.
+
+    Parameters
+    ----------
+    name
+        One of `BASELINES`.
+    cache
+        Where the sessions are.
+    settings
+        Which units and trials, as in a run's settings.
+    tasks, sessions, oracle, say
+        As for `evaluate`; by default every session of the cache.
+
+    Raises
+    ------
+    UserError
+        If the baseline, a task or a session is unknown.
+    """
+    if name not in BASELINES:
+        raise UserError(f"unknown baseline '{name}'; known: {', '.join(BASELINES)}")
+
+    def prepare(ds: xr.Dataset, split: np.ndarray) -> tuple[Predictor, xr.Dataset]:
+        session = load_session(ds, settings)
+        ds = ds.isel(unit=np.flatnonzero(np.isin(as_text(ds.unit), session.units))).load()
+        return BaselinePredictor(name, ds, split, session.region), ds
+
+    eids = list(dict.fromkeys(sessions)) if sessions else list(cache)
+    what = {"baseline": name}
+    return _evaluate(what, prepare, cache, eids, _known_tasks(tasks), settings, oracle, say)
+
+
+def _known_tasks(tasks: Sequence[str]) -> Sequence[str]:
+    if "all" in tasks:
+        return ALL_TASKS
+    for task in tasks:
+        if task not in ALL_TASKS:
+            raise UserError(f"unknown task '{task}'; known: {', '.join(ALL_TASKS)}, or all")
+    return tasks
 
 
 def _sessions_of(known: Sequence[str], cache: Cache) -> list[str]:
@@ -149,77 +197,57 @@ def _sessions_of(known: Sequence[str], cache: Cache) -> list[str]:
     return found
 
 
-def _tasks(
-    per_unit: pd.DataFrame, sessions: Sequence[SessionScores], tasks: Sequence[str]
-) -> dict[str, Any]:
-    """Scores by task; a task that no session has is None."""
-    found: dict[str, Any] = dict.fromkeys(tasks)
-    if len(per_unit):
-        for task, row in summarise(per_unit).iterrows():
-            if np.isfinite(row.bits_per_spike):
-                found[str(task)] = _plain(row.to_dict())
-    for task in BEHAVIOUR_TASKS:
-        scored = [s.behaviour[task] for s in sessions if task in s.behaviour]
-        if scored:
-            found[task] = {**_mean(scored), "n_sessions": len(scored)}
-    return found
+def _evaluate(
+    what: dict[str, str],
+    prepare: Prepare,
+    cache: Cache,
+    eids: Sequence[str],
+    tasks: Sequence[str],
+    settings: DataSettings,
+    oracle: Path | None,
+    say: Callable[[str], None] | None,
+    at_once: int | None = None,
+) -> Evaluation:
+    if not eids:
+        raise UserError(f"{cache.path} holds no session to score")
+
+    def score(eid: str) -> SessionScores:
+        if say:
+            say(f"scoring session {eids.index(eid) + 1} of {len(eids)}: {eid}")
+        ds = cache[eid]
+        split = split_of(ds, settings)
+        if not (split == "test").any():
+            return nothing_scored(tasks, "no test trials")
+        truth = open_truth(oracle, eid) if oracle else None
+        predictor, ds = prepare(ds, split)
+        return score_session(predictor, ds, split, tasks, truth)
+
+    scores = dict(zip(eids, _side_by_side(score, eids, at_once), strict=True))
+    split: Split | None = settings.split
+    return Evaluation(
+        metrics=make_document(what, cache, scores, tasks, split),
+        per_unit=pd.concat([s.per_unit for s in scores.values()], ignore_index=True),
+        scores=scores,
+        examples={e: _colour(s.examples, cache) for e, s in scores.items() if s.examples},
+    )
 
 
-def _plain(row: dict[Any, Any]) -> dict[str, Any]:
-    """JSON has no NaN: leave out what is not known; counts are integers."""
-    return {
-        str(name): int(value) if str(name).startswith("n_") else round(float(value), 6)
-        for name, value in row.items()
-        if np.isfinite(value)
-    }
+def _side_by_side(
+    work: Callable[[str], SessionScores], eids: Sequence[str], at_once: int | None
+) -> list[SessionScores]:
+    """Score sessions in threads: what they compute is long and lets other threads run.
 
-
-def _mean(scores: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Mean over sessions of nested scores."""
-    first = scores[0]
-    return {
-        key: _mean([s[key] for s in scores])
-        if isinstance(value, dict)
-        else value
-        if isinstance(value, str)
-        else round(float(np.mean([s[key] for s in scores])), 6)
-        for key, value in first.items()
-    }
-
-
-def _provenance(
-    cache: Cache, settings: RunSettings, scores: dict[str, SessionScores]
-) -> dict[str, Any]:
-    rows = cache.sessions.loc[list(scores)]
-    return {
-        "ibl_mtm": ibl_mtm.__version__,
-        "torch": torch.__version__,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "dataset": ", ".join(sorted(set(rows.dataset))),
-        "split": _describe_split(cache, settings, scores),
-        "sessions": {
-            eid: {
-                "subject": str(row.subject),
-                "lab": str(row.lab),
-                "date": str(row.date),
-                "n_units": int(row.n_units),
-                "n_test": scores[str(eid)].n_test,
-            }
-            for eid, row in rows.iterrows()
-        },
-    }
-
-
-def _describe_split(cache: Cache, settings: RunSettings, scores: dict[str, SessionScores]) -> str:
-    """The run's own split, or the one that its first session was ingested with."""
-    split = settings.data.split
-    if split is None:
-        definition = json.loads(cache[next(iter(scores))].attrs["definition"])
-        if "split" not in definition:
-            return "as stored in the cache"
-        split = Split.model_validate(definition["split"])
-    shares = "/".join(f"{100 * share:g}" for share in split.fractions)
-    return f"{split.kind}, {shares} % train/val/test, seed {split.seed}"
+    Many sessions keep all cores busy with one thread each, where a product of small matrices on
+    many threads would mostly wait.
+    """
+    threads = torch.get_num_threads()
+    workers = min(at_once or threads, len(eids))
+    torch.set_num_threads(max(1, threads // workers))
+    try:
+        with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
+            return list(pool.map(work, eids))
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _colour(examples: xr.Dataset, cache: Cache) -> xr.Dataset:

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import xlogy
 
-__all__ = ["ZERO_RATE", "bits_per_spike", "r2", "summarise"]
+__all__ = ["ZERO_RATE", "balanced_accuracy", "bits_per_spike", "r2", "summarise"]
 
 ZERO_RATE = 1e-9
 """Spikes per bin that a predicted rate of exactly zero stands for, as in the Neural Latents
@@ -89,6 +89,20 @@ def r2(observed: ArrayLike, predicted: ArrayLike, axis: Axis = None) -> NDArray[
     spread = ((y - y.mean(axis, keepdims=True)) ** 2).sum(axis)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(constant, np.nan, 1 - error / spread)
+
+
+def balanced_accuracy(truth: ArrayLike, right: ArrayLike) -> float:
+    """Share of right answers, averaged over the classes.
+
+    Parameters
+    ----------
+    truth
+        (trial,) the class of each trial.
+    right
+        (trial,) whether it was decoded.
+    """
+    y, hit = np.asarray(truth), np.asarray(right)
+    return float(np.mean([hit[y == c].mean() for c in np.unique(y)]))
 
 
 def summarise(per_unit: pd.DataFrame) -> pd.DataFrame:

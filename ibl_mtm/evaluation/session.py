@@ -1,47 +1,32 @@
-"""Score one model on the test trials of one session.
+"""Score one predictor, a model or a baseline, on the test trials of one session.
 
-scores = score_session(model, ds, DataSettings(), TASKS, truth=None)
+predictor = ModelPredictor(model, ds, np.flatnonzero(split == "test"))
+scores = score_session(predictor, ds, split, TASKS)
 scores.per_unit, scores.behaviour, scores.skipped, scores.examples
 """
 
-import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from ibl_mtm.evaluation.decoding import (
-    ChoiceScore,
-    TraceScore,
-    Undecodable,
-    decode_choice,
-    decode_trace,
-)
+from ibl_mtm.evaluation.behaviour import BEHAVIOUR_TASKS, DEFAULT_BEHAVIOURS
+from ibl_mtm.evaluation.behaviour_scores import TraceScore
+from ibl_mtm.evaluation.decode_session import DecodedSession, decode_behaviour
 from ibl_mtm.evaluation.metrics import bits_per_spike
-from ibl_mtm.evaluation.predict import (
-    Population,
-    population_of,
-    predict_held_out,
-    predict_unmasked,
-    select_known,
-)
+from ibl_mtm.evaluation.predictors import Predictor
 from ibl_mtm.evaluation.tasks import ACTIVITY_TASKS, ActivityTask
-from ibl_mtm.model.masking import Scheme
-from ibl_mtm.model.mtm import MtM
 from ibl_mtm.simulate.truth import Truth
 from ibl_mtm.text import as_text
-from ibl_mtm.training.data import split_of
-from ibl_mtm.training.settings import DataSettings
 
-__all__ = ["BEHAVIOUR_TASKS", "TASKS", "SessionScores", "score_session"]
+__all__ = ["ALL_TASKS", "TASKS", "SessionScores", "nothing_scored", "score_session"]
 
-logger = logging.getLogger(__name__)
+ALL_TASKS = (*ACTIVITY_TASKS, *BEHAVIOUR_TASKS)
+TASKS = (*ACTIVITY_TASKS, *DEFAULT_BEHAVIOURS)
+"""The tasks that are scored unless others are asked for."""
 
-BEHAVIOUR_TASKS = ("choice", "whisker_motion_energy")
-TASKS = (*ACTIVITY_TASKS, *BEHAVIOUR_TASKS)
 #: Test trials whose predictions are kept to look at, evenly spaced over the session.
 N_EXAMPLES = 4
 
@@ -54,8 +39,10 @@ class SessionScores:
     ----------
     per_unit
         One row per unit and activity task.
+    region_pairs
+        One row per pair of regions: bits/spike of the units of `target`, from `source` alone.
     behaviour
-        Scores of the behaviour tasks under the headline prompt, every prompt and raw spikes.
+        What was decoded, and how well.
     skipped
         Reason for each task that cannot be had.
     examples
@@ -65,66 +52,76 @@ class SessionScores:
     """
 
     per_unit: pd.DataFrame
-    behaviour: dict[str, dict[str, Any]] = field(default_factory=dict)
-    skipped: dict[str, str] = field(default_factory=dict)
-    examples: xr.Dataset = field(default_factory=xr.Dataset)
-    n_test: int = 0
+    region_pairs: pd.DataFrame
+    behaviour: DecodedSession
+    skipped: dict[str, str]
+    examples: xr.Dataset
+    n_test: int
+
+
+def nothing_scored(tasks: Sequence[str], reason: str) -> SessionScores:
+    """The scores of a session that has none, and why."""
+    empty = pd.DataFrame()
+    skipped = dict.fromkeys(tasks, reason)
+    return SessionScores(empty, empty, DecodedSession(), skipped, xr.Dataset(), 0)
 
 
 def score_session(
-    model: MtM,
+    predictor: Predictor,
     ds: xr.Dataset,
-    settings: DataSettings,
+    split: np.ndarray,
     tasks: Sequence[str] = TASKS,
     truth: Truth | None = None,
 ) -> SessionScores:
-    """Score a model on a session that it knows.
+    """Score a predictor on a session.
 
     Parameters
     ----------
-    model
-        In evaluation mode.
+    predictor
+        Of this session.
     ds
-        The session.
-    settings
-        The run's, for its split of trials.
+        The session, in memory, with the units that are scored.
+    split : ndarray (trial,), str
+        train, val or test; there are test trials.
     tasks
-        Some of `TASKS`.
+        Some of `ALL_TASKS`.
     truth
         True rates of a simulated session, for the oracle: the score of those rates on the very
         same entries.
-
-    Raises
-    ------
-    UserError
-        If the model does not know the session, or its trials are of another format.
     """
-    ds = select_known(model, ds).load()
-    split = split_of(ds, settings)
-    test = np.flatnonzero(split == "test")
-    scores = SessionScores(pd.DataFrame(), n_test=len(test))
-    if not len(test):
-        scores.skipped = dict.fromkeys(tasks, "no test trials")
-        return scores
-    held_out_trials = ds.isel(trial=test)
-    population = population_of(model, held_out_trials)
-    tables = []
+    test = ds.isel(trial=np.flatnonzero(split == "test"))
+    expected = None
+    if truth is not None:
+        expected = truth.expected_counts(
+            as_text(test.unit).tolist(),
+            test.window_start.values,
+            test.sizes["time"],
+            float(test.attrs["bin_size"]),
+        )
+    tables, pairs = [pd.DataFrame()], pd.DataFrame()
+    skipped, examples = {}, xr.Dataset()
     for task in ACTIVITY_TASKS:
         if task not in tasks:
             continue
-        reason = _cannot(task, population.region)
+        reason = _cannot(task, predictor.region) or predictor.cannot(task)
         if reason:
-            scores.skipped[task] = reason
+            skipped[task] = reason
             continue
-        table, rates = _score_activity(population, task, held_out_trials, truth)
+        table, rates = _score_activity(predictor, task, test, expected)
         tables.append(table)
         if task == "co_smoothing":
-            scores.examples = _examples(held_out_trials, rates)
-    if tables:
-        scores.per_unit = pd.concat(tables, ignore_index=True)
-    if set(tasks) & set(BEHAVIOUR_TASKS):
-        _score_behaviour(model, ds, split, tasks, scores)
-    return scores
+            examples = _examples(test, rates)
+        if task == "inter_region":
+            pairs = _score_pairs(predictor, test)
+    found = decode_behaviour(predictor, ds, split, tasks)
+    return SessionScores(
+        per_unit=pd.concat(tables, ignore_index=True),
+        region_pairs=pairs,
+        behaviour=found,
+        skipped=skipped | found.skipped,
+        examples=_add_traces(examples, ds.trial.values, found) if examples else examples,
+        n_test=test.sizes["trial"],
+    )
 
 
 def _cannot(task: ActivityTask, region: np.ndarray) -> str | None:
@@ -138,18 +135,12 @@ def _cannot(task: ActivityTask, region: np.ndarray) -> str | None:
 
 
 def _score_activity(
-    population: Population, task: ActivityTask, ds: xr.Dataset, truth: Truth | None
+    predictor: Predictor, task: ActivityTask, ds: xr.Dataset, expected: np.ndarray | None
 ) -> tuple[pd.DataFrame, np.ndarray]:
-    counts, time = ds.spikes.values, ds.time.values
-    units = as_text(ds.unit)
-    expected = None
-    if truth is not None:
-        expected = truth.expected_counts(
-            units.tolist(), ds.window_start.values, len(time), float(ds.attrs["bin_size"])
-        )
+    counts, units = ds.spikes.values, as_text(ds.unit)
     bits, oracle, spikes = (np.full(len(units), np.nan) for _ in range(3))
     rates = np.full(counts.shape, np.nan, np.float32)
-    for held, predicted in predict_held_out(population, task):
+    for held, predicted in predictor.held_out(task):
         entries = np.s_[:, held.bins, held.outputs]
         rates[entries] = predicted[:, held.bins]
         bits[held.outputs] = bits_per_spike(rates[entries], counts[entries])
@@ -213,71 +204,26 @@ def _examples(ds: xr.Dataset, rates: np.ndarray) -> xr.Dataset:
     )
 
 
-def _score_behaviour(
-    model: MtM, ds: xr.Dataset, split: np.ndarray, tasks: Sequence[str], scores: SessionScores
-) -> None:
-    """Decode behaviour from the log rates of whole trials, under every prompt."""
-    wanted = {}
-    for task in BEHAVIOUR_TASKS:
-        if task in tasks:
-            if task in ds:
-                wanted[task] = ds[task].values
-            else:
-                scores.skipped[task] = f"the session has no {task}"
-    included = ds.included.values if "included" in ds else np.ones(len(split), bool)
-    fit, test = included & (split != "test"), included & (split == "test")
-    population = population_of(model, ds)
-    headline = _headline_prompt(model)
-    prompts = model.scope.schemes if model.settings.prompt else (headline,)
-    features: dict[str, np.ndarray] = {p: predict_unmasked(population, p) for p in prompts}
-    for task, target in wanted.items():
-        try:
-            by_prompt = {p: _decode(task, x, target, fit, test) for p, x in features.items()}
-            raw = _decode(task, ds.spikes.values, target, fit, test)
-        except Undecodable as reason:
-            scores.skipped[task] = str(reason)
-            continue
-        best = by_prompt[headline]
-        scores.behaviour[task] = {
-            **_as_json(best),
-            "prompt": headline,
-            "by_prompt": {prompt: _as_json(score) for prompt, score in by_prompt.items()},
-            "raw_spikes": _as_json(raw),
-        }
-        if isinstance(best, TraceScore) and scores.examples:
-            scores.examples = _add_whisker(scores.examples, ds.trial.values, target, best)
+def _score_pairs(predictor: Predictor, ds: xr.Dataset) -> pd.DataFrame:
+    """Mean bits/spike over the units of each region, predicted from each other region alone."""
+    rows, counts = [], ds.spikes.values
+    for held, rates in predictor.region_pairs():
+        bits = bits_per_spike(rates, counts[:, held.bins, held.outputs])
+        if np.isfinite(bits).any():
+            score, n_units = float(np.nanmean(bits)), int(np.isfinite(bits).sum())
+            rows.append((str(ds.attrs["eid"]), held.source, held.region, score, n_units))
+    return pd.DataFrame(rows, columns=["eid", "source", "target", "bits_per_spike", "n_units"])
 
 
-def _headline_prompt(model: MtM) -> Scheme:
-    """The prompt of the headline behaviour score: ``neuron`` if the model was trained on it."""
-    return "neuron" if "neuron" in model.scope.schemes else model.scope.schemes[0]
-
-
-def _decode(
-    task: str, features: np.ndarray, target: np.ndarray, fit: np.ndarray, test: np.ndarray
-) -> ChoiceScore | TraceScore:
-    decode = decode_choice if task == "choice" else decode_trace
-    return decode(features, target, fit, test)
-
-
-def _as_json(score: ChoiceScore | TraceScore) -> dict[str, float]:
-    if isinstance(score, TraceScore):
-        return {"r2": score.r2}
-    return {
-        "accuracy": score.accuracy,
-        "balanced_accuracy": score.balanced_accuracy,
-        "majority": score.majority,
-    }
-
-
-def _add_whisker(
-    examples: xr.Dataset, trial: np.ndarray, trace: np.ndarray, score: TraceScore
-) -> xr.Dataset:
+def _add_traces(examples: xr.Dataset, trial: np.ndarray, found: DecodedSession) -> xr.Dataset:
     """Add observed and decoded traces of the example trials; NaN where one was not decoded."""
-    predicted = np.full(trace.shape, np.nan, np.float32)
-    predicted[score.trials] = score.predicted
     rows = np.flatnonzero(np.isin(trial, examples.example.values))
-    return examples.assign(
-        whisker_observed=(("example", "time"), trace[rows]),
-        whisker_predicted=(("example", "time"), predicted[rows]),
-    )
+    added = {}
+    for task, score in found.decoded.items():
+        if isinstance(score, TraceScore):
+            trace = found.targets[task].astype(np.float32)
+            predicted = np.full(trace.shape, np.nan, np.float32)
+            predicted[score.trials] = score.predicted
+            added[f"{task}_observed"] = (("example", "time"), trace[rows])
+            added[f"{task}_predicted"] = (("example", "time"), predicted[rows])
+    return examples.assign(added)

@@ -1,12 +1,13 @@
 """The activity tasks: what is hidden, what is predicted, exactly.
 
-    for batch in task_batches("co_smoothing", regions, n_time=100):
-        batch.hidden, batch.outputs      # each held-out unit alone
+    for held in held_out("co_smoothing", regions, n_time=100):
+        held.hidden, held.outputs        # each held-out unit alone
 
 co-smoothing: one unit at a time is hidden and predicted from all others.
 forward prediction: the last tenth of the bins of all units is predicted from the bins before.
 intra-region: one unit at a time is predicted from the other units of its region alone.
-inter-region: one region at a time is predicted from all other units.
+inter-region: one region at a time is predicted from all other units. Beside it, by pair: each
+region from one other region alone.
 Source: Zhang, Wang, et al., arXiv 2407.14668, section 4.
 """
 
@@ -18,7 +19,15 @@ import numpy as np
 
 from ibl_mtm.model.masking import Scheme
 
-__all__ = ["ACTIVITY_TASKS", "TASK_SCHEME", "ActivityTask", "HeldOut", "forward_bins", "held_out"]
+__all__ = [
+    "ACTIVITY_TASKS",
+    "TASK_SCHEME",
+    "ActivityTask",
+    "HeldOut",
+    "forward_bins",
+    "held_out",
+    "region_pairs",
+]
 
 ActivityTask = Literal["co_smoothing", "forward_prediction", "intra_region", "inter_region"]
 ACTIVITY_TASKS: tuple[ActivityTask, ...] = get_args(ActivityTask)
@@ -46,12 +55,15 @@ class HeldOut:
         Bins of them that are scored.
     region
         The region that the prompt names; ``""`` for none.
+    source
+        The only region that is shown, for a pair of regions; ``""`` otherwise.
     """
 
     hidden: np.ndarray
     outputs: np.ndarray
     bins: slice
     region: str
+    source: str = ""
 
 
 def forward_bins(n_time: int) -> int:
@@ -88,3 +100,14 @@ def held_out(task: ActivityTask, region: np.ndarray, n_time: int) -> Iterator[He
             inside = region == name
             if not inside.all():
                 yield HeldOut(inside[None], units[inside], everything, str(name))
+
+
+def region_pairs(region: np.ndarray, n_time: int) -> Iterator[HeldOut]:
+    """Each region, predicted from each other region alone; parameters as for `held_out`."""
+    units, everything = np.arange(len(region)), slice(0, n_time)
+    names = np.unique(region[region != ""])
+    for target in names:
+        inside = region == target
+        for source in names[names != target]:
+            hidden = (region != source)[None]
+            yield HeldOut(hidden, units[inside], everything, str(target), str(source))

@@ -4,7 +4,6 @@ model = load_model("runs/mtm")        # in evaluation mode; model.scope: what it
 """
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -89,6 +88,10 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> MtM:
 
 
 def _replace(path: Path, write: Any) -> None:
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    write(aside)
+    aside = path.with_name(f".{path.name}.new")
+    try:
+        write(aside)
+    except OSError:
+        aside.unlink(missing_ok=True)
+        raise
     aside.replace(path)

@@ -8,12 +8,12 @@ from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 
+from ibl_mtm.evaluation.behaviour_scores import FOLDS, Undecodable
 from ibl_mtm.evaluation.decoding import (
     ALPHAS,
-    FOLDS,
     INVERSE_PENALTIES,
-    Undecodable,
-    decode_choice,
+    Features,
+    decode_class,
     decode_trace,
 )
 
@@ -41,7 +41,7 @@ def standardised(features, fit, test):
 
 def test_choice_is_decoded_as_by_a_grid_search_on_the_plain_features(session):
     features, choice, _, fit, test = session
-    score = decode_choice(features, choice, fit, test, seed=3)
+    score = decode_class(Features(features), choice, fit, test, seed=3)
     plain = GridSearchCV(
         LogisticRegression(max_iter=20_000, tol=1e-8),
         {"C": INVERSE_PENALTIES},
@@ -49,7 +49,7 @@ def test_choice_is_decoded_as_by_a_grid_search_on_the_plain_features(session):
     )
     x_fit, x_test = standardised(features, fit, test)
     plain.fit(x_fit, choice[fit])
-    assert score.inverse_penalty == plain.best_params_["C"]
+    assert score.chosen["C"] == plain.best_params_["C"]
     np.testing.assert_array_equal(score.predicted, plain.predict(x_test))
     np.testing.assert_array_equal(score.trials, np.flatnonzero(test))
     assert score.accuracy == np.mean(plain.predict(x_test) == choice[test])
@@ -59,12 +59,12 @@ def test_choice_is_decoded_as_by_a_grid_search_on_the_plain_features(session):
 
 def test_a_trace_is_decoded_as_by_cross_validated_ridge_on_the_plain_features(session):
     features, _, trace, fit, test = session
-    score = decode_trace(features, trace, fit, test, seed=3)
+    score = decode_trace(Features(features), trace, fit, test, seed=3)
     folds = KFold(FOLDS, shuffle=True, random_state=3)
     plain = RidgeCV(ALPHAS, scoring="neg_mean_squared_error", cv=folds)
     x_fit, x_test = standardised(features, fit, test)
     plain.fit(x_fit, trace[fit])
-    assert score.alpha == plain.alpha_
+    assert score.chosen["alpha"] == plain.alpha_
     np.testing.assert_allclose(score.predicted, plain.predict(x_test), atol=1e-8)
     error = ((trace[test] - score.predicted) ** 2).sum()
     assert score.r2 == pytest.approx(1 - error / ((trace[test] - trace[test].mean()) ** 2).sum())
@@ -76,20 +76,20 @@ def test_more_trials_than_features_make_no_difference(session):
     x_fit, x_test = standardised(few, fit, test)
     folds = KFold(FOLDS, shuffle=True, random_state=0)
     plain = RidgeCV(ALPHAS, scoring="neg_mean_squared_error", cv=folds).fit(x_fit, trace[fit])
-    score = decode_trace(few, trace, fit, test)
+    score = decode_trace(Features(few), trace, fit, test)
     np.testing.assert_allclose(score.predicted, plain.predict(x_test), atol=1e-8)
-    assert decode_choice(few, choice, fit, test).n_test == 15
+    assert decode_class(Features(few), choice, fit, test).n_test == 15
 
 
 def test_the_features_of_test_trials_do_not_reach_the_fit(session):
     features, choice, trace, fit, test = session
     others = features.copy()
     others[np.flatnonzero(test)[1:]] = 200
-    first, second = (decode_choice(x, choice, fit, test) for x in (features, others))
-    assert first.inverse_penalty == second.inverse_penalty
+    first, second = (decode_class(Features(x), choice, fit, test) for x in (features, others))
+    assert first.chosen == second.chosen
     assert first.predicted[0] == second.predicted[0]
-    first, second = (decode_trace(x, trace, fit, test) for x in (features, others))
-    assert first.alpha == second.alpha
+    first, second = (decode_trace(Features(x), trace, fit, test) for x in (features, others))
+    assert first.chosen == second.chosen
     np.testing.assert_allclose(first.predicted[0], second.predicted[0])
 
 
@@ -101,15 +101,15 @@ def test_known_signals_decode_and_shuffled_ones_do_not():
     features[:, :, 0] += choice[:, None]
     features[:, :, 1] += 2 * movement
     test = np.arange(400) % 2 == 0
-    known = decode_choice(features, choice, ~test, test)
+    known = decode_class(Features(features), choice, ~test, test)
     assert known.accuracy > 0.95
     assert known.majority == pytest.approx(np.mean(choice[test] == 1))
-    assert decode_trace(features, movement, ~test, test).r2 > 0.7
+    assert decode_trace(Features(features), movement, ~test, test).r2 > 0.7
 
-    shuffled = decode_choice(features, rng.permutation(choice), ~test, test)
+    shuffled = decode_class(Features(features), rng.permutation(choice), ~test, test)
     three_standard_errors = 3 * 0.5 / np.sqrt(test.sum())
     assert abs(shuffled.balanced_accuracy - 0.5) < three_standard_errors
-    assert abs(decode_trace(features, rng.permutation(movement), ~test, test).r2) < 0.05
+    assert abs(decode_trace(Features(features), rng.permutation(movement), ~test, test).r2) < 0.05
 
 
 def test_trials_without_a_choice_or_with_gaps_in_the_trace_are_left_out(session):
@@ -117,11 +117,10 @@ def test_trials_without_a_choice_or_with_gaps_in_the_trace_are_left_out(session)
     choice, trace = choice.copy(), trace.copy()
     choice[[0, 1]] = 0, -128  # trial 0 is a test trial, trial 1 one to fit
     trace[[4, 5], 3] = np.nan
-    decided = decode_choice(features, choice, fit, test)
+    decided = decode_class(Features(features), choice, fit, test)
     assert (decided.n_fit, decided.n_test) == (44, 14)
-    assert decided.classes == (-1, 1)
     assert 0 not in decided.trials
-    traced = decode_trace(features, trace, fit, test)
+    traced = decode_trace(Features(features), trace, fit, test)
     assert (traced.n_fit, traced.n_test) == (44, 14)
     assert traced.predicted.shape == (14, 12)
 
@@ -134,7 +133,7 @@ def test_trials_without_a_choice_or_with_gaps_in_the_trace_are_left_out(session)
         (lambda choice, fit, test: choice.__setitem__(slice(None), 0), "the 0 trials to fit"),
         (
             lambda choice, fit, test: choice.__setitem__(np.flatnonzero(fit)[3:], 1),
-            "only . trials to fit have choice -1",
+            "only . trials to fit are of class -1",
         ),
     ],
 )
@@ -143,17 +142,17 @@ def test_choices_that_cannot_be_decoded_are_named(session, change, reason):
     choice[:3] = -1
     change(choice, fit, test)
     with pytest.raises(Undecodable, match=reason):
-        decode_choice(features, choice, fit, test)
+        decode_class(Features(features), choice, fit, test)
 
 
 def test_traces_that_cannot_be_decoded_are_named(session):
     features, _, trace, fit, test = session
     with pytest.raises(Undecodable, match="0 trials to fit"):
-        decode_trace(features, np.full_like(trace, np.nan), fit, test)
+        decode_trace(Features(features), np.full_like(trace, np.nan), fit, test)
     with pytest.raises(Undecodable, match="never changes"):
-        decode_trace(features, np.ones_like(trace), fit, test)
+        decode_trace(Features(features), np.ones_like(trace), fit, test)
     with pytest.raises(Undecodable, match="no feature differs"):
-        decode_trace(np.ones_like(features), trace, fit, test)
+        decode_trace(Features(np.ones_like(features)), trace, fit, test)
 
 
 def test_a_session_of_real_size_takes_seconds():
@@ -162,6 +161,6 @@ def test_a_session_of_real_size_takes_seconds():
     choice = rng.choice([-1, 1], 300)
     test = np.arange(300) % 5 == 0
     start = time.process_time()
-    decode_choice(features, choice, ~test, test)
-    decode_trace(features, rng.normal(size=(300, 100)), ~test, test)
+    decode_class(Features(features), choice, ~test, test)
+    decode_trace(Features(features), rng.normal(size=(300, 100)), ~test, test)
     assert time.process_time() - start < 20

@@ -130,7 +130,7 @@ def test_the_document_is_plain_json_and_files_are_written(trained, evaluation):
     assert stored.psth_observed.sel(condition="choice left").values == pytest.approx(
         left.mean(0) / 0.02, rel=1e-5
     )
-    assert not [p for p in run.iterdir() if p.name.startswith(".")]
+    assert not [p for p in run.iterdir() if p.name.startswith(".evaluation")]
 
 
 def test_some_tasks_and_sessions_can_be_asked_for(trained):

@@ -1,0 +1,113 @@
+"""Speed of evaluation: leave-one-unit-out co-smoothing, and decoding.
+
+python benchmarks/evaluate.py [--quick]
+"""
+
+import argparse
+import resource
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from threadpoolctl import threadpool_limits
+
+from ibl_mtm.evaluation.decoding import Features, decode_class, decode_trace
+from ibl_mtm.evaluation.metrics import bits_per_spike
+from ibl_mtm.evaluation.predict import Population, Precision, predict_held_out
+from ibl_mtm.model.mtm import ModelSettings, MtM, Scope, TrialFormat
+
+PUBLISHED = 178.0  # s, the published code for 100 units and 80 trials, on 2 cores of another day
+N_TIME = 100
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="a tenth of the trials")
+    quick = parser.parse_args().quick
+    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}")
+    co_smoothing(n_units=100, n_trials=8 if quick else 80)
+    with threadpool_limits(1, user_api="blas"):  # as in an evaluation
+        decoding(n_units=676, n_trials=300)
+
+
+def co_smoothing(n_units: int, n_trials: int) -> None:
+    """The paper's sizes, in float32 and in bfloat16, beside a matrix product in the same run."""
+    torch.manual_seed(0)
+    units = tuple(str(unit) for unit in range(n_units))
+    scope = Scope(units, ("eid",), (), TrialFormat(N_TIME, 0.02, "stimOn_times", -0.5), ("neuron",))
+    model = MtM(ModelSettings(), scope).eval()
+    rng = np.random.default_rng(0)
+    rate = rng.lognormal(np.log(4 * 0.02), 1, n_units)
+    counts = rng.poisson(rate, (n_trials, N_TIME, n_units)).astype(np.uint8)
+    null = torch.from_numpy(np.log(counts.mean((0, 1)) + 1e-4)).float()
+    rows = torch.arange(n_units)
+    model.start_units(rows, torch.zeros(n_units), torch.ones(n_units), null)
+    torch.nn.init.normal_(model.read_out, std=0.02)  # log rates that vary by about half
+    flop = n_units * n_trials * flop_per_trial(model, n_units)
+    print(f"\nleave-one-unit-out, {n_units} units x {n_trials} trials, {flop / 1e12:.1f} TFLOP")
+    scores = {}
+    precisions: tuple[Precision, ...] = ("bf16", "32")
+    for precision in precisions:
+        region = np.full(n_units, "")
+        population = Population(model, counts, "eid", np.array(units), region, precision)
+        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        before = matrix_product_speed(dtype)
+        start, score = time.perf_counter(), np.full(n_units, np.nan)
+        for held, rates in predict_held_out(population, "co_smoothing"):
+            score[held.outputs] = bits_per_spike(rates, counts[:, :, held.outputs])
+        seconds = time.perf_counter() - start
+        product = (before + matrix_product_speed(dtype)) / 2
+        scores[precision] = score
+        ratio = f", {PUBLISHED / seconds:.1f} times the published code" if n_trials == 80 else ""
+        print(
+            f"  {precision:5} {seconds:6.1f} s, {flop / seconds / 1e9:4.0f} GFLOP/s, "
+            f"{flop / seconds / product:4.0%} of a matrix product ({product / 1e9:.0f}){ratio}"
+        )
+    change = np.abs(scores["bf16"] - scores["32"]).max()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    print(
+        f"  largest change of a unit's bits/spike by bf16: {change:.1e}; peak memory {peak:.1f} GB"
+    )
+
+
+def flop_per_trial(model: MtM, n_units: int) -> float:
+    """Multiplications and additions of a forward pass without its read-out."""
+    s = model.settings
+    assert s.stitch_width
+    read_in = n_units * s.stitch_width + 2 * s.stitch_width**2 + 2 * s.stitch_width * s.width
+    n = N_TIME + 2
+    block = n * (4 * s.width**2 + 2 * s.width * s.mlp) + 2 * n**2 * s.width
+    return 2.0 * (N_TIME * read_in + s.layers * block)
+
+
+def matrix_product_speed(dtype: torch.dtype, n: int = 2048) -> float:
+    """FLOP/s of a product of two square matrices: the best of five."""
+    a, b = torch.randn(n, n).to(dtype), torch.randn(n, n).to(dtype)
+    return 2 * n**3 / min(seconds(lambda: a @ b) for _ in range(5))
+
+
+def decoding(n_units: int, n_trials: int) -> None:
+    """Choice and a trace from all bins of all units, cross-validation included."""
+    rng = np.random.default_rng(0)
+    choice = rng.choice([-1, 1], n_trials)
+    log_rates = rng.normal(size=(n_trials, N_TIME, n_units)).astype(np.float32)
+    log_rates[:, :, :20] += 0.05 * choice[:, None, None]
+    trace = log_rates[:, :, :40].sum(2) + rng.normal(size=(n_trials, N_TIME))
+    test = np.arange(n_trials) % 5 == 0
+    print(f"\ndecoding, {n_units} units x {N_TIME} bins, {n_trials} trials")
+    took = seconds(lambda: decode_class(Features(log_rates), choice, ~test, test))
+    print(f"  choice {took:.2f} s")
+    took = seconds(lambda: decode_trace(Features(log_rates), trace, ~test, test))
+    print(f"  whisker motion energy {took:.2f} s")
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Wall time of one call."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""Poisson regression of many units at once, under an L2 penalty.
+
+    fit = fit_poisson(x, counts, penalty=1e-3, allowed=~np.eye(n_units, dtype=bool))
+    rates = fit.rates(x_test)                          # (sample, unit)
+
+The penalised likelihood of each unit, ``mean(exp(f) - y f) + penalty / 2 |w|²`` with
+``f = x w + b``, in units of the unit's mean count, so that one penalty suits quiet and busy ones.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+__all__ = [
+    "HIGHEST_LOG_RATE",
+    "PoissonFit",
+    "fit_poisson",
+    "fit_reduced_rank",
+    "log_mean_count",
+]
+
+HIGHEST_LOG_RATE = 3.0
+"""Of a prediction, spikes per bin: no extrapolation goes beyond."""
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class PoissonFit:
+    """Weights (feature, unit) and intercepts (unit,)."""
+
+    weights: Array
+    intercept: Array
+
+    def rates(self, x: Array) -> Array:
+        """Expected counts (sample, unit) for features (sample, feature)."""
+        rates: Array = np.exp(np.minimum(x @ self.weights + self.intercept, HIGHEST_LOG_RATE))
+        return rates
+
+
+def log_mean_count(counts: NDArray[np.generic]) -> Array:
+    """Log of each unit's mean (unit,), half a spike added, so that silence has a finite log."""
+    y = counts.reshape(-1, counts.shape[-1])
+    log_mean: Array = np.log((y.sum(0, dtype=np.float64) + 0.5) / len(y)).astype(np.float32)
+    return log_mean
+
+
+def fit_poisson(
+    x: Array,
+    counts: Array,
+    penalty: float,
+    allowed: NDArray[np.bool_] | None = None,
+    start: PoissonFit | None = None,
+    steps: int = 60,
+) -> PoissonFit:
+    """Fit all units together by L-BFGS.
+
+    The weights are found in coordinates in which the curvature is about one: the Hessian of a unit
+    is near its mean count times the features' covariance, which all units share.
+
+    Parameters
+    ----------
+    x
+        Features (sample, feature), about standardised.
+    counts
+        (sample, unit), spikes per bin.
+    penalty
+        Of squared weights, relative to each unit's mean count.
+    allowed
+        (feature, unit): the weights that may differ from zero; by default all.
+    start
+        Where to start, such as the fit under another penalty.
+    steps
+        The most iterations.
+    """
+    features, y = torch.from_numpy(x), torch.from_numpy(counts)
+    base = torch.from_numpy(log_mean_count(counts))
+    scale = 1 / (base.exp() * len(y) * y.shape[1])
+    mask = None if allowed is None else torch.from_numpy(allowed.astype(np.float32))
+    covariance = (features.T @ features).double() / len(features)
+    squares, basis = torch.linalg.eigh(covariance)
+    root = (basis / (squares.clamp(min=0) + penalty).sqrt()).float()
+    # What another fit found is where this one starts; steps from there are what is fitted.
+    n = (x.shape[1], y.shape[1])
+    first = torch.from_numpy(start.weights) if start else torch.zeros(n)
+    z = torch.zeros(n, requires_grad=True)
+    b = (torch.from_numpy(start.intercept) if start else base).clone().requires_grad_()
+    optimizer = torch.optim.LBFGS(
+        [z, b], max_iter=steps, history_size=10, line_search_fn="strong_wolfe",
+        tolerance_grad=1e-7, tolerance_change=1e-9,
+    )  # fmt: skip
+
+    def weights() -> torch.Tensor:
+        w = first + root @ z
+        return w if mask is None else w * mask
+
+    def loss() -> torch.Tensor:
+        optimizer.zero_grad()
+        w = weights()
+        f = features @ w + b
+        fits = ((torch.exp(f.clamp(max=HIGHEST_LOG_RATE)) - y * f) * scale).sum()
+        total = fits + penalty / 2 * (w**2).sum() / y.shape[1]
+        total.backward()
+        return total
+
+    with torch.enable_grad():
+        optimizer.step(loss)
+    return PoissonFit(weights().detach().numpy(), b.detach().numpy())
+
+
+def fit_reduced_rank(
+    x: Array,
+    counts: Array,
+    penalty: float,
+    rank: int,
+    start: PoissonFit,
+    allowed: NDArray[np.bool_],
+    steps: int = 60,
+) -> PoissonFit:
+    """Poisson regression whose weights are a matrix of low rank, where they are allowed at all.
+
+    Parameters are as for `fit_poisson`; `start` is its fit, whose largest singular vectors are
+    where this one starts.
+    """
+    features, y = torch.from_numpy(x), torch.from_numpy(counts)
+    scale = 1 / (torch.from_numpy(log_mean_count(counts)).exp() * len(y) * y.shape[1])
+    mask = torch.from_numpy(allowed.astype(np.float32))
+    u, s, v = torch.linalg.svd(torch.from_numpy(start.weights), full_matrices=False)
+    read = (u[:, :rank] * s[:rank].sqrt()).contiguous().requires_grad_()
+    write = (s[:rank, None].sqrt() * v[:rank]).contiguous().requires_grad_()
+    b = torch.from_numpy(start.intercept).clone().requires_grad_()
+    optimizer = torch.optim.LBFGS(
+        [read, write, b], max_iter=steps, history_size=10, line_search_fn="strong_wolfe",
+        tolerance_grad=1e-7, tolerance_change=1e-9,
+    )  # fmt: skip
+
+    def loss() -> torch.Tensor:
+        optimizer.zero_grad()
+        w = (read @ write) * mask
+        f = features @ w + b
+        fits = ((torch.exp(f.clamp(max=HIGHEST_LOG_RATE)) - y * f) * scale).sum()
+        total = fits + penalty / 2 * (w**2).sum() / y.shape[1]
+        total.backward()
+        return total
+
+    with torch.enable_grad():
+        optimizer.step(loss)
+    return PoissonFit(((read @ write) * mask).detach().numpy(), b.detach().numpy())

@@ -1,0 +1,100 @@
+"""What can be scored on a session: a trained model, or a baseline; both look the same.
+
+predictor = ModelPredictor(model, ds, test)
+for held, rates in predictor.held_out("co_smoothing"):
+    ...                                          # rates (test trial, time, held.outputs)
+predictor.features()["neuron"]                   # log rates of all trials, to decode from
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Protocol
+
+import numpy as np
+import xarray as xr
+
+from ibl_mtm.evaluation.decoding import Features
+from ibl_mtm.evaluation.predict import (
+    Precision,
+    population_of,
+    predict_held_out,
+    predict_region_pairs,
+    predict_unmasked,
+)
+from ibl_mtm.evaluation.tasks import ActivityTask, HeldOut
+from ibl_mtm.model.masking import Scheme
+from ibl_mtm.model.mtm import MtM
+
+__all__ = ["ModelPredictor", "Predictor"]
+
+
+class Predictor(Protocol):
+    """Predicts one session.
+
+    Attributes
+    ----------
+    region : ndarray (unit,), str
+        Regions as the tasks use them, ``""`` where one takes no part.
+    prompt
+        The prompt of the headline behaviour score; None for a predictor without features.
+    """
+
+    @property
+    def region(self) -> np.ndarray: ...
+
+    @property
+    def prompt(self) -> str | None: ...
+
+    def cannot(self, task: ActivityTask) -> str | None:
+        """Why it predicts no such task, if it does not."""
+
+    def held_out(self, task: ActivityTask) -> Iterator[tuple[HeldOut, np.ndarray]]:
+        """Everything that a task holds out of the test trials, with expected counts per bin."""
+
+    def region_pairs(self) -> Iterator[tuple[HeldOut, np.ndarray]]:
+        """Each region predicted from each other one alone; nothing if it cannot."""
+
+    def features(self) -> Mapping[str, Features]:
+        """What behaviour can be decoded from, by prompt: features of every trial."""
+
+
+class ModelPredictor:
+    """A trained model on a session (of units that it knows).
+
+    Parameters
+    ----------
+    model
+        In evaluation mode.
+    ds
+        The session, in memory.
+    test : ndarray
+        Positions of the test trials.
+    precision
+        Of the predictions of held-out activity.
+    """
+
+    def __init__(
+        self, model: MtM, ds: xr.Dataset, test: np.ndarray, precision: Precision = "auto"
+    ) -> None:
+        self.model, self.ds = model, ds
+        self.population = population_of(model, ds.isel(trial=test), precision)
+        self.region = self.population.region
+        schemes = model.scope.schemes
+        self.prompt: Scheme = "neuron" if "neuron" in schemes else schemes[0]
+
+    def cannot(self, task: ActivityTask) -> str | None:
+        """A model predicts every task."""
+        return None
+
+    def held_out(self, task: ActivityTask) -> Iterator[tuple[HeldOut, np.ndarray]]:
+        """See `Predictor`."""
+        return predict_held_out(self.population, task)
+
+    def region_pairs(self) -> Iterator[tuple[HeldOut, np.ndarray]]:
+        """See `Predictor`."""
+        return predict_region_pairs(self.population)
+
+    def features(self) -> dict[str, Features]:
+        """Log rates under every prompt; one and the same where prompts were not trained."""
+        prompts = self.model.scope.schemes if self.model.settings.prompt else (self.prompt,)
+        population = population_of(self.model, self.ds)
+        return {p: Features(predict_unmasked(population, p)) for p in prompts}
