@@ -298,6 +298,21 @@ def evaluate(
 
 
 @app.command()
+def compare(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN RUN...", help="Evaluated runs, or baselines.")
+    ],
+    as_json: Json = False,
+) -> None:
+    """Tell whether one run is better than another, and where: paired differences."""
+    from ibl_mtm.evaluation.compare import compare_runs
+    from ibl_mtm.terminal import show_pairs
+
+    pairs = compare_runs(runs)
+    _print_json({"pairs": [pair.to_json() for pair in pairs]}) if as_json else show_pairs(pairs)
+
+
+@app.command()
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Evaluated runs.")],
     out: Annotated[Path, typer.Option("--out", help="The page to write.")] = Path("report.html"),

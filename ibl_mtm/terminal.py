@@ -15,6 +15,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from ibl_mtm.cache.cache import Cache
+    from ibl_mtm.evaluation.compare import Pair
     from ibl_mtm.ingest.run import IngestReport, Outcome
     from ibl_mtm.training.run import TrainReport
 
@@ -25,6 +26,7 @@ __all__ = [
     "sessions_as_json",
     "show_card",
     "show_ingest",
+    "show_pairs",
     "show_scores",
     "show_sessions",
     "show_training",
@@ -193,6 +195,33 @@ def show_scores(scores: Sequence[dict[str, Any]]) -> None:
         for eid, tasks in s["skipped"].items():
             for task, reason in tasks.items():
                 out.print(f"skipped {task} of {eid}: {reason}", style="dim", highlight=False)
+
+
+def show_pairs(pairs: Sequence["Pair"]) -> None:
+    """Paired differences between runs (see `ibl_mtm.evaluation.compare`)."""
+    columns = ["runs", "task", "difference", "95 % interval", "p", "better in", "units", "sessions"]
+    table = Table(*columns, box=None)
+    for pair in pairs:
+        interval = "" if pair.low is None else f"{pair.low:+.3f} to {pair.high:+.3f}"
+        p = "" if pair.p is None else "< 0.001" if pair.p < 0.001 else f"{pair.p:.3f}"
+        table.add_row(
+            f"{pair.a} - {pair.b}",
+            TASK_NAMES.get(pair.task, pair.task.replace("_", " ")),
+            f"{pair.difference:+.3f}",
+            interval,
+            p,
+            f"{pair.better:.0%}",
+            f"{pair.n_units:,}" if pair.n_units else "",
+            str(pair.n_sessions),
+        )
+    out.print(table)
+    for pair in pairs:
+        if len(pair.by_region) > 1:
+            regions = list(pair.by_region.items())
+            ends = regions if len(regions) <= 6 else [*regions[:3], *regions[-3:]]
+            where = ", ".join(f"{name} {difference:+.3f}" for name, difference in ends)
+            task = TASK_NAMES.get(pair.task, pair.task)
+            out.print(f"{task}, {pair.a} - {pair.b} by region: {where}", highlight=False)
 
 
 def _score(value: dict[str, Any]) -> str:
