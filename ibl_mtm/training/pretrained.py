@@ -1,11 +1,17 @@
-"""Saving and loading models: ``model.safetensors`` beside ``config.json``, nothing pickled.
+"""Saving, loading and publishing models: ``model.safetensors`` beside ``config.json``.
 
-model = load_model("runs/mtm")        # in evaluation mode; model.scope: what it knows
+model = load_model("runs/mtm")                      # in evaluation mode; model.scope: what it knows
+model.push_to_hub("some-lab/mtm")
+model = PretrainedMtM.from_pretrained("some-lab/mtm")
+
+The names are Hugging Face's. Nothing is pickled: loading a model runs no code from its files.
 """
 
 import json
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -15,11 +21,105 @@ from safetensors.torch import load_file, save
 from ibl_mtm.errors import UserError
 from ibl_mtm.model.mtm import ModelSettings, MtM, Scope, TrialFormat
 from ibl_mtm.settings import validate_settings
+from ibl_mtm.training.model_card import model_card
 
-__all__ = ["FORMAT_VERSION", "load_model", "save_model"]
+__all__ = ["FORMAT_VERSION", "PretrainedMtM", "load_model", "save_model"]
 
-WEIGHTS, CONFIG = "model.safetensors", "config.json"
+WEIGHTS, CONFIG, CARD, SCORES = "model.safetensors", "config.json", "README.md", "metrics.json"
 FORMAT_VERSION = 1
+
+
+class PretrainedMtM(MtM):
+    """An `MtM` that can be saved, published and fetched, as models of the Hugging Face Hub are.
+
+    Attributes
+    ----------
+    scores
+        What ``ibl-mtm eval`` wrote beside it, for its card; None if it was not evaluated.
+    """
+
+    scores: dict[str, Any] | None = None
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the model and its card into a folder."""
+        folder = Path(folder)
+        save_model(self, folder)
+        (folder / CARD).write_text(model_card(self, self.scores), encoding="utf-8")
+        if self.scores is not None:
+            (folder / SCORES).write_text(json.dumps(self.scores, indent=1), encoding="utf-8")
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        *,
+        revision: str | None = None,
+        token: str | None = None,
+        device: str | torch.device = "cpu",
+    ) -> "PretrainedMtM":
+        """Load a model from a folder or, where there is no such folder, from the Hub.
+
+        Parameters
+        ----------
+        source
+            A folder, or a repository such as ``some-lab/mtm``.
+        revision, token
+            Of the repository.
+        device
+            Where its weights go.
+
+        Raises
+        ------
+        UserError
+            If there is no such model, or ``huggingface_hub`` is needed and not installed.
+        """
+        if not Path(source).is_dir():
+            hub = _import_hub()
+            files = [CONFIG, WEIGHTS, SCORES]
+            try:
+                source = hub.snapshot_download(
+                    str(source), revision=revision, token=token, allow_patterns=files
+                )
+            except (hub.errors.HfHubHTTPError, hub.errors.HFValidationError, OSError) as error:
+                reason = str(error).strip().splitlines()[0]
+                raise UserError(
+                    f"no folder '{source}', and not to be had from the Hub: {reason}"
+                ) from None
+        return load_model(source, device)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool = False,
+        token: str | None = None,
+        commit_message: str = "Upload an ibl-mtm model",
+    ) -> str:
+        """Publish the model with its card.
+
+        Parameters
+        ----------
+        repo_id
+            A repository such as ``some-lab/mtm``; made if there is none.
+        private
+            Whether a new repository is.
+        token
+            Of an account that may write there; by default the one that is logged in.
+
+        Returns
+        -------
+        str
+            Address of what was uploaded.
+        """
+        api = _import_hub().HfApi(token=token)
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            return str(
+                api.upload_folder(
+                    repo_id=repo_id, folder_path=folder, commit_message=commit_message
+                )
+            )
 
 
 def save_model(model: MtM, folder: Path) -> None:
@@ -36,7 +136,7 @@ def save_model(model: MtM, folder: Path) -> None:
     _replace(folder / WEIGHTS, lambda path: path.write_bytes(save(weights)))
 
 
-def load_model(folder: str | Path, device: str | torch.device = "cpu") -> MtM:
+def load_model(folder: str | Path, device: str | torch.device = "cpu") -> PretrainedMtM:
     """Load a model from a run folder.
 
     Parameters
@@ -48,7 +148,7 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> MtM:
 
     Returns
     -------
-    MtM
+    PretrainedMtM
         In evaluation mode.
 
     Raises
@@ -69,22 +169,42 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> MtM:
         raise UserError(f"{folder / CONFIG} is not JSON: {error}") from None
     if not isinstance(config, dict) or config.get("format") != "ibl-mtm":
         raise UserError(f"{folder / CONFIG} does not describe an ibl-mtm model")
-    if config["format_version"] > FORMAT_VERSION:
+    if config.get("format_version", 0) > FORMAT_VERSION:
         raise UserError(f"{folder} was written by a newer ibl-mtm; update this one")
-    settings = validate_settings(config["model"], ModelSettings, str(folder / CONFIG))
-    scope = Scope(
-        **{key: tuple(config[key]) for key in ("units", "sessions", "regions", "schemes")},
-        trial_format=TrialFormat(**config["trial_format"]),
-        region_map=config["region_map"],
-        min_units_per_region=config["min_units_per_region"],
-    )
-    model = MtM(settings, scope)
+    settings, scope = _read_config(config, folder / CONFIG)
+    model = PretrainedMtM(settings, scope)
     try:
         model.load_state_dict(load_file(folder / WEIGHTS))
     except (SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{folder / WEIGHTS} does not fit {CONFIG}: {reason}") from None
+    if (folder / SCORES).is_file():
+        model.scores = json.loads((folder / SCORES).read_text(encoding="utf-8"))
     return model.to(device).eval()
+
+
+def _read_config(config: dict[str, Any], path: Path) -> tuple[ModelSettings, Scope]:
+    try:
+        settings = validate_settings(config["model"], ModelSettings, str(path))
+        scope = Scope(
+            **{key: tuple(config[key]) for key in ("units", "sessions", "regions", "schemes")},
+            trial_format=TrialFormat(**config["trial_format"]),
+            region_map=config["region_map"],
+            min_units_per_region=config["min_units_per_region"],
+        )
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path} is not as ibl-mtm writes it: {error}") from None
+    return settings, scope
+
+
+def _import_hub() -> Any:
+    try:
+        return import_module("huggingface_hub")
+    except ImportError:
+        raise UserError(
+            "the Hugging Face Hub needs a package that is not installed: "
+            "pip install huggingface_hub"
+        ) from None
 
 
 def _replace(path: Path, write: Any) -> None:
