@@ -14,6 +14,7 @@ import xarray as xr
 from ibl_mtm.evaluation.behaviour import BEHAVIOUR_TASKS, BEHAVIOURS
 from ibl_mtm.evaluation.behaviour_scores import ClassScore, TraceScore, Undecodable
 from ibl_mtm.evaluation.decoding import Features, decode_class, decode_trace
+from ibl_mtm.evaluation.fitted_decoders import GRADIENT_DECODERS, decode_by_gradients
 from ibl_mtm.evaluation.predictors import Predictor
 
 __all__ = ["DecodedSession", "decode_behaviour"]
@@ -76,7 +77,8 @@ def decode_behaviour(
     prompts, raw = predictor.features(), Features(ds.spikes.values)
     for task, target in found.targets.items():
         decode: Callable[..., ClassScore | TraceScore]
-        decode = decode_trace if BEHAVIOURS[task].classes is None else decode_class
+        is_class = BEHAVIOURS[task].classes is not None
+        decode = decode_class if is_class else decode_trace
         try:
             from_raw = decode(raw, target, fit, test, shuffles=0 if prompts else SHUFFLES)
             by_prompt = {
@@ -84,6 +86,13 @@ def decode_behaviour(
                     features, target, fit, test, shuffles=SHUFFLES * (prompt == predictor.prompt)
                 )
                 for prompt, features in prompts.items()
+            }
+            # A baseline's evaluation holds all that raw spikes can tell.
+            more = {
+                name: decode_by_gradients(
+                    name, ds.spikes.values, target, split, included, is_class=is_class
+                ).to_json()
+                for name in (() if prompts else GRADIENT_DECODERS)
             }
         except Undecodable as reason:
             found.skipped[task] = str(reason)
@@ -95,5 +104,6 @@ def decode_behaviour(
             "prompt": predictor.prompt,
             "by_prompt": {prompt: score.to_json() for prompt, score in by_prompt.items()},
             "raw_spikes": from_raw.to_json(),
+            **more,
         }
     return found
