@@ -271,6 +271,14 @@ def evaluate(
             metavar="DIR", help="Where a baseline's scores go, to `compare` and `report` them."
         ),
     ] = None,
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="ZIP",
+            help="Also write the decoded behaviour for the IBL's brain-wide benchmark; a zip that "
+            "exists is added to. Decodes all behaviours.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Score a model, or a baseline, on held-out trials."""
@@ -284,7 +292,8 @@ def evaluate(
         raise UserError("give either the folder of a run or --baseline NAME")
     if run and out:
         raise UserError("a run's scores go into its own folder; --out is for a baseline")
-    opened, tasks = open_cache(cache), task or TASKS
+    tasks = task or (["all"] if export else TASKS)
+    opened = open_cache(cache)
     if run:
         evaluation = score(run, opened, tasks=tasks, sessions=session, oracle=oracle, say=say)
     else:
@@ -294,6 +303,8 @@ def evaluate(
     folder = run or out
     if folder:
         evaluation.write(folder)
+    if export:
+        say(f"{len(evaluation.export(export))} files in {export}")
     _print_json(evaluation.metrics) if as_json else show_scores([evaluation.metrics])
 
 

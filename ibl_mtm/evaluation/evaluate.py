@@ -11,7 +11,7 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from ibl_mtm.catalog import Split
 from ibl_mtm.errors import UserError
 from ibl_mtm.evaluation.baselines import BASELINES, BaselinePredictor
 from ibl_mtm.evaluation.document import make_document
+from ibl_mtm.evaluation.export import write_submission
 from ibl_mtm.evaluation.predict import Precision, select_known, uses_bf16
 from ibl_mtm.evaluation.predictors import ModelPredictor, Predictor
 from ibl_mtm.evaluation.session import (
@@ -65,12 +66,20 @@ class Evaluation:
         Everything that was scored and decoded, by session.
     examples
         Predictions to look at, a dataset per session.
+    label, seed
+        Of the run; a baseline has its name and seed 0.
     """
 
     metrics: dict[str, Any]
     per_unit: pd.DataFrame
     scores: dict[str, SessionScores]
     examples: dict[str, xr.Dataset]
+    label: str
+    seed: int
+
+    def export(self, path: Path) -> list[str]:
+        """Write what was decoded as a submission to the brain-wide benchmark, a zip."""
+        return write_submission(self.scores, path, self.label, self.seed)
 
     def write(self, folder: Path) -> None:
         """Write ``metrics.json``, ``per_unit.parquet`` and ``evaluation.zarr`` to a folder."""
@@ -124,7 +133,7 @@ def evaluate(
     """
     tasks = _known_tasks(tasks)
     model = load_model(run, device)
-    settings = read_settings(run / "config.yaml", RunSettings).data
+    settings = read_settings(run / "config.yaml", RunSettings)
 
     def prepare(ds: xr.Dataset, split: np.ndarray) -> tuple[Predictor, xr.Dataset]:
         ds = select_known(model, ds).load()
@@ -133,7 +142,8 @@ def evaluate(
     eids = list(dict.fromkeys(sessions)) if sessions else _sessions_of(model.scope.sessions, cache)
     what = {"run": str(run), "precision": "bf16" if uses_bf16(model, precision) else "32"}
     at_once = 1 if model.read_in.device.type != "cpu" else None
-    return _evaluate(what, prepare, cache, eids, tasks, settings, oracle, say, at_once)
+    found = _evaluate(what, prepare, cache, eids, tasks, settings.data, oracle, say, at_once)
+    return replace(found, label=settings.name, seed=settings.seed)
 
 
 def evaluate_baseline(
@@ -229,6 +239,8 @@ def _evaluate(
         per_unit=pd.concat([s.per_unit for s in scores.values()], ignore_index=True),
         scores=scores,
         examples={e: _colour(s.examples, cache) for e, s in scores.items() if s.examples},
+        label=next(iter(what.values())),
+        seed=0,
     )
 
 

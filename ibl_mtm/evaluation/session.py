@@ -47,6 +47,8 @@ class SessionScores:
         Reason for each task that cannot be had.
     examples
         Averaged and single-trial co-smoothing predictions, for figures; empty without that task.
+    trial, time
+        Numbers of the session's trials, and centres of their bins (s after the event).
     n_test
         Number of test trials.
     """
@@ -56,6 +58,8 @@ class SessionScores:
     behaviour: DecodedSession
     skipped: dict[str, str]
     examples: xr.Dataset
+    trial: np.ndarray
+    time: np.ndarray
     n_test: int
 
 
@@ -63,7 +67,8 @@ def nothing_scored(tasks: Sequence[str], reason: str) -> SessionScores:
     """The scores of a session that has none, and why."""
     empty = pd.DataFrame()
     skipped = dict.fromkeys(tasks, reason)
-    return SessionScores(empty, empty, DecodedSession(), skipped, xr.Dataset(), 0)
+    none = np.empty(0)
+    return SessionScores(empty, empty, DecodedSession(), skipped, xr.Dataset(), none, none, 0)
 
 
 def score_session(
@@ -120,6 +125,8 @@ def score_session(
         behaviour=found,
         skipped=skipped | found.skipped,
         examples=_add_traces(examples, ds.trial.values, found) if examples else examples,
+        trial=ds.trial.values,
+        time=ds.time.values + float(ds.attrs["bin_size"]) / 2,
         n_test=test.sizes["trial"],
     )
 
