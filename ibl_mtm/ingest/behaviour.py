@@ -6,6 +6,7 @@ broken there is left out, with a note.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -82,7 +83,7 @@ def load_behaviour(one: One, eid: str) -> Behaviour:
     notes: list[str] = []
     whisker = None
     for view in ("left", "right"):
-        whisker = whisker or _attempt(_load_whisker, one, eid, view, notes)
+        whisker = whisker or _attempt(partial(_load_whisker, notes=notes), one, eid, view, notes)
     return Behaviour(
         wheel_velocity=_attempt(_load_wheel, one, eid, "wheel", notes),
         whisker_motion_energy=whisker,
@@ -107,14 +108,16 @@ def _attempt(
     return None
 
 
-def _load_whisker(one: One, eid: str, view: str) -> Signal:
+def _load_whisker(one: One, eid: str, view: str, notes: list[str]) -> Signal:
     camera = f"{view}Camera"
-    found = {
-        path.stem.split(".")[1] for path in find(one, eid, camera, ("ROIMotionEnergy", "times"))
-    }
+    files = find(one, eid, camera, ("ROIMotionEnergy", "times"))
+    found = {path.stem.split(".")[1]: path for path in files}
     for name in ("ROIMotionEnergy", "times"):
         if name not in found:
             raise SessionError(eid, f"{camera}.{name}: missing")
+    n_times, n_frames = (len(np.load(found[n], "r")) for n in ("times", "ROIMotionEnergy"))
+    if n_times > n_frames:  # brainbox takes the last ones, without a word
+        notes.append(f"{camera}: of {n_times} times the first {n_times - n_frames} have no frame")
     loader = SessionLoader(one=one, eid=eid)
     loader.load_motion_energy(views=[view])
     table = loader.motion_energy[camera].dropna()

@@ -31,7 +31,7 @@ def find(
     Raises
     ------
     SessionError
-        If one of them is cut short, or no array of numbers.
+        If one of them is cut short, or no array of numbers, or if there are two for an attribute.
     """
     try:
         paths = one.load_object(
@@ -46,9 +46,13 @@ def find(
         return []
     except ALFMultipleCollectionsFound as error:
         raise SessionError(eid, f"{obj}: in several folders, {one_line(error)}") from None
+    seen: dict[str, ALFPath] = {}
     for path in paths:
         if path.suffix == ".npy":
             _check_npy(eid, path)
+        other = seen.setdefault(path.attribute, path)
+        if other is not path:
+            raise SessionError(eid, f"{place(other)} and {place(path)}: which one counts?")
     return list(paths)
 
 

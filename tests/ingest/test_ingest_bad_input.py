@@ -149,6 +149,28 @@ BROKEN: dict[str, tuple[Spoil, str]] = {
         edit_table(TRIALS, lambda table: table[::-1]),
         "stimOn_times are not in ascending order",
     ),
+    "zero trials": (
+        lambda alf: [
+            remove("_ibl_trials.*.npy")(alf),
+            edit_table(TRIALS, lambda table: table[:0])(alf),
+        ],
+        "no trial left: 0 without",
+    ),
+    "trials in two places": (
+        lambda alf: [
+            (alf / "task_00").mkdir(),
+            shutil.copy(alf / TRIALS, alf / "task_00"),
+        ],
+        "trials: in several folders",
+    ),
+    "spikes of two makers": (
+        lambda alf: shutil.copy(alf / CLUSTERS, alf / SORTING / "_av_spikes.clusters.npy"),
+        "spikes.clusters.npy and .*spikes.clusters.npy: which one counts",
+    ),
+    "channels as floats": (
+        edit_array(f"{SORTING}/clusters.channels.npy", lambda channels: channels.astype(float)),
+        "clusters.channels: expected channel numbers",
+    ),
     "no events": (
         edit_table(TRIALS, lambda table: table.assign(stimOn_times=np.nan)),
         "no trial left: 30 without stimOn_times",
@@ -160,9 +182,28 @@ BROKEN: dict[str, tuple[Spoil, str]] = {
 }
 
 WHEEL, CAMERA = "_ibl_wheel", "_ibl_leftCamera.times.npy"
+
+
+def events_missing(alf):
+    table = pd.read_parquet(alf / TRIALS)
+    table.loc[[3, 7], "stimOn_times"] = np.nan
+    table.to_parquet(alf / TRIALS)
+
+
 LACKING: dict[str, tuple[Spoil, str | None, str]] = {
     # what is wrong, the variable that is missing for it, and the note that says so
     "sound": (lambda alf: None, None, "^$"),
+    "events missing": (events_missing, None, "^$"),
+    "zero good units": (
+        edit_table(METRICS, lambda table: table.assign(label=0.0)),
+        None,
+        "^$",
+    ),
+    "a choice beside the table": (
+        lambda alf: np.save(alf / "_ibl_trials.choice.npy", np.zeros(30)),
+        None,
+        "^$",
+    ),
     "no camera": (
         remove("*leftCamera*"),
         "whisker_motion_energy",
@@ -172,6 +213,11 @@ LACKING: dict[str, tuple[Spoil, str | None, str]] = {
         edit_array(CAMERA, lambda times: times[:-5]),
         "whisker_motion_energy",
         "left: Camera times are shorter",
+    ),
+    "camera times long": (
+        edit_array(CAMERA, lambda times: np.concatenate([times[:1] - [0.3, 0.2, 0.1], times])),
+        None,
+        "leftCamera: of .* times the first 3 have no frame",
     ),
     "no wheel": (remove(f"{WHEEL}*"), "wheel_velocity", "wheel.position: missing"),
     "wheel cut short": (
@@ -183,6 +229,14 @@ LACKING: dict[str, tuple[Spoil, str | None, str]] = {
         edit_array(f"{WHEEL}.position.npy", put(5, np.nan)),
         "wheel_velocity",
         "wheel: not every time and value",
+    ),
+    "wheel empty": (
+        lambda alf: [
+            edit_array(f"{WHEEL}.{name}.npy", lambda a: a[:0])(alf)
+            for name in ("position", "timestamps")
+        ],
+        "wheel_velocity",
+        "wheel",
     ),
     "wheel unsorted": (
         edit_array(f"{WHEEL}.timestamps.npy", put(5, 0.0)),
@@ -243,3 +297,28 @@ def test_what_is_lacking_is_noted_and_missing(outcome, name):
             assert np.isnan(ds[other].values).all() == (other == variable)
         expected = "unknown" if variable == "x" else "CA1"
         assert expected in ds["region"].values
+
+
+def test_events_that_are_missing_are_no_trials(outcome):
+    found, folder = outcome("events missing")
+    assert found.n_trials == outcome("sound")[0].n_trials - 2
+    with xr.open_zarr(folder, chunks=None) as ds:
+        assert ds.attrs["trials_without_event"] == 2
+        assert {3, 7}.isdisjoint(ds["trial"].values)
+        assert (ds["spikes"].sum(("time", "unit")) > 0).all()
+
+
+def test_the_table_counts_where_a_file_contradicts_it(outcome):
+    with (
+        xr.open_zarr(outcome("a choice beside the table")[1], chunks=None) as ds,
+        xr.open_zarr(outcome("sound")[1], chunks=None) as sound,
+    ):
+        np.testing.assert_array_equal(ds["choice"], sound["choice"])
+        assert set(np.unique(ds["choice"])) >= {-1, 1}
+
+
+def test_a_session_that_fails_spoils_none_after_it(outcome):
+    """Brainbox leaves a ONE that failed on trials unable to find anything: each has its own."""
+    for name in ("trials corrupt", "trials of other length"):
+        assert outcome(name)[0].status == "failed"
+    assert outcome("sound")[0].status == "ingested"
