@@ -13,8 +13,10 @@ import pytest
 import xarray as xr
 from alyx_server import PASSWORD, TAG, TOKEN, AlyxServer, status
 from remote_ingest import alyx, assert_same, single
+from typer.testing import CliRunner
 
 from ibl_mtm.catalog import Dataset, SessionEntry
+from ibl_mtm.cli import app
 from ibl_mtm.errors import UserError
 from ibl_mtm.ingest.run import ingest
 
@@ -287,6 +289,54 @@ class TestDryRun:
         first, *others = planned.sessions.values()
         assert first.n_bytes == 0
         assert all(outcome.n_bytes > 0 for outcome in others)
+
+
+def test_the_report_beside_the_cache(server, experiment, tmp_path):
+    absent = "0b9a5c1e-6b3a-4c53-8d0e-0c7c0a9e8f21"
+    entries = tuple(SessionEntry(eid=eid) for eid in (absent, experiment.eids[0]))
+    dataset = Dataset(source=alyx(server), sessions=entries)
+    report = ingest(dataset, "release", tmp_path / "cache.zarr")
+    document = json.loads((tmp_path / "ingest-report.json").read_text())
+    assert document["dataset"] == "release"
+    assert document["sessions"] == json.loads(json.dumps(report.to_json()["sessions"]))
+    done = document["sessions"][experiment.eids[0]]
+    assert done["status"] == "ingested"
+    assert done["n_bytes"] > 100_000
+    assert "has no /sessions/" in document["sessions"][absent]["reason"]
+
+
+class TestTheCommand:
+    def run(self, server, tmp_path, *arguments):
+        source = f"{{kind: alyx, url: '{server.url}/', username: reader, tag: {TAG}}}"
+        catalog = tmp_path / "data_catalog.yaml"
+        catalog.write_text(f"datasets:\n  mine:\n    source: {source}\n")
+        cache = ("--cache", str(tmp_path / "cache.zarr"), "--catalog", str(catalog))
+        return CliRunner().invoke(app, ["ingest", "mine", *cache, *arguments])
+
+    def test_says_what_would_be_fetched(self, server, experiment, tmp_path):
+        result = self.run(server, tmp_path, "--dry-run", "--json")
+        assert result.exit_code == 0
+        sessions = json.loads(result.stdout)["sessions"]
+        assert set(sessions) == set(experiment.eids)
+        assert all(s["status"] == "planned" and s["n_bytes"] > 0 for s in sessions.values())
+        table = self.run(server, tmp_path, "--dry-run").stdout
+        assert "3 planned" in table
+        assert "MB to fetch" in table
+
+    def test_ingests_without_a_question(self, server, experiment, tmp_path):
+        result = self.run(server, tmp_path, "--limit", "1", "--json")
+        assert result.exit_code == 0, result.stderr
+        (session,) = json.loads(result.stdout)["sessions"].values()
+        assert session["status"] == "ingested"
+        offline = self.run(server, tmp_path, "--limit", "1", "--overwrite", "--offline")
+        assert offline.exit_code == 0
+        assert "1 ingested" in offline.stdout
+
+    def test_a_session_that_fails(self, server, experiment, tmp_path):
+        server.fail("spikes.times", status(404), float("inf"))
+        result = self.run(server, tmp_path, "--limit", "1")
+        assert result.exit_code == 1
+        assert "1 failed" in result.stdout
 
 
 def test_progress_in_bytes(server, experiment, tmp_path):

@@ -184,6 +184,14 @@ BROKEN: dict[str, tuple[Spoil, str]] = {
 WHEEL, CAMERA = "_ibl_wheel", "_ibl_leftCamera.times.npy"
 
 
+def probe_with_a_longer_name(alf):
+    shutil.copytree(alf / "probe00", alf / "probe00a")
+    folder = alf / "probe00a" / "pykilosort"
+    (folder / "clusters.uuids.csv").unlink()
+    for name in ("times", "clusters"):
+        np.save(folder / f"spikes.{name}.npy", np.load(folder / f"spikes.{name}.npy")[::2])
+
+
 def events_missing(alf):
     table = pd.read_parquet(alf / TRIALS)
     table.loc[[3, 7], "stimOn_times"] = np.nan
@@ -219,6 +227,8 @@ LACKING: dict[str, tuple[Spoil, str | None, str]] = {
         None,
         "leftCamera: of .* times the first 3 have no frame",
     ),
+    "no licks": (remove("*licks*"), None, "licks.times: missing"),
+    "two names, one beginning": (probe_with_a_longer_name, None, "clusters.uuids: missing"),
     "no wheel": (remove(f"{WHEEL}*"), "wheel_velocity", "wheel.position: missing"),
     "wheel cut short": (
         cut(f"{WHEEL}.position.npy"),
@@ -315,6 +325,16 @@ def test_the_table_counts_where_a_file_contradicts_it(outcome):
     ):
         np.testing.assert_array_equal(ds["choice"], sound["choice"])
         assert set(np.unique(ds["choice"])) >= {-1, 1}
+
+
+def test_probes_whose_names_begin_alike_have_spikes_of_their_own(outcome):
+    """Brainbox takes the one for the other."""
+    with xr.open_zarr(outcome("two names, one beginning")[1], chunks=None) as ds:
+        per_probe = ds["spikes"].sum(("trial", "time")).groupby(ds["probe"]).sum()
+        first, second = (int(per_probe.sel(probe=name)) for name in ("probe00", "probe00a"))
+    with xr.open_zarr(outcome("sound")[1], chunks=None) as sound:
+        assert first == int(sound["spikes"].sum())
+    assert abs(second - first / 2) < 0.1 * first
 
 
 def test_a_session_that_fails_spoils_none_after_it(outcome):
