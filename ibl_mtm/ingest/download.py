@@ -23,7 +23,7 @@ from one.alf.path import add_uuid_string
 from ibl_mtm.ingest.release import RemoteFile
 from ibl_mtm.ingest.retry import Patience, Transient, check_status, retry
 
-__all__ = ["FileError", "download", "missing"]
+__all__ = ["FileError", "bytes_missing", "download", "missing"]
 
 _AT_ONCE = 4
 _BLOCK = 1 << 18
@@ -50,7 +50,18 @@ def missing(files: Iterable[RemoteFile], folder: Path, seen: Path) -> list[Remot
         Where it is kept which files were found right before.
     """
     known = _read_seen(seen)
-    return [file for file in files if not _is_right(file, folder, known)]
+    lacking = [file for file in files if not _is_right(file, folder, known)]
+    _write_seen(seen, known)
+    return lacking
+
+
+def bytes_missing(files: Iterable[RemoteFile], folder: Path) -> int:
+    """How much is to be downloaded, by the sizes of the files alone."""
+    return sum(file.size or 0 for file in files if not _has_size(folder / file.path, file.size))
+
+
+def _has_size(path: Path, size: int | None) -> bool:
+    return path.is_file() and size in (None, path.stat().st_size)
 
 
 def download(

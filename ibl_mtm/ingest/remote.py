@@ -23,7 +23,7 @@ from filelock import FileLock
 from ibl_mtm.catalog import AlyxSource, Dataset
 from ibl_mtm.errors import SessionError
 from ibl_mtm.ingest.alyx import Alyx, NotFoundError
-from ibl_mtm.ingest.download import FileError, download, missing
+from ibl_mtm.ingest.download import FileError, bytes_missing, download, missing
 from ibl_mtm.ingest.files import one_line
 from ibl_mtm.ingest.release import RemoteFile, choose_files
 from ibl_mtm.ingest.retry import GaveUpError, Patience
@@ -195,8 +195,7 @@ class RemoteSession:
 
     def bytes_missing(self) -> int:
         """Size of the files that are still to be downloaded."""
-        lacking = missing(self.record.files, *self._places())
-        return sum(file.size or 0 for file in lacking)
+        return bytes_missing(self.record.files, self._places()[0])
 
     @contextmanager
     def open(self, on_bytes: Callable[[int], object] = lambda n: None) -> Iterator[Folder]:
