@@ -33,7 +33,7 @@ from ibl_mtm.evaluation.figure_style import (
     styled,
 )
 
-__all__ = ["psth", "rate_raster", "spike_raster", "whisker_trace"]
+__all__ = ["decoded_trace", "psth", "rate_raster", "spike_raster"]
 
 # Images are transparent where nothing happens, so that they lie on any ground.
 _SPIKES = LinearSegmentedColormap.from_list("spikes", [(*to_rgb(INK), 0.0), (*to_rgb(INK), 1.0)])
@@ -132,19 +132,24 @@ def rate_raster(
 
 
 @styled
-def whisker_trace(
-    observed: xr.DataArray, predicted: Mapping[str, xr.DataArray | None], title: str
+def decoded_trace(
+    observed: xr.DataArray,
+    predicted: Mapping[str, xr.DataArray | None],
+    title: str,
+    measured: str,
 ) -> Figure:
-    """Whisker motion energy of some test trials, and what each run's features decode.
+    """A trace of behaviour in some test trials, and what each run's features decode.
 
     Parameters
     ----------
     observed
-        (example, time), arbitrary unit.
+        (example, time)
     predicted
         By run, in the same layout; None for a run that decoded none, whose colour stays free.
     title
         Of the figure.
+    measured
+        What the trace is measured in.
     """
     figure, axes = panel(title, 9.6, 3.0)
     times = _centres(observed)
@@ -171,7 +176,7 @@ def whisker_trace(
     axes.tick_params(axis="x", length=0)
     axes.spines["bottom"].set_visible(False)
     axes.set_xlabel(f"{length + times[1] - times[0]:.1f} s each; the vertical line is time 0")
-    axes.set_ylabel("motion energy, a.u.")
+    axes.set_ylabel(measured)
     legend_below(figure, entries)
     return figure
 

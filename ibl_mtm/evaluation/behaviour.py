@@ -30,6 +30,8 @@ class Behaviour:
         The variable of a session that it comes from.
     classes
         Names of the classes -1 and +1; None for a trace.
+    measured
+        What a trace is measured in; empty for a class.
     convert
         From the variable's values and the width of a bin (s) to the target.
     """
@@ -37,6 +39,7 @@ class Behaviour:
     title: str
     variable: str
     classes: tuple[str, str] | None
+    measured: str = ""
     convert: Callable[[Values, float], Values] = lambda values, bin_size: values
 
     @property
@@ -73,13 +76,19 @@ def _per_second(counts: Values, bin_size: float) -> Values:
 
 BEHAVIOURS = {
     "choice": Behaviour("Choice", "choice", ("right", "left")),
-    "block": Behaviour("Block", "probability_left", ("right likelier", "left likelier"), _block),
+    "block": Behaviour(
+        "Block", "probability_left", ("right likelier", "left likelier"), convert=_block
+    ),
     "feedback": Behaviour("Feedback", "feedback", ("error", "reward")),
     "contrast_side": Behaviour("Contrast side", "stimulus_side", ("left", "right")),
-    "whisker_motion_energy": Behaviour("Whisker motion energy", "whisker_motion_energy", None),
-    "wheel_velocity": Behaviour("Wheel velocity", "wheel_velocity", None),
-    "wheel_speed": Behaviour("Wheel speed", "wheel_velocity", None, lambda v, _: np.abs(v)),
-    "lick_rate": Behaviour("Lick rate", "lick_count", None, _per_second),
+    "whisker_motion_energy": Behaviour(
+        "Whisker motion energy", "whisker_motion_energy", None, "motion energy, a.u."
+    ),
+    "wheel_velocity": Behaviour("Wheel velocity", "wheel_velocity", None, "rad/s"),
+    "wheel_speed": Behaviour(
+        "Wheel speed", "wheel_velocity", None, "rad/s", lambda v, _: np.abs(v)
+    ),
+    "lick_rate": Behaviour("Lick rate", "lick_count", None, "licks/s", _per_second),
 }
 """By task."""
 

@@ -10,6 +10,7 @@ the order in which the table names them.
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
@@ -29,10 +30,10 @@ from ibl_mtm.evaluation.figure_style import (
 )
 
 __all__ = [
-    "BEHAVIOURS",
     "TASKS",
     "behaviour_scores",
     "paired_scores",
+    "region_matrix",
     "region_scores",
     "task_scores",
     "unit_scores",
@@ -46,15 +47,15 @@ TASKS = {
 }
 """The activity tasks and what to call them."""
 
-BEHAVIOURS = {
-    "choice": ("Choice", "accuracy", "accuracy"),
-    "whisker_motion_energy": ("Whisker motion energy", "r2", "R²"),
-}
-"""The decoded behaviours: what to call them, their score, and what to call that."""
-
+# Transparent where nothing is predicted, so that it lies on any ground.
+_PREDICTED = LinearSegmentedColormap.from_list(
+    "predicted", [(*to_rgb("#1f5fa8"), 0.0), (*to_rgb("#1f5fa8"), 0.85), (*to_rgb("#0b2f5c"), 1.0)]
+)
+_ON_DARK = "#f4f7fa"
 _MOST_DOTS = 300  # of a run in one panel: more add ink and bytes, not shape
 _MOST_PAIRS = 800
 _MOST_REGIONS = 40
+_MOST_WRITTEN = 10  # regions of a matrix whose numbers have room
 _FEWEST_UNITS = 5  # that make a region's quartiles worth showing
 
 
@@ -251,6 +252,53 @@ def region_scores(units: pd.DataFrame, task: str, regions: pd.DataFrame) -> Figu
     axes.tick_params(axis="y", pad=13)
     axes.set_xlabel("bits/spike, median and quartiles over units")
     legend_below(figure, run_entries(runs))
+    return figure
+
+
+@styled
+def region_matrix(scores: pd.DataFrame, regions: pd.DataFrame, title: str) -> Figure:
+    """Which regions predict which: bits/spike of the rows' units from the columns' regions.
+
+    Parameters
+    ----------
+    scores
+        One row per pair with columns source, target, bits_per_spike; a region from itself is its
+        units, each left out, from the others of the region.
+    regions
+        Indexed by region in the order to show; of more than 40 the ones in most pairs are shown.
+    title
+        Of the figure.
+    """
+    table = scores.pivot(index="target", columns="source", values="bits_per_spike")
+    pairs = scores["target"].value_counts()
+    largest = set(pairs.index[:_MOST_REGIONS]) | (set(scores["source"]) - set(pairs.index))
+    names = [region for region in regions.index if region in largest]
+    table = table.reindex(index=names, columns=names)
+    figure, axes = panel(title, 4.6, 4.4)
+    values = table.to_numpy(dtype=np.float64)
+    highest = max(float(np.nanmax(values)), 0.05)
+    image = axes.imshow(values, cmap=_PREDICTED, norm=Normalize(0, highest), interpolation="none")
+    if len(names) <= _MOST_WRITTEN:
+        for row, column in zip(*np.nonzero(np.isfinite(values)), strict=True):
+            value = values[row, column]
+            text = f"{value:.2f}".replace("-0.00", "0.00").replace("-", "−")
+            axes.text(column, row, text, ha="center", va="center", fontsize=7.5,
+                      color=_ON_DARK if value > 0.6 * highest else INK)  # fmt: skip
+    size = 7.5 if len(names) <= 20 else 4.5
+    axes.set_xticks(range(len(names)), names, rotation=90, color=INK, fontsize=size)
+    axes.set_yticks(range(len(names)), names, color=INK, fontsize=size)
+    for at, name in enumerate(names):
+        color = regions.loc[name, "color"]
+        look = {"color": color, "ms": 5, "mec": MUTED, "mew": 0.3, "clip_on": False}
+        axes.plot(-0.018, at, "s", transform=axes.get_yaxis_transform(), **look)
+        axes.plot(at, -0.018, "s", transform=axes.get_xaxis_transform(), **look)
+    axes.tick_params(length=0, pad=9)
+    axes.spines[:].set_visible(False)
+    axes.set_xlabel("predicted from")
+    axes.set_ylabel("units of")
+    bar = figure.colorbar(image, ax=axes, fraction=0.04, pad=0.03)
+    bar.set_label("bits/spike")
+    bar.outline.set_visible(False)
     return figure
 
 

@@ -17,8 +17,9 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from ibl_mtm.evaluation import activity_figures, figures, training_figures
+from ibl_mtm.evaluation.behaviour import BEHAVIOURS
 from ibl_mtm.evaluation.figure_style import short_name
-from ibl_mtm.evaluation.figures import BEHAVIOURS, TASKS
+from ibl_mtm.evaluation.figures import TASKS
 from ibl_mtm.evaluation.representative import (
     ENOUGH_SPIKES,
     MOST_RASTER_UNITS,
@@ -99,12 +100,12 @@ def _activity_rows(run: ScoredRun) -> list[dict[str, object]]:
 def _behaviour_rows(run: ScoredRun) -> list[dict[str, object]]:
     return [
         {
-            "behaviour": f"{title}, {unit}",
-            "score": _float(scores[key]),
-            "raw_spikes": _float((scores.get("raw_spikes") or {}).get(key)),
-            "chance": _float(scores.get("majority")),
+            "behaviour": f"{behaviour.title}, {behaviour.unit}",
+            "score": _float(scores[behaviour.score]),
+            "raw_spikes": _float((scores.get("raw_spikes") or {}).get(behaviour.score)),
+            "chance": _float((scores.get("chance") or {}).get(behaviour.score)),
         }
-        for task, (title, key, unit) in BEHAVIOURS.items()
+        for task, behaviour in BEHAVIOURS.items()
         if (scores := run.task(task))
     ]
 
@@ -223,32 +224,56 @@ def _trials(runs: Sequence[ScoredRun]) -> Section:
     return section
 
 
-def _whisker(runs: Sequence[ScoredRun]) -> Section:
+def _matrix(runs: Sequence[ScoredRun]) -> Section:
     section = Section(
-        "Whisker motion energy",
+        "Which regions predict which",
+        "Bits/spike of a region's units, predicted from one other region alone; on the diagonal, "
+        "each unit from the others of its region.",
+    )
+    regions = region_table(runs)
+    for run in runs:
+        pairs = pd.DataFrame(run.scores.get("region_pairs") or [])
+        if len(pairs):
+            within = run.units[run.units["task"] == "intra_region"]
+            by_session = within.groupby(["eid", "region"], as_index=False)["bits_per_spike"].mean()
+            own = by_session.groupby("region", as_index=False)["bits_per_spike"].mean()
+            own = own.assign(source=own["region"], target=own["region"])
+            table = pd.concat([pairs, own]).dropna(subset="bits_per_spike")
+            figure = figures.region_matrix(table, regions, short_name(run.name, 34))
+            section.plots.append(Plot("region_matrix", figure, _folder(run)))
+    return section
+
+
+def _traces(runs: Sequence[ScoredRun]) -> Section:
+    section = Section(
+        "Decoded behaviour",
         "Test trials of the session whose R² is the median, decoded by ridge regression.",
         columns=1,
     )
-    eid = median_session(runs[0], "whisker_motion_energy", "r2")
-    sessions = {run.name: run.session(eid) for run in runs} if eid else {}
-    traced = {
-        name: session.isel(example=slice(_MOST_TRACES))
-        for name, session in sessions.items()
-        if session is not None and "whisker_predicted" in session
-    }
-    first = traced.get(runs[0].name)
-    if first is None:
-        section.missing.append("No session has whisker motion energy that was decoded.")
-        return section
-    observed = first["whisker_observed"]
-    predicted = {
-        run.name: traced[run.name]["whisker_predicted"]
-        if run.name in traced and _same_trials(traced[run.name], first)
-        else None
-        for run in runs
-    }
-    figure = activity_figures.whisker_trace(observed, predicted, "Observed and decoded")
-    section.plots.append(Plot("whisker_trace", figure, _folder(runs[0])))
+    traces = {task: b for task, b in BEHAVIOURS.items() if b.classes is None}
+    for task, behaviour in traces.items():
+        eid = median_session(runs[0], task, "r2")
+        sessions = {run.name: run.session(eid) for run in runs} if eid else {}
+        traced = {
+            name: session.isel(example=slice(_MOST_TRACES))
+            for name, session in sessions.items()
+            if session is not None and f"{task}_predicted" in session
+        }
+        first = traced.get(runs[0].name)
+        if first is None:
+            continue
+        predicted = {
+            run.name: traced[run.name][f"{task}_predicted"]
+            if run.name in traced and _same_trials(traced[run.name], first)
+            else None
+            for run in runs
+        }
+        figure = activity_figures.decoded_trace(
+            first[f"{task}_observed"], predicted, behaviour.title, behaviour.measured
+        )
+        section.plots.append(Plot(f"trace_{task}", figure, _folder(runs[0])))
+    if not section.plots:
+        section.missing.append("No trace of behaviour was decoded.")
     return section
 
 
@@ -272,7 +297,17 @@ def _training(runs: Sequence[ScoredRun]) -> Section:
     return section
 
 
-_SECTIONS = (_scores, _units, _pairs, _regions, _responses, _trials, _whisker, _training)
+_SECTIONS = (
+    _scores,
+    _units,
+    _pairs,
+    _regions,
+    _matrix,
+    _responses,
+    _trials,
+    _traces,
+    _training,
+)
 
 
 def _joined(runs: Sequence[ScoredRun], tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -288,6 +323,7 @@ def _folder(run: ScoredRun) -> Path:
 
 
 def _same_trials(a: xr.Dataset, b: xr.Dataset) -> bool:
+    """Whether two runs stored the same trials of the same units."""
     return a["example"].equals(b["example"]) and a["unit"].equals(b["unit"])
 
 

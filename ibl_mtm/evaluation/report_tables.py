@@ -11,12 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ibl_mtm.evaluation.figures import BEHAVIOURS, TASKS
+from ibl_mtm.evaluation.behaviour import BEHAVIOURS
+from ibl_mtm.evaluation.figures import TASKS
 from ibl_mtm.evaluation.scored_run import ScoredRun
 
 __all__ = [
     "Cell",
     "Row",
+    "behaviour_tasks",
     "facts",
     "headline",
     "listed",
@@ -25,10 +27,19 @@ __all__ = [
     "prompt_rows",
     "provenance_facts",
     "score_columns",
+    "score_groups",
     "score_table",
     "session_rows",
     "setting_differences",
 ]
+
+
+_RAW_DECODERS = {
+    "raw_spikes": "raw spikes",
+    "reduced_rank": "raw spikes, low rank",
+    "recurrent": "raw spikes, recurrent",
+}
+"""What decodes behaviour without any model of activity, and what to call it."""
 
 
 @dataclass(frozen=True)
@@ -53,18 +64,24 @@ def score_table(runs: Sequence[ScoredRun]) -> list[Row]:
     """Runs, baselines and the oracle against tasks; the best run or baseline is marked.
 
     The columns are the tasks that at least one run has a score in: the activity tasks in
-    bits/spike, choice as accuracy (balanced accuracy below), whisker motion energy as R².
+    bits/spike, classes as accuracy (balanced accuracy below), traces as R². What decoders of raw
+    spikes reach is taken from the first run or baseline that has it.
     """
     rows = [Row(run.name, [_run_cell(run, task) for task in _tasks(runs)]) for run in runs]
-    raw = {task: _first(runs, task, "raw_spikes") for task in BEHAVIOURS}
-    if any(raw.values()):
-        cells = [_behaviour_cell(task, raw.get(task)) for task in _tasks(runs)]
-        rows.append(Row("raw spikes", cells, reference=True))
+    for key, name in _RAW_DECODERS.items():
+        raw = {task: _first(runs, task, key) for task in BEHAVIOURS}
+        if any(raw.values()):
+            cells = [_behaviour_cell(task, raw.get(task)) for task in _tasks(runs)]
+            rows.append(Row(name, cells, reference=True))
     rows = _mark_best(rows)
-    majority = _first(runs, "choice", "majority")
-    if majority is not None:
-        cells = [Cell(majority if task == "choice" else None) for task in _tasks(runs)]
-        rows.append(Row("most common choice", cells, reference=True))
+    majority = {task: _first(runs, task, "majority") for task in BEHAVIOURS}
+    if any(value is not None for value in majority.values()):
+        cells = [Cell(majority.get(task)) for task in _tasks(runs)]
+        rows.append(Row("most common class", cells, reference=True))
+    chance = {task: _first(runs, task, "chance") for task in BEHAVIOURS}
+    if any(chance.values()):
+        cells = [_behaviour_cell(task, chance.get(task)) for task in _tasks(runs)]
+        rows.append(Row("shuffled trials", cells, reference=True))
     oracle = {task: _first(runs, task, "oracle") for task in TASKS}
     if any(value is not None for value in oracle.values()):
         cells = [Cell(oracle.get(task)) for task in _tasks(runs)]
@@ -79,8 +96,30 @@ def _tasks(runs: Sequence[ScoredRun]) -> list[str]:
 def score_columns(runs: Sequence[ScoredRun]) -> list[tuple[str, str]]:
     """Titles of the columns of `score_table`, and what they count in."""
     titles = {task: (title, "bits/spike") for task, title in TASKS.items()}
-    titles |= {task: (title, unit) for task, (title, _, unit) in BEHAVIOURS.items()}
+    titles |= {task: (behaviour.title, behaviour.unit) for task, behaviour in BEHAVIOURS.items()}
     return [titles[task] for task in _tasks(runs)]
+
+
+def score_groups(
+    runs: Sequence[ScoredRun],
+) -> list[tuple[list[tuple[str, str]], list[Row]]]:
+    """`score_columns` and `score_table` in two parts, activity and behaviour, where both are.
+
+    A reference that has nothing in a part is left out of it.
+    """
+    columns, rows = score_columns(runs), score_table(runs)
+    n_activity = len(columns) - len(behaviour_tasks(runs))
+    groups = []
+    for part in (slice(0, n_activity), slice(n_activity, None)):
+        if columns[part]:
+            cut = [replace(row, cells=row.cells[part]) for row in rows]
+            shown = [
+                row
+                for row in cut
+                if not row.reference or any(cell.value is not None for cell in row.cells)
+            ]
+            groups.append((columns[part], shown))
+    return groups
 
 
 def _first(runs: Sequence[ScoredRun], task: str, key: str) -> Any:
@@ -104,9 +143,15 @@ def _run_cell(run: ScoredRun, task: str) -> Cell:
 def _behaviour_cell(task: str, scores: Mapping[str, Any] | None) -> Cell:
     if task not in BEHAVIOURS or not scores:
         return Cell(None)
-    balanced = scores.get("balanced_accuracy")
-    lines = () if balanced is None else (f"balanced {number(balanced)}",)
-    return Cell(scores[BEHAVIOURS[task][1]], lines)
+    score, lines = BEHAVIOURS[task].score, []
+    if scores.get("sem") is not None:
+        lines.append(f"± {number(scores['sem'])}")
+    elif (scores.get("intervals") or {}).get(score):
+        low, high = scores["intervals"][score]
+        lines.append(f"{number(low)} to {number(high)}")
+    if scores.get("balanced_accuracy") is not None:
+        lines.append(f"bal. {number(scores['balanced_accuracy'])}")
+    return Cell(scores[score], tuple(lines))
 
 
 def _mark_best(rows: Sequence[Row]) -> list[Row]:
@@ -183,7 +228,7 @@ def notes(runs: Sequence[ScoredRun]) -> list[str]:
         notes.append("The runs were not scored on the same sessions: the rows do not compare.")
     elif len({run.scores.get("provenance", {}).get("split") for run in runs}) > 1:
         notes.append("The runs split trials differently: the rows do not compare.")
-    titles = TASKS | {task: title for task, (title, _, _) in BEHAVIOURS.items()}
+    titles = TASKS | {task: behaviour.title for task, behaviour in BEHAVIOURS.items()}
     for run in runs:
         skipped = Counter(
             (task, reason)
@@ -197,25 +242,36 @@ def notes(runs: Sequence[ScoredRun]) -> list[str]:
     return notes
 
 
-def prompt_rows(runs: Sequence[ScoredRun]) -> list[tuple[str, str, float | None, float | None]]:
-    """Run, prompt, accuracy of choice and R² of the whisker under each prompt."""
+def prompt_rows(runs: Sequence[ScoredRun]) -> list[tuple[str, str, list[float | None]]]:
+    """Run, prompt, and the score of every decoded behaviour under that prompt."""
     rows = []
     for run in runs:
-        choice, whisker = (run.task(task).get("by_prompt") or {} for task in BEHAVIOURS)
-        for prompt in dict.fromkeys([*choice, *whisker]):
-            accuracy = (choice.get(prompt) or {}).get("accuracy")
-            rows.append((run.name, prompt, accuracy, (whisker.get(prompt) or {}).get("r2")))
+        by_prompt = {t: run.task(t).get("by_prompt") or {} for t in behaviour_tasks(runs)}
+        for prompt in dict.fromkeys(prompt for scores in by_prompt.values() for prompt in scores):
+            values = [
+                (scores.get(prompt) or {}).get(BEHAVIOURS[t].score)
+                for t, scores in by_prompt.items()
+            ]
+            rows.append((run.name, prompt, values))
     return rows
 
 
-def session_rows(run: ScoredRun) -> list[tuple[str, dict[str, Any], list[float | None]]]:
-    """Every session: its eid, what is known of it, and its scores in the order of the tasks."""
-    about, rows = _about_sessions(run), []
-    for eid, scores in run.scores.get("sessions", {}).items():
-        values = [(scores.get(task) or {}).get("bits_per_spike") for task in TASKS]
-        values += [(scores.get(t) or {}).get(key) for t, (_, key, _) in BEHAVIOURS.items()]
-        rows.append((eid, about[eid], values))
-    return rows
+def behaviour_tasks(runs: Sequence[ScoredRun]) -> list[str]:
+    """The behaviours that at least one run decoded."""
+    return [task for task in BEHAVIOURS if any(run.task(task) for run in runs)]
+
+
+def session_rows(
+    run: ScoredRun, runs: Sequence[ScoredRun]
+) -> list[tuple[str, dict[str, Any], list[float | None]]]:
+    """Every session: its eid, what is known of it, and its scores, one for each score column."""
+    about = _about_sessions(run)
+    keys = {task: BEHAVIOURS[task].score if task in BEHAVIOURS else "bits_per_spike"
+            for task in _tasks(runs)}  # fmt: skip
+    return [
+        (eid, about[eid], [(scores.get(task) or {}).get(key) for task, key in keys.items()])
+        for eid, scores in run.scores.get("sessions", {}).items()
+    ]
 
 
 def setting_differences(runs: Sequence[ScoredRun]) -> list[tuple[str, list[str]]]:

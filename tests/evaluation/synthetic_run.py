@@ -114,8 +114,8 @@ def _session(eid: str, number: int, quality: float, size: Size) -> tuple[xr.Data
     )
     if size.whisker:
         decoded = quality * smooth + noise.normal(0, 0.2, smooth.shape)
-        ds["whisker_observed"] = (("example", "time"), whisker.astype(np.float32))
-        ds["whisker_predicted"] = (("example", "time"), decoded.astype(np.float32))
+        ds["whisker_motion_energy_observed"] = (("example", "time"), whisker.astype(np.float32))
+        ds["whisker_motion_energy_predicted"] = (("example", "time"), decoded.astype(np.float32))
     counts = np.maximum(1, (base * 2 * 48).astype(int))
     own = np.array([REGIONS[r][3] for r in regions]) * rng.lognormal(0, 0.5, n)
     tables = []
@@ -160,6 +160,18 @@ def _metrics(path: Path, units: pd.DataFrame, quality: float, size: Size) -> dic
         "tasks": _tasks(units, quality, size),
         "sessions": sessions,
         "skipped": skipped,
+        "region_pairs": [
+            {
+                "source": a,
+                "target": b,
+                "bits_per_spike": 0.1 * quality + 0.01 * len(a + b),
+                "n_units": 8,
+                "n_sessions": size.sessions,
+            }
+            for a in size.regions
+            for b in size.regions
+            if a != b and "root" not in (a, b)
+        ],
         "simulated": True,
         "cache": "demo/cache.zarr",
         "provenance": {
@@ -206,6 +218,7 @@ def _tasks(units: pd.DataFrame, quality: float, size: Size) -> dict:
             "by_prompt": {p: {"accuracy": a, "balanced_accuracy": a} for p, a in prompts.items()},
             "raw_spikes": {"accuracy": 0.71, "balanced_accuracy": 0.70},
             "majority": 0.55,
+            "chance": {"accuracy": 0.52, "balanced_accuracy": 0.5},
         }
     if size.whisker:
         tasks["whisker_motion_energy"] = {

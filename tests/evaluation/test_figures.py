@@ -9,7 +9,7 @@ import pytest
 from matplotlib.text import Text
 from synthetic_run import REGIONS, Size, eids, write_run
 
-from ibl_mtm.evaluation.activity_figures import psth, rate_raster, spike_raster, whisker_trace
+from ibl_mtm.evaluation.activity_figures import decoded_trace, psth, rate_raster, spike_raster
 from ibl_mtm.evaluation.figure_style import (
     RUN_COLORS,
     css_colors,
@@ -171,8 +171,10 @@ def test_rasters_sort_units_by_region_and_share_their_rows(session):
 
 
 def test_a_trace_shows_observed_and_decoded_trials_with_gaps_between(session):
-    observed, predicted = session["whisker_observed"], session["whisker_predicted"]
-    figure = whisker_trace(observed, {"mtm": predicted}, "T")
+    observed, predicted = (
+        session[f"whisker_motion_energy_{what}"] for what in ("observed", "predicted")
+    )
+    figure = decoded_trace(observed, {"mtm": predicted}, "T", "a.u.")
     first, second = figure.axes[0].lines[:2]
     y = first.get_ydata()
     assert np.isnan(y).sum() == observed.sizes["example"]

@@ -60,9 +60,17 @@ def test_it_says_first_what_was_scored_and_how_the_runs_compare(page):
 def test_every_part_has_its_figures(page):
     shown = figures(page)
     assert len(shown) == len(set(shown))
-    expected = {"activity", "behaviour", "trial_spikes", "whisker_trace", "training"}
+    expected = {"activity", "behaviour", "trial_spikes", "training"}
     expected |= {f"{kind}_{task}" for kind in ("units", "pairs", "regions") for task in GAIN}
-    per_run = {"psth_best", "psth_median", "psth_worst", "trial_rates", "validation_by_scheme"}
+    expected |= {"trace_whisker_motion_energy"}
+    per_run = {
+        "region_matrix",
+        "psth_best",
+        "psth_median",
+        "psth_worst",
+        "trial_rates",
+        "validation_by_scheme",
+    }
     assert set(shown) == expected | per_run | {f"{name}-1" for name in per_run}
 
 
@@ -76,7 +84,8 @@ def test_figures_are_files_of_the_runs_too(folder):
 def test_the_table_holds_the_scores_and_marks_the_best_of_runs_and_baselines(folder):
     runs = read_scored_runs([folder / "mtm", folder / "temporal"])
     rows = {row.name: row for row in score_table(runs)}
-    assert list(rows) == ["mtm", "temporal", "raw spikes", "most common choice", "true rates"]
+    assert list(rows) == ["mtm", "temporal", "raw spikes", "most common class",
+                          "shuffled trials", "true rates"]  # fmt: skip
     for run in runs:
         values = [cell.value for cell in rows[run.name].cells]
         tasks = run.scores["tasks"]
@@ -88,7 +97,7 @@ def test_the_table_holds_the_scores_and_marks_the_best_of_runs_and_baselines(fol
     assert best["mtm"][0]
     assert best["mtm"][4]  # 0.80 against 0.72 and raw spikes' 0.71
     assert best["raw spikes"][5]  # 0.42 against 0.40 and 0.24
-    assert not any(best["true rates"] + best["most common choice"])
+    assert not any(best["true rates"] + best["most common class"])
 
 
 def test_representative_units_are_ranked_among_those_with_enough_spikes(folder):
@@ -147,7 +156,9 @@ def test_what_cannot_be_shown_is_said_in_a_sentence(tmp_path):
     assert "<a>" not in page
     shown = figures(page)
     assert {"activity", "psth_best", "trial_spikes", "units_co_smoothing"} <= set(shown)
-    assert not {"behaviour", "whisker_trace", "training", "units_inter_region"} & set(shown)
+    assert not {"behaviour", "trace_whisker_motion_energy", "training", "units_inter_region"} & set(
+        shown
+    )
 
 
 def test_runs_on_other_data_are_not_passed_off_as_comparable(folder, tmp_path):
