@@ -42,7 +42,8 @@ def build_model(settings: RunSettings, sessions: Sequence[Session], format_: Tri
         counts = torch.from_numpy(session.counts[session.trials_in("train")]).float()
         x = transform_counts(counts, settings.model.transform).flatten(0, 1)
         # A unit that never fires has no spread: leave its input as it is.
-        scale = torch.where(x.std(0) > 0, x.std(0), 1.0)
+        spread = x.std(0)
+        scale = torch.where(spread > 0, spread, 1.0)
         model.start_units(rows, x.mean(0), scale, torch.from_numpy(session.log_mean).float())
         first += len(rows)
     return model

@@ -65,7 +65,7 @@ class Training(pl.LightningModule):
         self.automatic_optimization = False
         self.settings, self.model, self.steps = settings, model, steps
         self.sessions = sessions
-        self.rows = [SessionRows.of(session, model.scope) for session in sessions]
+        self.rows = SessionRows.of(sessions, model.scope)
         # Gradients end at the rows of a step (see `Rows`), never at whole tables.
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name not in {*MtM.UNIT_TABLES, *MtM.SESSION_TABLES})

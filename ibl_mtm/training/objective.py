@@ -1,6 +1,6 @@
 """What a training step asks of the model: which trials are masked how.
 
-rows = SessionRows.of(session, scope)
+(rows,) = SessionRows.of([session], scope)
 tasks = draw_tasks(rows, counts, trial, seed=0, step=7, masks=settings.masks)
 loss = tasks_loss(tasks, model([t.group for t in tasks]), reduction="mean")
 """
@@ -41,15 +41,20 @@ class SessionRows:
     regions: Tensor
 
     @classmethod
-    def of(cls, session: Session, scope: Scope) -> "SessionRows":
-        """Look a session's names up in a model's scope."""
-        unit_row = {unit: row for row, unit in enumerate(scope.units)}
-        region_row = {region: row for row, region in enumerate(scope.regions)}
-        return cls(
-            session=scope.sessions.index(session.eid),
-            units=torch.tensor([unit_row[unit] for unit in session.units]),
-            regions=torch.tensor([region_row.get(region, -1) for region in session.region]),
+    def of(cls, sessions: Sequence[Session], scope: Scope) -> "list[SessionRows]":
+        """Look the names of sessions up in a model's scope."""
+        unit_row, session_row, region_row = (
+            {name: row for row, name in enumerate(names)}
+            for names in (scope.units, scope.sessions, scope.regions)
         )
+        return [
+            cls(
+                session=session_row[session.eid],
+                units=torch.tensor([unit_row[unit] for unit in session.units]),
+                regions=torch.tensor([region_row.get(region, -1) for region in session.region]),
+            )
+            for session in sessions
+        ]
 
 
 @dataclass(frozen=True)

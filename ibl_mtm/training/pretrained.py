@@ -80,10 +80,9 @@ class PretrainedMtM(MtM):
                 source = hub.snapshot_download(
                     str(source), revision=revision, token=token, allow_patterns=files
                 )
-            except (hub.errors.HfHubHTTPError, hub.errors.HFValidationError, OSError) as error:
-                reason = str(error).strip().splitlines()[0]
+            except (OSError, ValueError) as error:  # what every error of the Hub is
                 raise UserError(
-                    f"no folder '{source}', and not to be had from the Hub: {reason}"
+                    f"no folder '{source}', and not to be had from the Hub: {_first_line(error)}"
                 ) from None
         return load_model(source, device)
 
@@ -105,21 +104,31 @@ class PretrainedMtM(MtM):
             Whether a new repository is.
         token
             Of an account that may write there; by default the one that is logged in.
+        commit_message
+            Of the upload.
 
         Returns
         -------
         str
             Address of what was uploaded.
+
+        Raises
+        ------
+        UserError
+            If the Hub refuses or is not to be had, or ``huggingface_hub`` is not installed.
         """
         api = _import_hub().HfApi(token=token)
-        api.create_repo(repo_id, private=private, exist_ok=True)
         with TemporaryDirectory() as folder:
             self.save_pretrained(folder)
-            return str(
-                api.upload_folder(
+            try:
+                api.create_repo(repo_id, private=private, exist_ok=True)
+                done = api.upload_folder(
                     repo_id=repo_id, folder_path=folder, commit_message=commit_message
                 )
-            )
+            except (OSError, ValueError) as error:
+                reason = _first_line(error)
+                raise UserError(f"'{repo_id}' cannot be published: {reason}") from None
+        return str(done)
 
 
 def save_model(model: MtM, folder: Path) -> None:
@@ -176,8 +185,7 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Pretra
     try:
         model.load_state_dict(load_file(folder / WEIGHTS))
     except (SafetensorError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{folder / WEIGHTS} does not fit {CONFIG}: {reason}") from None
+        raise UserError(f"{folder / WEIGHTS} does not fit {CONFIG}: {_first_line(error)}") from None
     if (folder / SCORES).is_file():
         model.scores = json.loads((folder / SCORES).read_text(encoding="utf-8"))
     return model.to(device).eval()
@@ -195,6 +203,10 @@ def _read_config(config: dict[str, Any], path: Path) -> tuple[ModelSettings, Sco
     except (KeyError, TypeError) as error:
         raise UserError(f"{path} is not as ibl-mtm writes it: {error}") from None
     return settings, scope
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
 
 
 def _import_hub() -> Any:

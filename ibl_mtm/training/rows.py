@@ -1,6 +1,6 @@
 """The rows that a step works on: small tables of their own, cut from the model's large ones.
 
-rows = Rows([SessionRows.of(session, model.scope)], device)
+rows = Rows(SessionRows.of(sessions, model.scope), device)
 tables = rows.gather(model)                       # leaves that gradients end at
 log_rates = torch.func.functional_call(model, tables, (groups,))
 

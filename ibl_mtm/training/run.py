@@ -7,9 +7,7 @@ report = train(settings, other_cache, Path("runs/tuned"), init=Path("runs/mtm"))
 
 import errno
 import json
-import logging
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -34,12 +32,9 @@ from ibl_mtm.training.initialise import InitReport, initialise
 from ibl_mtm.training.module import Training
 from ibl_mtm.training.pretrained import load_model
 from ibl_mtm.training.settings import FinetuneSettings, RunSettings
-from ibl_mtm.training.trainer import make_loaders, make_trainer
+from ibl_mtm.training.trainer import make_loaders, make_trainer, quiet
 
 __all__ = ["TrainReport", "fit", "train"]
-
-# Lightning announces devices and products at every start.
-logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 
 _INIT = "init.json"
 #: Errors of a disk, or of a user's share of it, that is full.
@@ -158,22 +153,16 @@ def fit(
     module = Training(settings, model, sessions, steps)
     trainer, keep = make_trainer(settings, run, steps, every, progress)
     start = time.perf_counter()
-    with warnings.catch_warnings():
-        # Batches come from memory, in an order that follows from the step alone (see `batches`).
-        for expected in ("does not have many workers", "`__len__` defined", "not resumable"):
-            warnings.filterwarnings("ignore", f".*{expected}.*")
-        warnings.filterwarnings("ignore", ".*LeafSpec.*is deprecated")  # Lightning of PyTorch
-        warnings.filterwarnings("ignore", "Found .* in eval mode")  # the averaged model
-        warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
-        try:
+    try:
+        with quiet():
             trainer.fit(module, *make_loaders(module), ckpt_path=checkpoint, weights_only=True)
-        except OSError as error:
-            if error.errno not in _FULL:
-                raise
-            raise UserError(
-                f"the disk of {run} is full ({error.strerror}) at step {trainer.global_step}; "
-                "what it holds is whole: free some space and go on with --resume"
-            ) from error
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise UserError(
+            f"the disk of {run} is full ({error.strerror}) at step {trainer.global_step}; "
+            "what it holds is whole: free some space and go on with --resume"
+        ) from error
     taken = _read_init(run)
     return TrainReport(
         run=str(run),

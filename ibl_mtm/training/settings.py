@@ -99,6 +99,11 @@ class TrainerSettings(Settings):
     #: TensorBoard's files are always written; `wandb` also logs to Weights & Biases.
     logger: Literal["tensorboard", "wandb"] = "tensorboard"
 
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _as_text(cls, precision: object) -> str:
+        return str(precision)  # YAML reads 32 as a number
+
 
 class RunSettings(Settings):
     """Everything that decides the outcome of a training."""

@@ -1,6 +1,9 @@
 """Lightning's side of a training: the trainer with its callbacks and loggers, and the loaders."""
 
+import logging
+import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,7 +23,23 @@ from ibl_mtm.training.module import LOG_EVERY, VALIDATION_BATCH, Training
 from ibl_mtm.training.progress import ProgressBar
 from ibl_mtm.training.settings import RunSettings
 
-__all__ = ["make_loaders", "make_trainer"]
+__all__ = ["make_loaders", "make_trainer", "quiet"]
+
+# Lightning announces devices and products at every start.
+logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the warnings of Lightning that are no news here."""
+    with warnings.catch_warnings():
+        # Batches come from memory, in an order that follows from the step alone (see `batches`).
+        for expected in ("does not have many workers", "`__len__` defined", "not resumable"):
+            warnings.filterwarnings("ignore", f".*{expected}.*")
+        warnings.filterwarnings("ignore", ".*LeafSpec.*is deprecated")  # Lightning of PyTorch
+        warnings.filterwarnings("ignore", "Found .* in eval mode")  # the averaged model
+        warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
+        yield
 
 
 def make_trainer(

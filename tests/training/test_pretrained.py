@@ -3,7 +3,6 @@
 import json
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -47,15 +46,14 @@ class FakeHub:
 
     def __init__(self, server):
         self.server = server
-        self.errors = SimpleNamespace(
-            HfHubHTTPError=ConnectionError, HFValidationError=ConnectionAbortedError
-        )
         self.created = {}
 
     def HfApi(self, token=None):  # noqa: N802
         return self
 
     def create_repo(self, repo_id, *, private, exist_ok):
+        if repo_id.count("/") != 1:
+            raise ValueError("Repo id must be in the form 'namespace/repo_name'")
         self.created[repo_id] = private
         (self.server / repo_id).mkdir(parents=True, exist_ok=exist_ok)
 
@@ -104,6 +102,8 @@ def test_a_model_comes_back_from_the_hub(model, hub):
     assert_same(model, PretrainedMtM.from_pretrained("lab/mtm"))
     with pytest.raises(UserError, match=r"no folder 'lab/none', and not .* 404 Client Error$"):
         PretrainedMtM.from_pretrained("lab/none")
+    with pytest.raises(UserError, match="cannot be published: Repo id must be in the form"):
+        model.push_to_hub("a/b/c")
 
 
 def test_the_card_tells_data_and_scores(model, tmp_path):

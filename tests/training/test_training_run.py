@@ -1,61 +1,32 @@
 """Training from a cache into a run folder: what is kept, and that it goes on where it stopped."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from synthetic import make_regions, make_session
+from training_runs import make_cache, tiny_settings
 
 from ibl_mtm.cache.cache import open_cache
-from ibl_mtm.cache.store import create_cache, write_session
 from ibl_mtm.errors import UserError
 from ibl_mtm.model.loss import poisson_nll
+from ibl_mtm.model.mtm import ModelSettings
 from ibl_mtm.settings import validate_settings
 from ibl_mtm.training.pretrained import load_model
 from ibl_mtm.training.run import train
 from ibl_mtm.training.settings import RunSettings, read_run_settings
 
-TINY = {
-    "model": {
-        "width": 16,
-        "layers": 1,
-        "heads": 2,
-        "mlp": 16,
-        "stitch_width": None,
-        "convolution": 2,
-        "mask_indicator": True,
-        "standardise": True,
-    },
-    "masks": {"draw_per": "trial", "ratios": {"tail_share": 0.5}},
-    "data": {"min_units_per_region": 2},
-    "batch_size": 8,
-    "steps": 12,
-    "validate_every": 4,
-    "average": 0.9,
-}
-
-
-def settings(**changes):
-    return validate_settings(TINY | changes, RunSettings, "test")
-
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
-    root = tmp_path_factory.mktemp("training") / "cache.zarr"
-    create_cache(root)
-    for seed, n_units in ((1, 15), (2, 20)):
-        ds = make_session(n_units=n_units, n_trials=40, n_bins=20, seed=seed)
-        # Half of a unit's spikes copy another's, so that there is something to learn.
-        ds.spikes[{"unit": slice(0, 5)}] = ds.spikes[{"unit": slice(5, 10)}].values
-        write_session(root, ds, make_regions())
-    return open_cache(root)
+    return open_cache(make_cache(tmp_path_factory.mktemp("training") / "cache.zarr"))
 
 
 def test_a_run_leaves_its_files(cache, tmp_path):
-    report = train(settings(), cache, tmp_path / "run", progress=False)
+    report = train(tiny_settings(), cache, tmp_path / "run", progress=False)
     run = tmp_path / "run"
     assert report.steps == 12
     assert report.best_step in (4, 8, 12)
@@ -74,7 +45,7 @@ def test_a_run_leaves_its_files(cache, tmp_path):
         validate_settings(
             yaml.safe_load((run / "config.yaml").read_text()), RunSettings, "config.yaml"
         )
-        == settings()
+        == tiny_settings()
     )
     units = json.loads((run / "config.json").read_text())["units"]
     assert sorted(units) == sorted(u for ds in cache.values() for u in ds.unit.values.tolist())
@@ -83,15 +54,15 @@ def test_a_run_leaves_its_files(cache, tmp_path):
 
 def test_the_same_seed_gives_the_same_weights(cache, tmp_path):
     for name in ("a", "b"):
-        train(settings(), cache, tmp_path / name, progress=False)
-    train(settings(seed=1), cache, tmp_path / "c", progress=False)
+        train(tiny_settings(), cache, tmp_path / name, progress=False)
+    train(tiny_settings(seed=1), cache, tmp_path / "c", progress=False)
     a, b, c = (load_file(tmp_path / name / "model.safetensors") for name in "abc")
     assert all(torch.equal(a[key], b[key]) for key in a)
     assert not torch.equal(a["read_in"], c["read_in"])
 
 
 def test_a_resumed_run_ends_with_the_weights_of_an_undisturbed_one(cache, tmp_path, monkeypatch):
-    train(settings(), cache, tmp_path / "whole", progress=False)
+    train(tiny_settings(), cache, tmp_path / "whole", progress=False)
 
     class StopTrainingError(Exception):
         pass
@@ -107,9 +78,9 @@ def test_a_resumed_run_ends_with_the_weights_of_an_undisturbed_one(cache, tmp_pa
 
     monkeypatch.setattr(Training, "training_step", stop_at_step_10)
     with pytest.raises(StopTrainingError):
-        train(settings(), cache, tmp_path / "halves", progress=False)
+        train(tiny_settings(), cache, tmp_path / "halves", progress=False)
     monkeypatch.undo()
-    report = train(settings(), cache, tmp_path / "halves", resume=True, progress=False)
+    report = train(tiny_settings(), cache, tmp_path / "halves", resume=True, progress=False)
     assert report.steps == 12
     checkpoints = [
         torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True)
@@ -127,8 +98,8 @@ def test_before_training_each_unit_is_predicted_at_its_mean(cache, tmp_path):
     from ibl_mtm.training.build import build_model
     from ibl_mtm.training.data import load_session, trial_format
 
-    sessions = [load_session(ds, settings().data) for ds in cache.values()]
-    model = build_model(settings(), sessions, trial_format(next(iter(cache.values())))).eval()
+    sessions = [load_session(ds, tiny_settings().data) for ds in cache.values()]
+    model = build_model(tiny_settings(), sessions, trial_format(next(iter(cache.values())))).eval()
     second = sessions[1]
     rows = torch.arange(len(sessions[0].units), len(model.scope.units))
     counts = torch.from_numpy(second.counts[second.trials_in("train")])
@@ -143,7 +114,7 @@ def test_before_training_each_unit_is_predicted_at_its_mean(cache, tmp_path):
 
 
 def test_training_learns(cache, tmp_path):
-    chosen = settings(
+    chosen = tiny_settings(
         steps=300,
         validate_every=100,
         masks={"schemes": {"neuron": 1}},
@@ -155,7 +126,7 @@ def test_training_learns(cache, tmp_path):
 
 
 def test_a_loaded_model_is_the_one_that_was_kept(cache, tmp_path):
-    train(settings(), cache, tmp_path / "run", progress=False)
+    train(tiny_settings(), cache, tmp_path / "run", progress=False)
     model = load_model(tmp_path / "run")
     assert not model.training
     assert model.scope.trial_format.n_time == 20
@@ -165,18 +136,18 @@ def test_a_loaded_model_is_the_one_that_was_kept(cache, tmp_path):
 
 
 def test_a_finished_run_is_not_overwritten_unasked(cache, tmp_path):
-    train(settings(), cache, tmp_path / "run", progress=False)
+    train(tiny_settings(), cache, tmp_path / "run", progress=False)
     with pytest.raises(UserError, match="--overwrite to replace it or --resume"):
-        train(settings(), cache, tmp_path / "run", progress=False)
-    train(settings(seed=3), cache, tmp_path / "run", overwrite=True, progress=False)
+        train(tiny_settings(), cache, tmp_path / "run", progress=False)
+    train(tiny_settings(seed=3), cache, tmp_path / "run", overwrite=True, progress=False)
     assert "seed: 3" in (tmp_path / "run" / "config.yaml").read_text()
 
 
 def test_bad_requests_name_the_mend(cache, tmp_path):
     with pytest.raises(UserError, match="no checkpoint to resume from"):
-        train(settings(), cache, tmp_path / "none", resume=True, progress=False)
+        train(tiny_settings(), cache, tmp_path / "none", resume=True, progress=False)
     with pytest.raises(UserError, match="holds no session"):
-        train(settings(), cache.where("n_units > 1000"), tmp_path / "run", progress=False)
+        train(tiny_settings(), cache.where("n_units > 1000"), tmp_path / "run", progress=False)
     with pytest.raises(UserError, match=r"no model\.safetensors|no config\.json"):
         load_model(tmp_path)
     with pytest.raises(UserError, match=r"unknown key 'model.wdith'; did you mean 'width'"):
@@ -186,7 +157,7 @@ def test_bad_requests_name_the_mend(cache, tmp_path):
 
 
 def test_damaged_model_files_are_told(cache, tmp_path):
-    train(settings(), cache, tmp_path / "run", progress=False)
+    train(tiny_settings(), cache, tmp_path / "run", progress=False)
     weights = tmp_path / "run" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:200])
     with pytest.raises(UserError, match=r"model\.safetensors does not fit"):
@@ -196,6 +167,28 @@ def test_damaged_model_files_are_told(cache, tmp_path):
         load_model(tmp_path / "run")
 
 
-@pytest.mark.parametrize("name", ["mtm_small", "temporal_small", "demo_mtm", "demo_temporal"])
-def test_shipped_configurations_are_valid(name):
+CONFIGS = Path(__file__).parents[2] / "pipelines" / "configs"
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in CONFIGS.glob("*.yaml")))
+def test_shipped_configurations_are_valid_and_named_by_their_file(name):
     assert read_run_settings(name).name == name
+
+
+def test_ablations_differ_from_mtm_in_their_schemes_alone():
+    whole = read_run_settings("mtm").model_dump()
+    for scheme in ("neuron", "causal", "intra_region", "inter_region"):
+        one = read_run_settings(f"mask_{scheme}").model_dump()
+        assert one["masks"].pop("schemes") == {scheme: 1.0}
+        whole["masks"].pop("schemes", None)
+        assert one | {"name": "mtm"} == whole
+    assert list(read_run_settings("temporal").masks.schemes) == ["temporal"]
+
+
+def test_the_papers_choices_are_available():
+    paper = read_run_settings("paper")
+    assert paper.model == ModelSettings(bias="zero")
+    assert (paper.masks.draw_per, paper.masks.loss) == ("step", "sum")
+    assert (paper.batch_size, paper.sessions_per_batch, paper.epochs) == (16, 1, 1000)
+    assert paper.data.split.kind == "random"
+    assert paper.average == 0
