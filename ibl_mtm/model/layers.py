@@ -7,11 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["Block", "Dropout", "TemporalConvolution", "rotate"]
-
-
-#: Ratio of the slowest to the fastest wavelength of rotary positions, 2 pi bins.
-ROTARY_BASE = 100.0
+__all__ = ["Block", "Dropout", "TemporalConvolution"]
 
 
 class Dropout(nn.Module):
@@ -73,20 +69,6 @@ def _smoothing(bins: Tensor, span: Tensor) -> Tensor:
     return kernel / kernel.norm(dim=-1, keepdim=True)
 
 
-def rotate(x: Tensor) -> Tensor:
-    """Turn pairs of channels by angles that grow with position, (B, heads, L, C) -> the same.
-
-    Products of queries and keys then depend on how far apart they are (rotary position embedding,
-    Su et al., arXiv 2104.09864). The slowest of the wavelengths exceeds a trial of 100 bins.
-    """
-    length, half = x.shape[2], x.shape[3] // 2
-    speed = ROTARY_BASE ** (-torch.arange(half, device=x.device) / half)
-    angle = torch.arange(length, device=x.device)[:, None] * speed  # (L, C / 2)
-    cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
-    a, b = x[..., :half], x[..., half:]
-    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
-
-
 class Block(nn.Module):
     """A pre-norm transformer layer."""
 
@@ -97,12 +79,10 @@ class Block(nn.Module):
         hidden: int,
         dropout: float,
         attention_dropout: float,
-        rotary: bool = False,
     ) -> None:
         super().__init__()
         self.heads = heads
         self.attention_dropout = attention_dropout
-        self.rotary = rotary
         self.norm_1 = nn.LayerNorm(width)
         self.qkv = nn.Linear(width, 3 * width)
         self.project = nn.Linear(width, width)
@@ -120,8 +100,6 @@ class Block(nn.Module):
         B, L, D = x.shape
         qkv = self.qkv(x).view(B, L, 3, self.heads, D // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, heads, L, D / heads)
-        if self.rotary:
-            q, k = rotate(q), rotate(k)
         dropout = self.attention_dropout if self.training else 0.0
         parts = [
             F.scaled_dot_product_attention(

@@ -45,8 +45,6 @@ class ModelSettings(Settings):
     mask_indicator: bool = False
     #: Bins that a depthwise convolution over time reaches after the read-in; 0: none.
     convolution: int = Field(0, ge=0)
-    #: Attention also knows how far apart two time steps are, by rotary position embedding.
-    rotary: bool = False
     #: A prompt token per scheme; otherwise one token shared by all.
     prompt: bool = True
     #: The prompt also names the region of an intra- or inter-region mask.
@@ -197,7 +195,6 @@ class MtM(nn.Module):
                 settings.mlp,
                 settings.dropout,
                 settings.attention_dropout,
-                settings.rotary,
             )
             for _ in range(settings.layers)
         )
@@ -260,10 +257,10 @@ class MtM(nn.Module):
         # The leading tokens come first, so causal attention lets them see only each other: a
         # later step cannot leak through them.
         lead = torch.cat([self.lead_tokens(group) for group in groups])  # (B, 2, D)
-        x = torch.cat([lead, x], dim=1)
+        h = torch.cat([lead, x], dim=1)
         for block in self.blocks:
-            x = block(x, n_full)
-        return self.norm(x[:, 2:])
+            h = block(h, n_full)
+        return self.norm(h[:, 2:])
 
     def embed_counts(self, group: Group) -> Tensor:
         """Read-in of one group, (B, T, D)."""

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from ibl_mtm.model.layers import Dropout, TemporalConvolution, rotate
+from ibl_mtm.model.layers import Dropout, TemporalConvolution
 
 
 @pytest.mark.parametrize("p", [0.1, 0.4, 0.9])
@@ -36,14 +36,3 @@ def test_the_convolution_is_a_weighted_sum_of_neighbouring_bins():
         before = (padded[1, t : t + 3] * layer.past_only[:, 0].T).sum(0)
         assert torch.allclose(y[0, t], x[0, t] + around, atol=1e-5)
         assert torch.allclose(y[1, t], x[1, t] + before, atol=1e-5)
-
-
-def test_rotated_products_depend_on_distance_alone():
-    torch.manual_seed(0)
-    q, k = (torch.randn(1, 1, 1, 8).expand(1, 1, 20, 8) for _ in range(2))
-    products = (rotate(q) @ rotate(k).mT)[0, 0]
-    for distance in (-7, 0, 3):
-        along = products.diagonal(distance)
-        assert torch.allclose(along, along[0].expand_as(along), atol=1e-5)
-    assert not torch.allclose(products[0, 1], products[0, 2])
-    assert torch.allclose(rotate(q).norm(dim=-1), q.norm(dim=-1))

@@ -19,7 +19,6 @@ FULL = SMALL.model_copy(
         "mask_indicator": True,
         "convolution": 3,
         "prompt_region": True,
-        "rotary": True,
     }
 )
 PAPER = SMALL.model_copy(update={"stitch_width": 11, "bias": "zero"})
