@@ -13,6 +13,7 @@ and gives up at the first error of a server: here every question has an end and 
 import functools
 import json
 import os
+import re
 import shutil
 import threading
 import urllib.parse
@@ -144,20 +145,21 @@ class Alyx:
         source = self._source
 
         def read() -> Any:
+            return one.params.get(client=source.url, silent=True, username=source.username)
+
+        def set_up() -> None:
             one.params.setup(
                 client=source.url, silent=True, username=source.username, cache_dir=self._folder
             )
-            return one.params.get(client=source.url, silent=True, username=source.username)
 
         known = one.params.get_params_dir()
+        if not known.is_dir():
+            set_up()
         try:
-            parameters = (
-                one.params.get(client=source.url, silent=True, username=source.username)
-                if known.is_dir()
-                else read()
-            )
+            parameters = read()
         except (ValueError, AttributeError, KeyError):
             shutil.rmtree(known)  # cut short by a process that died
+            set_up()
             parameters = read()
         if source.data_server is not None:
             parameters = parameters.set("HTTP_DATA_SERVER", source.data_server)
@@ -210,16 +212,20 @@ def connect(source: AlyxSource, folder: Path) -> Iterator[Alyx]:
     source
         Which database, as whom.
     folder
-        For ONE's parameters and the token; made readable by its owner alone.
+        For ONE's parameters and tokens, of every database in a folder of its own; made readable
+        by its owner alone.
 
     Raises
     ------
     UserError
         If the database cannot be reached or refuses the user, or there is no password.
     """
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    folder.chmod(0o700)
-    yield Alyx(source, folder)
+    # Where ONE knows another database already, it would put this one's files into the home folder.
+    own = folder / re.sub(r"[^\w.-]+", "-", source.url.split("://")[1])
+    for path in (folder, own):
+        path.mkdir(parents=True, exist_ok=True)
+        path.chmod(0o700)
+    yield Alyx(source, own)
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """Sessions side by side, in processes of dask.distributed: started here, or a cluster that runs.
 
-    for eid, outcome in run_on_cluster(jobs, workers=4):
-        ...
+    with open_cluster(workers=4) as client:
+        for eid, outcome in run_jobs(client, jobs):
+            ...
 
 A worker that dies, whatever of, takes no session with it: another one does that session again.
 """
@@ -12,7 +13,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import dask
@@ -26,7 +27,7 @@ from ibl_mtm.ingest.files import one_line
 from ibl_mtm.ingest.job import Job, run_job
 from ibl_mtm.ingest.outcome import Outcome
 
-__all__ = ["default_workers", "run_on_cluster"]
+__all__ = ["default_workers", "open_cluster", "run_jobs"]
 
 log = logging.getLogger(__name__)
 
@@ -43,25 +44,17 @@ def default_workers() -> int:
     return max(1, min(CPU_COUNT, MEMORY_LIMIT // _MEMORY))
 
 
-def run_on_cluster(
-    jobs: Sequence[Job],
-    workers: int = 1,
-    scheduler: str | None = None,
-    on_bytes: Callable[[int], object] = lambda n: None,
-) -> Iterator[tuple[str, Outcome]]:
-    """Do jobs in processes of their own, and give what became of each as it ends.
+@contextmanager
+def open_cluster(workers: int = 1, scheduler: str | None = None) -> Iterator[Client]:
+    """Start a cluster on this machine, or join one that runs.
 
     Parameters
     ----------
-    jobs
-        One for each session.
     workers
         Number of processes to start on this machine.
     scheduler
         Address of a running cluster to use instead. Its workers need to see the cache, nothing
         else of this machine.
-    on_bytes
-        Called with numbers of bytes that workers downloaded.
 
     Raises
     ------
@@ -70,24 +63,41 @@ def run_on_cluster(
     """
     if not log.isEnabledFor(logging.INFO):
         logging.getLogger("distributed").setLevel(logging.ERROR)
-    with ExitStack() as stack:
-        if scheduler is None:
-            client = stack.enter_context(Client(stack.enter_context(_start(workers))))
-        else:
-            client = stack.enter_context(_join(scheduler))
-        client.subscribe_topic(_TOPIC, lambda event: on_bytes(event[1]))
-        # A name of its own for each: a cluster remembers results by name.
-        futures = {
-            client.submit(_run, job, key=f"ingest-{job.eid}-{uuid.uuid4().hex}", pure=False): job
-            for job in jobs
-        }
-        for future in as_completed(futures):
-            eid = futures[future].eid
-            try:
-                yield eid, future.result()
-            except Exception as error:
-                reason = f"its worker failed: {type(error).__name__}: {one_line(error)}"
-                yield eid, Outcome("failed", reason)
+    if scheduler is not None:
+        with _join(scheduler) as client:
+            yield client
+        return
+    with _start(workers) as cluster, Client(cluster) as client:
+        yield client
+
+
+def run_jobs(
+    client: Client, jobs: Sequence[Job], on_bytes: Callable[[int], object] = lambda n: None
+) -> Iterator[tuple[str, Outcome]]:
+    """Do jobs on a cluster, and give eid and outcome of each as it ends.
+
+    Parameters
+    ----------
+    client
+        Of the cluster.
+    jobs
+        One for each session.
+    on_bytes
+        Called with numbers of bytes that workers downloaded.
+    """
+    client.subscribe_topic(_TOPIC, lambda event: on_bytes(event[1]))
+    # A name of its own for each: a cluster remembers results by name.
+    futures = {
+        client.submit(_run, job, key=f"ingest-{job.eid}-{uuid.uuid4().hex}", pure=False): job
+        for job in jobs
+    }
+    for future in as_completed(futures):
+        eid = futures[future].eid
+        try:
+            yield eid, future.result()
+        except Exception as error:
+            reason = f"its worker failed: {type(error).__name__}: {one_line(error)}"
+            yield eid, Outcome("failed", reason)
 
 
 @contextmanager

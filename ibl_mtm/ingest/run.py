@@ -5,7 +5,9 @@ report.failed                               # eid -> reason
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from ibl_mtm.cache.store import create_cache, read_format, session_attrs
@@ -68,7 +70,7 @@ def ingest(
     UserError
         If the source is not there or lacks a session that was asked for, or the cache is none.
     """
-    cache = Path(cache).absolute() if scheduler else Path(cache)
+    cache = Path(cache)
     if limit is not None and limit < 1:
         raise UserError(f"a limit of {limit} sessions leaves nothing to ingest")
     if workers is not None and workers < 1:
@@ -83,6 +85,8 @@ def ingest(
         if on_session is not None:
             on_session(eid, outcome, total)
 
+    if scheduler is not None:
+        dataset, cache = _as_seen_elsewhere(dataset), cache.absolute()
     with find_sessions(
         dataset,
         name,
@@ -111,18 +115,28 @@ def ingest(
             for job in jobs:
                 finish(job.eid, Outcome("planned", n_bytes=n_bytes[job.eid]), total)
             return IngestReport(cache, {eid: outcomes[eid] for eid in found.eids})
-        create_cache(cache)
 
         def fetched(n: int) -> None:
             if on_bytes is not None:
                 on_bytes(n, sum(n_bytes.values()))
 
-        fetched(0)
-        for eid, outcome in _run(jobs, workers, scheduler, fetched):
-            finish(eid, outcome, total)
+        with _workers_for(jobs, workers, scheduler) as run:
+            create_cache(cache)
+            fetched(0)
+            for eid, outcome in run(jobs, fetched):
+                finish(eid, outcome, total)
     report = IngestReport(cache, {eid: outcomes[eid] for eid in found.eids})
     write_report(report, name)
     return report
+
+
+def _as_seen_elsewhere(dataset: Dataset) -> Dataset:
+    """The dataset with a path that does not depend on the working directory."""
+    path = dataset.source.path
+    if path is None or str(path).startswith("$"):
+        return dataset
+    source = dataset.source.model_copy(update={"path": path.absolute()})
+    return dataset.model_copy(update={"source": source})
 
 
 def _present(cache: Path, eid: str, dataset: Dataset) -> Outcome | None:
@@ -140,9 +154,10 @@ def _check_roles(dataset: Dataset, cache: Path, found: Found, jobs: Sequence[Job
         return
     subjects = found.subjects([job.eid for job in jobs])
     for eid in set(found.eids) - set(subjects):
-        attributes = session_attrs(cache, eid) if (cache / eid).is_dir() else None
-        if attributes is not None:
-            subjects[eid] = attributes["subject"]
+        with suppress(SessionError):  # which was said
+            attributes = session_attrs(cache, eid)
+            if attributes is not None:
+                subjects[eid] = attributes["subject"]
     seen: dict[str, str] = {}
     for eid, subject in subjects.items():
         other = seen.setdefault(subject, eid)
@@ -153,18 +168,19 @@ def _check_roles(dataset: Dataset, cache: Path, found: Found, jobs: Sequence[Job
             )
 
 
-def _run(
-    jobs: Sequence[Job],
-    workers: int | None,
-    scheduler: str | None,
-    on_bytes: Callable[[int], object],
-) -> Iterator[tuple[str, Outcome]]:
-    if scheduler is None and (workers == 1 or len(jobs) < 2):
-        for job in jobs:
-            yield job.eid, run_job(job, on_bytes)
-        return
-    from ibl_mtm.ingest.cluster import default_workers, run_on_cluster  # takes half a second
+Runner = Callable[[Sequence[Job], Callable[[int], object]], Iterable[tuple[str, Outcome]]]
 
-    if jobs:
-        workers = min(workers or default_workers(), len(jobs))
-        yield from run_on_cluster(jobs, workers, scheduler, on_bytes)
+
+@contextmanager
+def _workers_for(
+    jobs: Sequence[Job], workers: int | None, scheduler: str | None
+) -> Iterator[Runner]:
+    """What does jobs, one by one as they end: this process, or a cluster."""
+    if not jobs or (scheduler is None and (workers == 1 or len(jobs) < 2)):
+        yield lambda jobs, on_bytes: ((job.eid, run_job(job, on_bytes)) for job in jobs)
+        return
+    # Takes half a second to import.
+    from ibl_mtm.ingest.cluster import default_workers, open_cluster, run_jobs
+
+    with open_cluster(min(workers or default_workers(), len(jobs)), scheduler) as client:
+        yield partial(run_jobs, client)

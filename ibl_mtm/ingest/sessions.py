@@ -14,7 +14,7 @@ from typing import Protocol
 
 from ibl_mtm.catalog import AlyxSource, Dataset, LocalSource
 from ibl_mtm.errors import SessionError, UserError
-from ibl_mtm.ingest.alyx import Alyx, connect
+from ibl_mtm.ingest.alyx import Alyx, NotFoundError, connect
 from ibl_mtm.ingest.files import one_line
 from ibl_mtm.ingest.job import Origin
 from ibl_mtm.ingest.remote import (
@@ -98,7 +98,7 @@ def find_sessions(
                     folder = Path(stack.enter_context(TemporaryDirectory()))
                 alyx = stack.enter_context(connect(source, folder))
             if not listed:
-                listed = kept_records(expand(root)) if alyx is None else alyx.tagged_sessions()
+                listed = kept_records(expand(root)) if alyx is None else _tagged(alyx)
             if not listed:
                 raise UserError(f"no session of {source.url} has the tag '{source.tag}'")
             eids = _choose(sessions, listed, listed, name)[:limit]
@@ -127,6 +127,13 @@ def find_sessions(
         eids = [plan.entry.eid for plan in plans]
         chosen = listed or eids if sessions is None else _choose(sessions, listed or eids, [], name)
         yield _OnDisk(chosen[:limit], Folder(root, root))
+
+
+def _tagged(alyx: Alyx) -> list[str]:
+    try:
+        return alyx.tagged_sessions()
+    except (GaveUpError, NotFoundError, KeyError, TypeError) as error:
+        raise UserError(f"Alyx does not tell which sessions there are: {one_line(error)}") from None
 
 
 def _choose(

@@ -129,6 +129,8 @@ def open_folder(root: Path, aside: Path | None = None) -> Iterator[Folder]:
             ) from error
         yield folder
         return
+    if aside is not None:
+        aside.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix="ibl-mtm-tables-", dir=aside) as tables:
         _index(root, Path(tables))
         yield Folder(root, Path(tables))

@@ -141,6 +141,7 @@ class TestTheLogIn:
     def test_token_and_parameters_are_the_owners_alone(self, server, tmp_path):
         ingest(Dataset(source=alyx(server)), "x", tmp_path / "cache.zarr", limit=1)
         folder = tmp_path / "cache.one" / ".ibl-mtm" / "alyx"
+        assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o700}
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         kept = [path for path in folder.rglob("*") if path.is_file() and TOKEN in path.read_text()]
         assert kept
@@ -180,7 +181,7 @@ class TestTheLogIn:
     def test_parameters_cut_short_are_made_anew(self, server, tmp_path):
         source = alyx(server, path=tmp_path / "ONE")
         ingest(Dataset(source=source), "x", tmp_path / "0.zarr", limit=1)
-        for path in (tmp_path / "ONE" / ".ibl-mtm" / "alyx" / ".one").iterdir():
+        for path in (tmp_path / "ONE" / ".ibl-mtm" / "alyx").glob("*/.one/*"):
             path.write_text(path.read_text()[:20])
         assert not ingest(Dataset(source=source), "x", tmp_path / "1.zarr", limit=1).failed
 

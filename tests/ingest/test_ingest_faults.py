@@ -127,6 +127,12 @@ class TestALastingFault:
         with pytest.raises(UserError, match="cannot reach Alyx"):
             ingest(dataset, "x", tmp_path / "cache.zarr")
 
+    @pytest.mark.parametrize("fault", ["500", "html", "cut"])
+    def test_of_the_search(self, server, tmp_path, fault):
+        server.fail("/insertions?", OF_REST[fault], FOR_EVER)
+        with pytest.raises(UserError, match="does not tell which sessions there are"):
+            ingest(Dataset(source=alyx(server)), "x", tmp_path / "cache.zarr")
+
     @pytest.mark.parametrize("fault", cases(OF_FILES))
     def test_of_the_file_server(self, server, dataset, experiment, tmp_path, fault):
         server.fail(TIMES, OF_FILES[fault], FOR_EVER)

@@ -208,6 +208,7 @@ class TestARunningCluster:
                 tmp_path / "cache.zarr",
                 scheduler="tcp://127.0.0.1:1",
             )
+        assert not (tmp_path / "cache.zarr").exists()
 
 
 def test_the_command_killed_leaves_no_process_behind(server, quartet, tmp_path):
