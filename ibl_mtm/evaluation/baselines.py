@@ -20,10 +20,10 @@ from sklearn.linear_model import PoissonRegressor
 from ibl_mtm.evaluation.baseline_data import BaselineData
 from ibl_mtm.evaluation.decoding import Features
 from ibl_mtm.evaluation.poisson import (
-    HIGHEST_LOG_RATE,
     PoissonFit,
     fit_poisson,
     fit_reduced_rank,
+    highest_log_rate,
     log_mean_count,
 )
 from ibl_mtm.evaluation.tasks import ACTIVITY_TASKS, ActivityTask, HeldOut, held_out
@@ -213,7 +213,7 @@ def _pca_poisson(data: BaselineData, task: ActivityTask) -> Array:
                 model = PoissonRegressor(alpha=1e-4, solver="newton-cholesky", max_iter=30)
                 model.fit(score_known, y[:, unit] + 1e-6)  # a silent unit has no maximum
                 log_rate = score_asked @ model.coef_ + model.intercept_
-                rates[:, unit] = np.exp(np.minimum(log_rate, HIGHEST_LOG_RATE))
+                rates[:, unit] = np.exp(np.minimum(log_rate, highest_log_rate(y)))
         return rates.reshape(*data.counts[split][:, data.bins(task)].shape)
 
     grid = [(w, k) for w in WIDTHS[1:3] for k in COMPONENTS if k < len(data.region)]

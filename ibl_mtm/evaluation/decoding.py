@@ -10,6 +10,8 @@ products between trials: the same decoders as scikit-learn's, cross-validation i
 dimensions as there are trials.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.model_selection import KFold, StratifiedKFold
@@ -39,6 +41,9 @@ INVERSE_PENALTIES = np.logspace(-4, 4, 9)
 ALPHAS = np.logspace(0, 10, 21)
 """Penalties of the ridge regression. They weigh against squared singular values of standardised
 features, which reach trials x bins x units: some 1e7."""
+
+
+Fold = tuple[NDArray[np.int64], NDArray[np.int64], Callable[[Array, float], Array]]
 
 
 class Features:
@@ -148,7 +153,7 @@ def decode_trace(
     seed
         Of the folds, of the shuffles and of the resampling that gives intervals.
     shuffles
-        How often to fit to shuffled trials, with the same penalty, for the level of chance.
+        How often to fit to shuffled trials, penalty and all, for the level of chance.
 
     Raises
     ------
@@ -157,10 +162,11 @@ def decode_trace(
     """
     y, fit_at, test_at = trace_trials(trace, fit, test)
     kernel, kernel_test = features.kernel(fit_at, test_at)
-    best = _choose_alpha(kernel, y[fit_at], seed)
-    predict = ridge_predictions(kernel, kernel_test)
+    folds, predict = _folds(kernel, seed), ridge_predictions(kernel, kernel_test)
+    best = _choose_alpha(folds, y[fit_at])
     rng = np.random.default_rng(seed)
-    shuffled = [predict(rng.permutation(y[fit_at]), best) for _ in range(shuffles)]
+    permuted = (rng.permutation(y[fit_at]) for _ in range(shuffles))
+    shuffled = [predict(target, _choose_alpha(folds, target)) for target in permuted]
     predicted = predict(y[fit_at], best)
     return score_trace(y, fit_at, test_at, predicted, {"alpha": best}, shuffled, seed)
 
@@ -177,11 +183,18 @@ def _choose_inverse_penalty(kernel: Array, sign: Array, seed: int) -> float:
     return float(INVERSE_PENALTIES[accuracy.mean(axis=0).argmax()])
 
 
-def _choose_alpha(kernel: Array, target: Array, seed: int) -> float:
-    error = np.zeros((FOLDS, len(ALPHAS)))
-    folds = KFold(FOLDS, shuffle=True, random_state=seed)
-    for fold, (inner, left) in enumerate(folds.split(target)):
-        predict = ridge_predictions(kernel[np.ix_(inner, inner)], kernel[np.ix_(left, inner)])
+def _folds(kernel: Array, seed: int) -> list[Fold]:
+    """Each fold's trials to fit and to predict, and its ridge regression."""
+    splits = KFold(FOLDS, shuffle=True, random_state=seed).split(kernel)
+    return [
+        (inner, left, ridge_predictions(kernel[np.ix_(inner, inner)], kernel[np.ix_(left, inner)]))
+        for inner, left in splits
+    ]
+
+
+def _choose_alpha(folds: list[Fold], target: Array) -> float:
+    error = np.zeros((len(folds), len(ALPHAS)))
+    for fold, (inner, left, predict) in enumerate(folds):
         for at, alpha in enumerate(ALPHAS):
             error[fold, at] = np.mean((target[left] - predict(target[inner], alpha)) ** 2)
     return float(ALPHAS[error.mean(axis=0).argmin()])

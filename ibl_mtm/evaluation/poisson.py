@@ -14,29 +14,27 @@ import torch
 from numpy.typing import NDArray
 
 __all__ = [
-    "HIGHEST_LOG_RATE",
     "PoissonFit",
     "fit_poisson",
     "fit_reduced_rank",
+    "highest_log_rate",
     "log_mean_count",
 ]
-
-HIGHEST_LOG_RATE = 3.0
-"""Of a prediction, spikes per bin: no extrapolation goes beyond."""
 
 Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class PoissonFit:
-    """Weights (feature, unit) and intercepts (unit,)."""
+    """Weights (feature, unit), intercepts (unit,), and the log rate that no prediction exceeds."""
 
     weights: Array
     intercept: Array
+    highest: float
 
     def rates(self, x: Array) -> Array:
         """Expected counts (sample, unit) for features (sample, feature)."""
-        rates: Array = np.exp(np.minimum(x @ self.weights + self.intercept, HIGHEST_LOG_RATE))
+        rates: Array = np.exp(np.minimum(x @ self.weights + self.intercept, self.highest))
         return rates
 
 
@@ -77,7 +75,7 @@ def fit_poisson(
     """
     features, y = torch.from_numpy(x), torch.from_numpy(counts)
     base = torch.from_numpy(log_mean_count(counts))
-    scale = 1 / (base.exp() * len(y) * y.shape[1])
+    scale, highest = 1 / (base.exp() * len(y) * y.shape[1]), highest_log_rate(counts)
     mask = None if allowed is None else torch.from_numpy(allowed.astype(np.float32))
     covariance = (features.T @ features).double() / len(features)
     squares, basis = torch.linalg.eigh(covariance)
@@ -100,14 +98,14 @@ def fit_poisson(
         optimizer.zero_grad()
         w = weights()
         f = features @ w + b
-        fits = ((torch.exp(f.clamp(max=HIGHEST_LOG_RATE)) - y * f) * scale).sum()
+        fits = ((_bounded_exp(f, highest) - y * f) * scale).sum()
         total = fits + penalty / 2 * (w**2).sum() / y.shape[1]
         total.backward()
         return total
 
     with torch.enable_grad():
         optimizer.step(loss)
-    return PoissonFit(weights().detach().numpy(), b.detach().numpy())
+    return PoissonFit(weights().detach().numpy(), b.detach().numpy(), highest)
 
 
 def fit_reduced_rank(
@@ -126,6 +124,7 @@ def fit_reduced_rank(
     """
     features, y = torch.from_numpy(x), torch.from_numpy(counts)
     scale = 1 / (torch.from_numpy(log_mean_count(counts)).exp() * len(y) * y.shape[1])
+    highest = highest_log_rate(counts)
     mask = torch.from_numpy(allowed.astype(np.float32))
     u, s, v = torch.linalg.svd(torch.from_numpy(start.weights), full_matrices=False)
     read = (u[:, :rank] * s[:rank].sqrt()).contiguous().requires_grad_()
@@ -140,11 +139,21 @@ def fit_reduced_rank(
         optimizer.zero_grad()
         w = (read @ write) * mask
         f = features @ w + b
-        fits = ((torch.exp(f.clamp(max=HIGHEST_LOG_RATE)) - y * f) * scale).sum()
+        fits = ((_bounded_exp(f, highest) - y * f) * scale).sum()
         total = fits + penalty / 2 * (w**2).sum() / y.shape[1]
         total.backward()
         return total
 
     with torch.enable_grad():
         optimizer.step(loss)
-    return PoissonFit(((read @ write) * mask).detach().numpy(), b.detach().numpy())
+    return PoissonFit(((read @ write) * mask).detach().numpy(), b.detach().numpy(), highest)
+
+
+def highest_log_rate(counts: NDArray[np.generic]) -> float:
+    """A log rate just beyond any count that was seen."""
+    return float(np.log(counts.max() + 2.0))
+
+
+def _bounded_exp(f: torch.Tensor, highest: float) -> torch.Tensor:
+    """Exponential that goes on as a straight line: a step too far is not infinitely bad."""
+    return torch.exp(f.clamp(max=highest)) * (1 + (f - highest).clamp(min=0))

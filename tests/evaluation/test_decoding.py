@@ -155,9 +155,31 @@ def test_traces_that_cannot_be_decoded_are_named(session):
         decode_trace(Features(np.ones_like(features)), trace, fit, test)
 
 
+def test_shuffled_fits_and_resampled_trials_give_chance_and_intervals():
+    rng = np.random.default_rng(3)
+    choice = rng.choice([-1, 1], 300)
+    movement = rng.normal(size=(300, 10))
+    features = rng.normal(size=(300, 10, 8))
+    features[:, :, 0] += 0.5 * choice[:, None]
+    features[:, :, 1] += movement
+    test = np.arange(300) % 2 == 0
+    shared = Features(features)
+    chosen = decode_class(shared, choice, ~test, test, shuffles=40)
+    assert chosen.chance["balanced_accuracy"] == pytest.approx(0.5, abs=0.05)
+    low, high = chosen.intervals["accuracy"]
+    spread = np.sqrt(chosen.accuracy * (1 - chosen.accuracy) / chosen.n_test)  # of a binomial
+    assert high - low == pytest.approx(2 * 1.96 * spread, rel=0.25)
+    assert low <= chosen.accuracy <= high
+    traced = decode_trace(shared, movement, ~test, test, shuffles=20)
+    assert traced.chance["r2"] == pytest.approx(0, abs=0.05)
+    low, high = traced.intervals["r2"]
+    assert low < traced.r2 < high
+    assert high - low < 0.2
+
+
 def test_a_session_of_real_size_takes_seconds():
     rng = np.random.default_rng(2)
-    features = rng.poisson(0.2, (300, 100, 676)).astype(np.uint8)
+    features = rng.integers(0, 3, (300, 100, 676), dtype=np.uint8)
     choice = rng.choice([-1, 1], 300)
     test = np.arange(300) % 5 == 0
     start = time.process_time()

@@ -1,11 +1,14 @@
 """Evaluating a run: every score from the plain definition, and what cannot be had is said."""
 
+import dataclasses
 import json
+import zipfile
 
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from safetensors import safe_open
 from scipy.stats import poisson
 from synthetic import make_regions, make_session
 
@@ -150,6 +153,74 @@ def test_what_cannot_be_had_is_null_with_a_reason(tmp_path):
         assert skipped[task]
     assert np.isfinite(found["tasks"]["co_smoothing"]["bits_per_spike"])
     assert np.isfinite(found["tasks"]["forward_prediction"]["bits_per_spike"])
+
+
+def test_one_region_and_one_choice_leave_the_other_tasks(tmp_path):
+    ds = make_session(n_units=12, n_trials=50, n_bins=20, seed=4)
+    ds["beryl"] = "unit", np.full(12, "CA1")
+    ds["choice"] = "trial", np.ones(50, np.int8)
+    run, cache = build(tmp_path, ds.drop_vars("whisker_motion_energy"))
+    found = evaluate(run, cache, tasks=["all"]).metrics
+    (skipped,) = found["skipped"].values()
+    assert "units outside" in skipped["inter_region"]
+    assert "fewer than two classes" in skipped["choice"]
+    assert "no whisker_motion_energy" in skipped["whisker_motion_energy"]
+    assert found["region_pairs"] == []
+    for task in ("intra_region", "co_smoothing", "wheel_velocity", "wheel_speed", "lick_rate"):
+        assert found["tasks"][task] is not None
+
+
+def test_every_behaviour_has_chance_and_an_interval_beside_it(trained):
+    run, cache = trained
+    eid = next(iter(cache))
+    found = evaluate(run, cache, tasks=["block", "wheel_velocity"], sessions=[eid]).metrics
+    for task, key in (("block", "accuracy"), ("wheel_velocity", "r2")):
+        score = found["tasks"][task]
+        low, high = score["intervals"][key]
+        assert low <= score[key] <= high
+        assert key in score["chance"]
+    ds = cache[eid]
+    test = (ds.split.values == "test") & ds.included.values & (ds.probability_left.values != 0.5)
+    assert found["tasks"]["block"]["n_test"] == test.sum()
+    assert found["tasks"]["block"]["share"] == pytest.approx(
+        np.mean(ds.probability_left.values[test] > 0.5), abs=1e-6
+    )
+
+
+def test_region_pairs_are_means_over_sessions(trained, evaluation):
+    _, cache = trained
+    names = {"VISa", "CA1", "DG", "LP", "PO"}
+    pairs = {(p["source"], p["target"]): p for p in evaluation.metrics["region_pairs"]}
+    assert set(pairs) == {(a, b) for a in names for b in names if a != b}
+    assert all(pair["n_sessions"] == len(cache) for pair in pairs.values())
+
+
+def test_decoded_behaviour_is_exported_as_the_benchmark_takes_it(trained, tmp_path):
+    run, cache = trained
+    eid = list(cache)[1]
+    evaluation = evaluate(run, cache, tasks=["choice", "lick_rate", "block"], sessions=[eid])
+    path = tmp_path / "submission.zip"
+    names = evaluation.export(path)
+    assert names == [f"mtm/ts1-{t}/{eid}/seed_0.safetensors" for t in ("choice", "licking_rate")]
+    dataclasses.replace(evaluation, seed=1).export(path)  # another seed joins the first
+    with zipfile.ZipFile(path) as submission:
+        assert len(submission.namelist()) == 4
+        submission.extractall(tmp_path)
+    decoded = evaluation.scores[eid].behaviour.decoded
+    with safe_open(tmp_path / names[0], "numpy") as file:
+        assert file.metadata() == {
+            "label": "mtm", "task": "ts1-choice", "recording_id": eid, "seed": "0"
+        }  # fmt: skip
+        logits = file.get_tensor("predictions")
+        assert logits.shape == (decoded["choice"].n_test, 1, 2)
+        assert ((logits[:, 0, 1] > logits[:, 0, 0]) == (decoded["choice"].predicted == 1)).all()
+        ds = cache[eid]
+        assert (ds.split.values[np.isin(ds.trial, file.get_tensor("trial_id"))] == "test").all()
+    with safe_open(tmp_path / names[1], "numpy") as file:
+        assert file.get_tensor("predictions").shape == (decoded["lick_rate"].n_test, 20, 1)
+        assert file.get_tensor("timestamps") == pytest.approx(ds.time.values + 0.01)
+    with pytest.raises(UserError, match="nothing to export"):
+        evaluate(run, cache, tasks=["block"], sessions=[eid]).export(path)
 
 
 def test_bad_requests_name_the_mend(trained, tmp_path):

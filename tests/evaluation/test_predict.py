@@ -6,7 +6,8 @@ import torch
 from synthetic import make_session
 
 from ibl_mtm.errors import UserError
-from ibl_mtm.evaluation.predict import predict
+from ibl_mtm.evaluation.metrics import bits_per_spike
+from ibl_mtm.evaluation.predict import population_of, predict, predict_region_pairs
 from ibl_mtm.evaluation.tasks import ACTIVITY_TASKS, held_out
 from ibl_mtm.model.mtm import Group, ModelSettings, MtM, Scope
 from ibl_mtm.training.data import eligible_regions, trial_format
@@ -119,6 +120,47 @@ def test_predictions_do_change_with_what_is_shown(model, ds, task):
     changed = ds.copy(deep=True)
     changed["spikes"] = ds.spikes + 1
     assert not np.allclose(predict(model, changed, task).values, before, equal_nan=True)
+
+
+def test_regions_are_predicted_from_one_other_region_alone(model, ds):
+    """A pair's prediction is that of a session which has no other units."""
+    population = population_of(model, ds)
+    counts, region = ds.spikes.values, ds.beryl.values.astype(str)
+    pairs = {(h.source, h.region): (h, r) for h, r in predict_region_pairs(population)}
+    assert len(pairs) == 5 * 4
+    held, rates = pairs["CA1", "LP"]
+    assert (region[held.outputs] == "LP").all()
+    silenced = ds.assign(spikes=(ds.spikes.dims, np.where(region == "CA1", counts, 99)))
+    again = {
+        (h.source, h.region): r for h, r in predict_region_pairs(population_of(model, silenced))
+    }
+    assert np.array_equal(again["CA1", "LP"], rates)
+    assert not np.allclose(again["DG", "LP"], pairs["DG", "LP"][1])
+
+
+def test_bfloat16_moves_scores_by_less_than_a_thousandth(ds):
+    """At a width where it is used; with as many spikes as a test split has."""
+    many = make_session(n_units=6, n_trials=60, n_bins=50, seed=8)
+    scope = Scope(
+        units=tuple(many.unit.values.tolist()),
+        sessions=(many.attrs["eid"],),
+        regions=(),
+        trial_format=trial_format(many),
+        schemes=("neuron",),
+    )
+    torch.manual_seed(0)
+    model = MtM(
+        SETTINGS.model_copy(update={"width": 256, "heads": 8, "prompt_region": False}), scope
+    ).eval()
+    null = torch.from_numpy(np.log(many.spikes.values.mean((0, 1)) + 1e-4)).float()
+    model.start_units(torch.arange(6), torch.zeros(6), torch.ones(6), null)
+    torch.nn.init.normal_(model.read_out, std=0.02)
+    counts = many.spikes.values
+    exact, fast = (
+        bits_per_spike(predict(model, many, "co_smoothing", precision=p).values, counts)
+        for p in ("32", "bf16")
+    )
+    assert 0 < np.abs(exact - fast).max() < 1e-3
 
 
 def test_forward_prediction_sees_the_past_only(model, ds):
