@@ -80,7 +80,7 @@ def _send(tensor: Tensor, device: torch.device) -> Tensor:
     # From pinned memory a copy to a GPU does not wait for the work that is queued there.
     if device.type == "cuda":
         return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor
+    return tensor.to(device)
 
 
 def trial_keys(seed: int, step: int, session: int, trial: np.ndarray) -> Tensor:

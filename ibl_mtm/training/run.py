@@ -115,7 +115,7 @@ def train(
     """
     if not len(cache):
         raise UserError(f"{cache.path} holds no session to train on")
-    if init is None and settings.finetune != FinetuneSettings():
+    if init is None and not resume and settings.finetune != FinetuneSettings():
         raise UserError("settings under 'finetune' need a run to start from: give --init RUN")
     if init is not None and run.resolve() == init.resolve():
         raise UserError(f"--init and --run are the same folder, {run}; give the run its own")
@@ -186,7 +186,7 @@ def _read_init(run: Path) -> dict[str, Any] | None:
 
 def _check_same_init(run: Path, init: Path | None) -> None:
     taken = _read_init(run)
-    if init is not None and (taken is None or taken["source"] != str(init)):
+    if init is not None and (taken is None or Path(taken["source"]).resolve() != init.resolve()):
         begun = f"from {taken['source']}" if taken else "without --init"
         raise UserError(f"{run} was begun {begun}, not from {init}; leave --init out to resume it")
 

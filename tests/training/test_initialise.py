@@ -173,6 +173,16 @@ def test_stitchers_alone_may_be_trained_first(caches, pretrained, tmp_path):
         assert later[position] > 0
 
 
+def test_a_fine_tuning_is_resumed_with_or_without_naming_its_source(caches, pretrained, tmp_path):
+    run, chosen = tmp_path / "run", settings(finetune={"body_rate": 0.1})
+    begun = train(chosen, caches[1], run, init=pretrained, progress=False)
+    for init in (None, pretrained):
+        again = train(chosen, caches[1], run, init=init, resume=True, progress=False)
+        assert again.init == begun.init
+    with pytest.raises(UserError, match=f"was begun from {pretrained}, not from"):
+        train(chosen, caches[1], run, init=tmp_path, resume=True, progress=False)
+
+
 def test_requests_that_do_not_fit_are_told(caches, pretrained, tmp_path):
     with pytest.raises(UserError, match="give --init"):
         train(settings(finetune={"body_rate": 0.1}), caches[1], tmp_path / "a", progress=False)

@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from training_runs import make_cache, tiny_settings
+from training_runs import TINY, make_cache, read_logs, tiny_settings
 
 from ibl_mtm.cache.cache import open_cache
 from ibl_mtm.errors import UserError
@@ -123,6 +123,59 @@ def test_training_learns(cache, tmp_path):
     report = train(chosen, cache, tmp_path / "run", progress=False)
     # A third of the units copy another: they alone hold several bits per spike.
     assert report.val["neuron"] > 0.2
+
+
+def test_training_ends_early_when_validation_gets_no_better(cache, tmp_path):
+    # At this rate the second validation is worse than the first.
+    chosen = tiny_settings(
+        patience=1, average=0, optimizer={"learning_rate": 1.0, "warmup": 0}, steps=400
+    )
+    report = train(chosen, cache, tmp_path / "run", progress=False)
+    assert report.steps < 400
+    assert report.best_step < report.steps
+    assert load_model(tmp_path / "run")
+
+
+def test_bfloat16_trains_as_well_as_float32(cache, tmp_path):
+    scores = {}
+    for precision in ("32", "bf16-mixed"):
+        chosen = tiny_settings(
+            steps=100,
+            validate_every=100,
+            masks={"schemes": {"neuron": 1}},
+            optimizer={"learning_rate": 1e-2},
+            trainer={"precision": precision},
+        )
+        scores[precision] = train(chosen, cache, tmp_path / precision, progress=False).val["neuron"]
+    assert scores["32"] > 0.1
+    assert scores["bf16-mixed"] == pytest.approx(scores["32"], rel=0.2)
+
+
+def test_a_batch_of_mixed_sessions_trains_too(cache, tmp_path):
+    chosen = tiny_settings(
+        sessions_per_batch=2,
+        steps=200,
+        validate_every=200,
+        masks={"schemes": {"neuron": 1}},
+        optimizer={"learning_rate": 1e-2},
+    )
+    assert train(chosen, cache, tmp_path / "run", progress=False).val["neuron"] > 0.15
+    with pytest.raises(UserError, match=r"batch_size 8 is no multiple of sessions_per_batch 3"):
+        tiny_settings(sessions_per_batch=3)
+
+
+@pytest.mark.slow
+def test_compiled_layers_compute_the_same(cache, tmp_path):
+    losses = []
+    for compiled in (False, True):
+        model = TINY["model"] | {"input_dropout": 0, "dropout": 0, "attention_dropout": 0}
+        chosen = tiny_settings(
+            steps=3, validate_every=1, model=model, trainer={"compile": compiled}
+        )
+        run = tmp_path / str(compiled)
+        train(chosen, cache, run, progress=False)
+        losses.append(read_logs(run, "train/loss"))
+    assert np.allclose(*losses, atol=1e-4)
 
 
 def test_a_loaded_model_is_the_one_that_was_kept(cache, tmp_path):
