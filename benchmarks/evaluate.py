@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from ibl_mtm.evaluation.decoding import Features, decode_class, decode_trace
 from ibl_mtm.evaluation.metrics import bits_per_spike
-from ibl_mtm.evaluation.predict import Population, Precision, predict_held_out
+from ibl_mtm.evaluation.predict import Population, Precision, predict_held_out, predict_unmasked
 from ibl_mtm.model.mtm import ModelSettings, MtM, Scope, TrialFormat
 
 PUBLISHED = 178.0  # s, the published code for 100 units and 80 trials, on 2 cores of another day
@@ -44,6 +44,7 @@ def co_smoothing(n_units: int, n_trials: int) -> None:
     rows = torch.arange(n_units)
     model.start_units(rows, torch.zeros(n_units), torch.ones(n_units), null)
     torch.nn.init.normal_(model.read_out, std=0.02)  # log rates that vary by about half
+    calibrate(model, counts, units)
     flop = n_units * n_trials * flop_per_trial(model, n_units)
     print(f"\nleave-one-unit-out, {n_units} units x {n_trials} trials, {flop / 1e12:.1f} TFLOP")
     scores = {}
@@ -69,6 +70,14 @@ def co_smoothing(n_units: int, n_trials: int) -> None:
     print(
         f"  largest change of a unit's bits/spike by bf16: {change:.1e}; peak memory {peak:.1f} GB"
     )
+
+
+@torch.no_grad()
+def calibrate(model: MtM, counts: np.ndarray, units: tuple[str, ...]) -> None:
+    """Let each unit's mean rate be its mean count, as in every trained model."""
+    population = Population(model, counts, "eid", np.array(units), np.full(len(units), ""), "32")
+    mean = np.exp(predict_unmasked(population, "neuron")).mean((0, 1))
+    model.read_out_bias += torch.from_numpy(np.log((counts.mean((0, 1)) + 1e-4) / mean)).float()
 
 
 def flop_per_trial(model: MtM, n_units: int) -> float:
