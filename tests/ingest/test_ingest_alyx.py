@@ -215,11 +215,11 @@ class TestWhatIsOnDisk:
         monkeypatch.setenv("IBL_MTM_PASSWORD", PASSWORD)
         with AlyxServer(experiment.root) as server:
             dataset = Dataset(source=alyx(server, path=tmp_path / "ONE"))
-            ingest(dataset, "x", tmp_path / "cache.zarr")
+            ingest(dataset, "x", tmp_path / "cache.zarr", limit=1)
         monkeypatch.delenv("IBL_MTM_PASSWORD")
-        report = ingest(dataset, "x", tmp_path / "again.zarr", offline=True)
-        assert [o.status for o in report.sessions.values()] == ["ingested"] * 3
-        assert_same(tmp_path / "again.zarr", from_disk, experiment.eids)
+        report = ingest(dataset, "x", tmp_path / "again.zarr", offline=True, limit=1)
+        assert [o.status for o in report.sessions.values()] == ["ingested"]
+        assert_same(tmp_path / "again.zarr", from_disk, report.sessions)
 
     def test_offline_names_what_is_not_there(self, server, experiment, tmp_path):
         eid = experiment.eids[0]

@@ -40,12 +40,14 @@ OF_FILES = ANYWHERE | {
 }
 
 
-SLOW = ("stall", "stall midway", "drip")
+QUICK = ("503", "cut", "html", "truncated", "altered")
 
 
 def cases(faults: dict[str, alyx_server.Fault]) -> list:
-    """Names of faults; those that take their time are for the slow tests."""
-    return [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in faults]
+    """Names of faults; those that take their time, or are like others, are for the slow tests."""
+    return [
+        pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in faults
+    ]
 
 
 @pytest.fixture(autouse=True)
