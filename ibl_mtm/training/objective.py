@@ -19,7 +19,15 @@ from ibl_mtm.model.mtm import Group, Scope
 from ibl_mtm.training.data import Session
 from ibl_mtm.training.settings import MaskSettings
 
-__all__ = ["SessionRows", "Task", "draw_tasks", "possible_schemes", "tasks_loss", "trial_keys"]
+__all__ = [
+    "SessionRows",
+    "Task",
+    "draw_tasks",
+    "possible_schemes",
+    "send",
+    "tasks_loss",
+    "trial_keys",
+]
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,13 @@ class SessionRows:
         ]
 
 
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor of the CPU to a device, without waiting for the work that is queued there."""
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
 @dataclass(frozen=True)
 class Task:
     """One group of trials, and the entries of it that count."""
@@ -66,21 +81,14 @@ class Task:
 
     def on(self, device: torch.device, units: Tensor, session: int) -> "Task":
         """The same on a device, for tables in which the session has these rows."""
-        hidden = _send(self.group.hidden, device)
-        target = hidden if self.target is self.group.hidden else _send(self.target, device)
-        counts = _send(self.group.counts, device)
-        region = None if self.group.region is None else _send(self.group.region, device)
+        hidden = send(self.group.hidden, device)
+        target = hidden if self.target is self.group.hidden else send(self.target, device)
+        counts = send(self.group.counts, device)
+        region = None if self.group.region is None else send(self.group.region, device)
         group = replace(
             self.group, counts=counts, hidden=hidden, region=region, units=units, session=session
         )
         return Task(group, target)
-
-
-def _send(tensor: Tensor, device: torch.device) -> Tensor:
-    # From pinned memory a copy to a GPU does not wait for the work that is queued there.
-    if device.type == "cuda":
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.to(device)
 
 
 def trial_keys(seed: int, step: int, session: int, trial: np.ndarray) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ibl_mtm.model.mtm import MtM
-from ibl_mtm.training.objective import SessionRows, Task
+from ibl_mtm.training.objective import SessionRows, Task, send
 
 __all__ = ["Rows"]
 
@@ -32,8 +32,8 @@ class Rows:
 
     def __init__(self, sessions: Sequence[SessionRows], device: torch.device) -> None:
         units = torch.cat([session.units for session in sessions])
-        self.units = units.to(device)
-        self.sessions = torch.tensor([session.session for session in sessions], device=device)
+        self.units = send(units, device)
+        self.sessions = send(torch.tensor([session.session for session in sessions]), device)
         self.place: dict[int, tuple[Tensor, int]] = {}
         first = 0
         for position, session in enumerate(sessions):
