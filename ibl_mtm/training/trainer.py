@@ -26,7 +26,8 @@ from ibl_mtm.training.settings import RunSettings
 __all__ = ["make_loaders", "make_trainer", "quiet"]
 
 # Lightning announces devices and products at every start.
-logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+for _name in ("lightning.pytorch", "lightning.fabric"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
 
 
 @contextmanager
@@ -38,6 +39,8 @@ def quiet() -> Iterator[None]:
             warnings.filterwarnings("ignore", f".*{expected}.*")
         warnings.filterwarnings("ignore", ".*LeafSpec.*is deprecated")  # Lightning of PyTorch
         warnings.filterwarnings("ignore", "Found .* in eval mode")  # the averaged model
+        # Its new name is not known to every PyTorch that will do.
+        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")
         warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
         yield
 

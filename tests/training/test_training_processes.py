@@ -112,6 +112,8 @@ def test_two_processes_compute_the_losses_of_one(folder, draw_per):
     command += ["--cache", folder / "cache.zarr", "trainer.devices=2", "trainer.accelerator=cpu"]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
+    assert "INFO" not in done.stderr
     for tag in ("train/loss", "train/bits_per_spike", "val/neuron", "val/bits_per_spike"):
         a, b = read_logs(one, tag), read_logs(two, tag)
         assert len(a) == 14
