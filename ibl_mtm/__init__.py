@@ -14,15 +14,26 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ibl_mtm.cache.cache import Cache, open_cache
+    from ibl_mtm.evaluation.embed import embed
     from ibl_mtm.evaluation.predict import predict
-    from ibl_mtm.training.pretrained import load_model
+    from ibl_mtm.training.pretrained import PretrainedMtM, load_model
 
-__all__ = ["Cache", "__version__", "load_model", "open_cache", "predict"]
+__all__ = [
+    "Cache",
+    "PretrainedMtM",
+    "__version__",
+    "embed",
+    "load_model",
+    "open_cache",
+    "predict",
+]
 
 __version__: str = metadata.version("ibl-mtm")
 
 _EXPORTS = {
     "Cache": "ibl_mtm.cache.cache",
+    "PretrainedMtM": "ibl_mtm.training.pretrained",
+    "embed": "ibl_mtm.evaluation.embed",
     "load_model": "ibl_mtm.training.pretrained",
     "open_cache": "ibl_mtm.cache.cache",
     "predict": "ibl_mtm.evaluation.predict",

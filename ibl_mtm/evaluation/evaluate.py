@@ -220,6 +220,9 @@ def _evaluate(
 ) -> Evaluation:
     if not eids:
         raise UserError(f"{cache.path} holds no session to score")
+    for eid in eids:
+        if eid not in cache:
+            cache.open(eid)  # whose error names the sessions that there are
 
     def score(eid: str) -> SessionScores:
         if say:

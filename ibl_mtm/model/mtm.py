@@ -285,7 +285,7 @@ class MtM(nn.Module):
         size = len(group.counts)
         prompt = self.prompt_token[SCHEMES.index(group.scheme) if self.settings.prompt else 0]
         prompt = prompt.expand(size, -1)
-        if self.settings.prompt_region and group.region is not None:
+        if self.settings.prompt_region and group.region is not None and self.scope.regions:
             named = self.region_token[group.region.clamp(min=0)]
             prompt = prompt + torch.where((group.region >= 0)[:, None], named, 0)
         session = self.session_token[group.session].expand(size, -1)
