@@ -134,8 +134,8 @@ def test_a_reader_never_sees_half_a_session(root: Path) -> None:
     writer = start(write_for_ever, root, started)
     assert started.wait(60)
     outcomes = {"whole": 0, "replaced": 0}
-    end = time.monotonic() + 3
-    while time.monotonic() < end:
+    patience = time.monotonic() + 60  # a busy machine needs longer for as many looks
+    while outcomes["whole"] <= 10 and time.monotonic() < patience:
         cache = open_cache(root)
         assert cache[UNTOUCHED.eid].equals(UNTOUCHED)
         for eid in cache:
