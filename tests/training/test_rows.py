@@ -1,8 +1,5 @@
 """Tables worked on by rows: the same as one small table for each session, at a fixed cost."""
 
-import time
-
-import pytest
 import torch
 
 from ibl_mtm.model.mtm import Group, ModelSettings, MtM, Scope, TrialFormat
@@ -153,30 +150,3 @@ def test_the_average_is_that_of_every_row_in_every_step():
     kept = average.make_up_all(model, steps - 1)
     for name, parameter in kept.named_parameters():
         assert torch.allclose(parameter, plain[name], atol=1e-5), name
-
-
-@pytest.mark.slow
-def test_the_number_of_sessions_costs_next_to_nothing_per_step():
-    """Work on rows of 40 times as many sessions: the same time, up to noise."""
-
-    def seconds(n_sessions):
-        sizes = (300,) * n_sessions
-        model = make_model(sizes, width=128)
-        tables = [p for n, p in model.named_parameters() if n in MtM.UNIT_TABLES]
-        optimizer = RowAdamW([{"params": tables}], **OPTIONS)
-        average = Average(model, 0.99, 1000)
-        best = float("inf")
-        for step in range(30):
-            start = time.perf_counter()
-            rows = Rows([rows_of(sizes, step % n_sessions)], CPU)
-            before = rows.gather(model)
-            for name in before.keys() & dict(model.named_parameters()).keys():
-                if name in MtM.UNIT_TABLES:
-                    gradient = torch.ones_like(before[name])
-                    optimizer.touch(getattr(model, name), rows.index(name), gradient)
-            optimizer.step()
-            average.update(model, step, rows, before)
-            best = min(best, time.perf_counter() - start)
-        return best
-
-    assert seconds(40) < 2 * seconds(1)
