@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: install demo test lint slow bench docs clean
+.PHONY: help install demo test lint slow bench clean
 .DEFAULT_GOAL := help
 
 help:
