@@ -35,8 +35,6 @@ class ModelSettings(Settings):
     input_dropout: float = Field(0.2, ge=0, lt=1)
     dropout: float = Field(0.4, ge=0, lt=1)
     attention_dropout: float = Field(0.4, ge=0, lt=1)
-    #: Share of whole units dropped from the input at random while training.
-    unit_dropout: float = Field(0.0, ge=0, lt=1)
     #: What the read-in sees of a count.
     transform: Literal["none", "sqrt"] = "none"
     #: Centre and scale each unit's input by its training trials; a hidden entry is then the mean.
@@ -269,9 +267,6 @@ class MtM(nn.Module):
         if self.settings.standardise:
             x = (x - self.input_mean[group.units]) / self.input_scale[group.units]
         hidden = group.hidden
-        if self.training and self.settings.unit_dropout:
-            keep = torch.rand(len(x), 1, x.shape[2], device=x.device)
-            hidden = hidden | (keep < self.settings.unit_dropout)
         x = torch.where(hidden, 0, x) @ table + self.read_in_bias[group.session]
         if self.settings.mask_indicator:
             indicator = self.indicator[group.units]

@@ -79,7 +79,7 @@ def test_models_that_mean_other_things_by_their_weights_are_refused(models):
         )
         with pytest.raises(UserError, match=rf"a was trained with model\.{key}="):
             initialise(other, trained, "a")
-    dropout = TINY.model_copy(update={"dropout": 0.1, "unit_dropout": 0.2})
+    dropout = TINY.model_copy(update={"dropout": 0.1, "input_dropout": 0.3})
     initialise(make_model(("u1",), ("A",), ("CA1",), 0, settings=dropout), trained, "a")
     with pytest.raises(UserError, match=r"data\.regions=beryl"):
         initialise(make_model(("u1",), ("A",), ("CA1",), 0, region_map="cosmos"), trained, "a")
