@@ -5,8 +5,8 @@
     session_attrs(root, eid)["definition_hash"]
 
 A session is prepared beside the cache (`staging`) and appears with the one rename of its
-folder. The tables follow, under a lock. A process that dies in between leaves a table without
-the session: readers then ask the session itself, and the next writer lists it.
+folder. The tables follow, under a lock. Until then, or if the process dies in between, the table
+lacks the session: readers then ask the session itself, and the next writer lists it.
 """
 
 import json
@@ -35,6 +35,7 @@ from ibl_mtm.errors import SessionError, UserError
 
 __all__ = [
     "create_cache",
+    "list_sessions",
     "read_format",
     "rebuild_sessions",
     "session_attrs",
@@ -121,7 +122,12 @@ def session_attrs(root: Path, eid: str) -> dict[str, Any] | None:
 
 
 def write_session(
-    root: Path, ds: xr.Dataset, regions: pd.DataFrame, *, overwrite: bool = False
+    root: Path,
+    ds: xr.Dataset,
+    regions: pd.DataFrame,
+    *,
+    overwrite: bool = False,
+    listed: bool = True,
 ) -> None:
     """Put a session into a cache; other processes may read it and write to it meanwhile.
 
@@ -138,6 +144,9 @@ def write_session(
         acronym, name, order (in the Allen atlas) and color ("#rrggbb").
     overwrite
         Replace the session if it is there.
+    listed
+        List it in the table at once. Who writes many sessions lists them together, afterwards
+        (`list_sessions`): writing the table takes as long as a tenth of a session.
 
     Raises
     ------
@@ -168,7 +177,18 @@ def write_session(
                 write_table(root, "sessions", list_session_rows(root, others), aside)
                 (root / eid).rename(old)
             new.rename(root / eid)
-            write_table(root, "sessions", list_session_rows(root, list_eids(root)), aside)
+            if listed:
+                write_table(root, "sessions", list_session_rows(root, list_eids(root)), aside)
+
+
+def list_sessions(root: Path) -> None:
+    """List the sessions that are in a cache and not in its table."""
+    root = Path(root)
+    with stage(root, "tables") as aside, lock_cache(root):
+        known = read_table(root, "sessions")
+        eids = list_eids(root)
+        if known is None or set(eids) != set(known.index):
+            write_table(root, "sessions", list_session_rows(root, eids), aside)
 
 
 def rebuild_sessions(root: Path, *, without: Iterable[str] = ()) -> None:

@@ -86,7 +86,7 @@ def run_job(job: Job, on_bytes: OnBytes = lambda n: None) -> Outcome:
         ds, regions = assemble(
             recording, job.dataset, job.name, job.origin.address, simulated=job.origin.simulated
         )
-        write_session(job.cache, ds, regions, overwrite=job.overwrite)
+        write_session(job.cache, ds, regions, overwrite=job.overwrite, listed=False)
     except SessionError as error:
         log.debug("session %s failed", eid, exc_info=True)
         return Outcome("failed", error.reason, time.monotonic() - start, n_bytes=fetched)

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from ibl_mtm.cache.store import create_cache, read_format, session_attrs
+from ibl_mtm.cache.store import create_cache, list_sessions, read_format, session_attrs
 from ibl_mtm.catalog import Dataset
 from ibl_mtm.errors import SessionError, UserError
 from ibl_mtm.ingest.job import Job, is_complete, run_job
@@ -123,8 +123,11 @@ def ingest(
         with _workers_for(jobs, workers, scheduler) as run:
             create_cache(cache)
             fetched(0)
-            for eid, outcome in run(jobs, fetched):
-                finish(eid, outcome, total)
+            try:
+                for eid, outcome in run(jobs, fetched):
+                    finish(eid, outcome, total)
+            finally:
+                list_sessions(cache)
     report = IngestReport(cache, {eid: outcomes[eid] for eid in found.eids})
     write_report(report, name)
     return report

@@ -13,7 +13,14 @@ from synthetic import make_regions, make_session
 from ibl_mtm.cache.cache import open_cache
 from ibl_mtm.cache.schema import VARIABLES
 from ibl_mtm.cache.staging import staging_folder
-from ibl_mtm.cache.store import create_cache, rebuild_sessions, session_attrs, write_session
+from ibl_mtm.cache.store import (
+    create_cache,
+    list_sessions,
+    rebuild_sessions,
+    session_attrs,
+    write_session,
+)
+from ibl_mtm.cache.tables import read_table
 from ibl_mtm.errors import SessionError, UserError
 
 
@@ -178,6 +185,16 @@ def test_regions_are_merged_in_the_allen_order(root: Path) -> None:
 def test_a_region_without_a_row_is_named(root: Path) -> None:
     with pytest.raises(ValueError, match=r"regions: .*\['CA1'\]"):
         write_session(root, make_session(), make_regions().query("acronym != 'CA1'"))
+
+
+def test_many_sessions_are_listed_together(root: Path) -> None:
+    for number in range(2):
+        write_session(root, make_session(seed=number), make_regions(), listed=False)
+    unlisted = open_cache(root).sessions  # readers ask the sessions themselves
+    assert len(unlisted) == 2
+    assert len(read_table(root, "sessions")) == 0
+    list_sessions(root)
+    pd.testing.assert_frame_equal(read_table(root, "sessions"), unlisted)
 
 
 def test_rebuilding_the_tables(root: Path) -> None:
