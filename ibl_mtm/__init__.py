@@ -5,6 +5,7 @@
     cache = ibl_mtm.open_cache("cache.zarr")        # a mapping: eid -> lazy xarray.Dataset
     model = ibl_mtm.load_model("runs/mtm")          # a torch module, in evaluation mode
     rates = ibl_mtm.predict(model, cache[eid], task="co_smoothing")
+    responses = ibl_mtm.psth(cache[eid], by="choice")               # (choice, time, unit), spikes/s
 
 Importing this package imports neither torch nor ONE nor xarray; they come when first needed.
 """
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ibl_mtm.cache.cache import Cache, open_cache
+    from ibl_mtm.cache.queries import population_raster, psth, region_summary, select_units
     from ibl_mtm.evaluation.embed import embed
     from ibl_mtm.evaluation.predict import predict
     from ibl_mtm.training.pretrained import PretrainedMtM, load_model
@@ -25,7 +27,11 @@ __all__ = [
     "embed",
     "load_model",
     "open_cache",
+    "population_raster",
     "predict",
+    "psth",
+    "region_summary",
+    "select_units",
 ]
 
 __version__: str = metadata.version("ibl-mtm")
@@ -36,7 +42,11 @@ _EXPORTS = {
     "embed": "ibl_mtm.evaluation.embed",
     "load_model": "ibl_mtm.training.pretrained",
     "open_cache": "ibl_mtm.cache.cache",
+    "population_raster": "ibl_mtm.cache.queries",
     "predict": "ibl_mtm.evaluation.predict",
+    "psth": "ibl_mtm.cache.queries",
+    "region_summary": "ibl_mtm.cache.queries",
+    "select_units": "ibl_mtm.cache.queries",
 }
 
 
