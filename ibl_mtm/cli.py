@@ -218,7 +218,13 @@ def train(
         Path | None,
         typer.Option("--init", metavar="RUN", help="Start from this trained run: fine-tune it."),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where it stopped.")] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on where it stopped; with --overwrite, begin where nothing was begun.",
+        ),
+    ] = False,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -256,6 +262,12 @@ def evaluate(
             "reduced_rank or autoregressive.",
         ),
     ] = None,
+    like: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN", help="Fit a baseline to the units and the split of trials of this run."
+        ),
+    ] = None,
     task: Annotated[
         list[str] | None,
         typer.Option("--task", help="This task only, or 'all' of them; may be repeated."),
@@ -287,9 +299,12 @@ def evaluate(
     from ibl_mtm.evaluation.evaluate import evaluate_baseline
     from ibl_mtm.evaluation.session import TASKS
     from ibl_mtm.terminal import say, show_scores
+    from ibl_mtm.training.settings import DataSettings, read_data_settings
 
     if (run is None) == (baseline is None):
         raise UserError("give either the folder of a run or --baseline NAME")
+    if run and like:
+        raise UserError("a run has units and trials of its own; --like is for a baseline")
     if run and out:
         raise UserError("a run's scores go into its own folder; --out is for a baseline")
     tasks = task or (["all"] if export else TASKS)
@@ -298,7 +313,13 @@ def evaluate(
         evaluation = score(run, opened, tasks=tasks, sessions=session, oracle=oracle, say=say)
     else:
         evaluation = evaluate_baseline(
-            str(baseline), opened, tasks=tasks, sessions=session, oracle=oracle, say=say
+            str(baseline),
+            opened,
+            settings=read_data_settings(like) if like else DataSettings(),
+            tasks=tasks,
+            sessions=session,
+            oracle=oracle,
+            say=say,
         )
     folder = run or out
     if folder:

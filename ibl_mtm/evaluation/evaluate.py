@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from ibl_mtm.cache.cache import Cache
 from ibl_mtm.cache.groups import write_group
 from ibl_mtm.catalog import Split
+from ibl_mtm.commit import source_commit
 from ibl_mtm.errors import UserError
 from ibl_mtm.evaluation.baselines import BASELINES, BaselinePredictor
 from ibl_mtm.evaluation.document import make_document
@@ -235,10 +237,12 @@ def _evaluate(
         predictor, ds = prepare(ds, split)
         return score_session(predictor, ds, split, tasks, truth)
 
+    start = time.perf_counter()
     scores = dict(zip(eids, _side_by_side(score, eids, at_once), strict=True))
     split: Split | None = settings.split
+    made = {"seconds": round(time.perf_counter() - start, 1), "commit": source_commit()}
     return Evaluation(
-        metrics=make_document(what, cache, scores, tasks, split),
+        metrics=make_document(what, cache, scores, tasks, split) | made,
         per_unit=pd.concat([s.per_unit for s in scores.values()], ignore_index=True),
         scores=scores,
         examples={e: _colour(s.examples, cache) for e, s in scores.items() if s.examples},

@@ -30,6 +30,7 @@ from ibl_mtm.training.folder import (
 )
 from ibl_mtm.training.initialise import InitReport, initialise
 from ibl_mtm.training.module import Training
+from ibl_mtm.training.outcome import write_outcome
 from ibl_mtm.training.pretrained import load_model
 from ibl_mtm.training.settings import FinetuneSettings, RunSettings
 from ibl_mtm.training.trainer import make_loaders, make_trainer, quiet
@@ -101,7 +102,8 @@ def train(
     resume
         Go on from ``checkpoints/last.ckpt``.
     overwrite
-        Delete an earlier run of this folder first.
+        Delete an earlier run of this folder first. Together with `resume`: go on where there is
+        a checkpoint, begin anew where there is none.
     progress
         Show a progress bar on standard error.
     say
@@ -115,6 +117,8 @@ def train(
     """
     if not len(cache):
         raise UserError(f"{cache.path} holds no session to train on")
+    if overwrite and not (run / CHECKPOINT).is_file():
+        resume = False
     if init is None and not resume and settings.finetune != FinetuneSettings():
         raise UserError("settings under 'finetune' need a run to start from: give --init RUN")
     if init is not None and run.resolve() == init.resolve():
@@ -164,7 +168,7 @@ def fit(
             "what it holds is whole: free some space and go on with --resume"
         ) from error
     taken = _read_init(run)
-    return TrainReport(
+    report = TrainReport(
         run=str(run),
         steps=trainer.global_step,
         best_step=keep.best_step,
@@ -172,6 +176,10 @@ def fit(
         seconds=round(time.perf_counter() - start, 1),
         init=taken["counts"] if taken else None,
     )
+    if on_first_process():
+        about = {"seed": settings.seed, "n_sessions": len(sessions), "resumed": bool(checkpoint)}
+        write_outcome(run, report.to_json() | about)
+    return report
 
 
 def _write_init(report: InitReport, run: Path) -> None:

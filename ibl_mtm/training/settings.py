@@ -19,6 +19,7 @@ __all__ = [
     "OptimizerSettings",
     "RunSettings",
     "TrainerSettings",
+    "read_data_settings",
     "read_run_settings",
 ]
 
@@ -154,3 +155,14 @@ def read_run_settings(config: str, overrides: Iterable[str] = ()) -> RunSettings
         name = path.name if path.suffix else f"{path.name}.yaml"
         path = find_shipped(f"pipelines/configs/{name}")
     return read_settings(path, RunSettings, overrides)
+
+
+def read_data_settings(run: Path) -> DataSettings:
+    """Which units and trials a run was trained on.
+
+    Raises
+    ------
+    UserError
+        If the folder holds no settings of a run.
+    """
+    return read_settings(run / "config.yaml", RunSettings).data

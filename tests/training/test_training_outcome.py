@@ -1,0 +1,62 @@
+"""What a training leaves when it has ended, and a request that resumes or begins."""
+
+import json
+
+import pytest
+from synthetic import make_regions, make_session
+
+from ibl_mtm.cache.cache import open_cache
+from ibl_mtm.cache.store import create_cache, write_session
+from ibl_mtm.errors import UserError
+from ibl_mtm.training.folder import CHECKPOINT
+from ibl_mtm.training.outcome import OUTCOME, read_outcome
+from ibl_mtm.training.run import train
+from ibl_mtm.training.settings import read_run_settings
+
+SETTINGS = read_run_settings(
+    "mtm_small",
+    ["steps=4", "validate_every=2", "model.width=16", "model.layers=1", "model.heads=2", "seed=3"],
+)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    root = tmp_path_factory.mktemp("outcome") / "cache.zarr"
+    create_cache(root)
+    write_session(root, make_session(n_units=15, n_trials=40, n_bins=20, seed=1), make_regions())
+    return open_cache(root)
+
+
+def test_a_finished_training_tells_what_it_took(cache, tmp_path):
+    report = train(SETTINGS, cache, tmp_path / "run", progress=False)
+    outcome = read_outcome(tmp_path / "run")
+    assert outcome.items() >= report.to_json().items()
+    assert (outcome["seed"], outcome["n_sessions"], outcome["resumed"]) == (3, 1, False)
+    assert {"commit", "threads", "torch", "ibl_mtm"} <= outcome.keys()
+
+
+def test_an_unfinished_training_has_no_outcome(cache, tmp_path, monkeypatch):
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ibl_mtm.training.run.write_outcome", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(SETTINGS, cache, tmp_path / "run", progress=False)
+    assert (tmp_path / "run" / "model.safetensors").is_file()
+    assert read_outcome(tmp_path / "run") is None
+
+
+def test_resume_with_overwrite_begins_where_nothing_was_begun_and_else_goes_on(cache, tmp_path):
+    run = tmp_path / "run"
+    with pytest.raises(UserError, match="no checkpoint"):
+        train(SETTINGS, cache, run, resume=True, progress=False)
+    run.mkdir(exist_ok=True)
+    (run / "leftover").write_text("of a training that was killed before its first checkpoint")
+    train(SETTINGS, cache, run, resume=True, overwrite=True, progress=False)
+    assert not (run / "leftover").exists()
+    before = (run / "model.safetensors").read_bytes()
+    (run / OUTCOME).unlink()
+    assert (run / CHECKPOINT).is_file()
+    train(SETTINGS, cache, run, resume=True, overwrite=True, progress=False)
+    assert json.loads((run / OUTCOME).read_text())["resumed"] is True
+    assert (run / "model.safetensors").read_bytes() == before
