@@ -4,13 +4,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help install demo test lint slow bench clean
+.PHONY: help install demo test lint slow docs bench clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   simulate, ingest, train, evaluate and report: the whole way, in minutes"
 	@echo "make test   lint, types and the quick tests"
 	@echo "make slow   the slow tests: kills, browser, full scale"
+	@echo "make docs   the documentation site, into docs/_build/html"
 	@echo "make bench  the benchmarks"
 
 install: $(STAMP)
@@ -18,7 +19,7 @@ install: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=24"
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[ingest,dev]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[ingest,dev,docs]"
 	touch $@
 
 demo: install
@@ -35,8 +36,13 @@ test: lint
 slow: install
 	$(BIN)/pytest -m slow
 
+# Every warning is an error, and so is a reference that leads nowhere.
+docs: install
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --nitpicky --quiet docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
 bench: install
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
 clean:
-	rm -rf .venv demo
+	rm -rf .venv demo docs/_build
