@@ -143,9 +143,12 @@ def population_raster(ds: xr.Dataset, trial: int) -> xr.DataArray:
             f"of numbers {trials.min()} to {trials.max()}"
         )
     place = _beryl_rows(ds)
-    shallow = np.lexsort((-ds["depth"].values, as_text(ds["probe"]), place["order"].to_numpy()))
+    # The acronym too: some regions share a place in the atlas, such as void and root.
+    keys = -ds["depth"].values, as_text(ds["probe"]), as_text(ds["beryl"]), place["order"]
     counts = ds["spikes"].sel(trial=trial).transpose("unit", "time")
-    return counts.assign_coords(color=("unit", place["color"].to_numpy())).isel(unit=shallow)
+    return counts.assign_coords(color=("unit", place["color"].to_numpy())).isel(
+        unit=np.lexsort(keys)
+    )
 
 
 def region_summary(cache: Mapping[str, xr.Dataset]) -> xr.Dataset:
