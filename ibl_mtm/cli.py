@@ -348,12 +348,59 @@ def compare(
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Evaluated runs.")],
     out: Annotated[Path, typer.Option("--out", help="The page to write.")] = Path("report.html"),
+    results: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DIR", help="Show the table and figure of `results table` on top; repeatable."
+        ),
+    ] = None,
 ) -> None:
     """Write one self-contained HTML page about evaluated runs."""
     from ibl_mtm.evaluation.report import write_report
 
-    write_report(runs, out)
+    write_report(runs, out, results or ())
     typer.echo(f"Report: {out}")
+
+
+results = typer.Typer(help="Tables, figures and a page from many evaluated runs.")
+app.add_typer(results, name="results", no_args_is_help=True)
+
+
+@results.command("table")
+def results_table(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Evaluated runs, or baselines.")
+    ],
+    kind: Annotated[
+        str, typer.Option(help="ablation, generalization, scaling or recording: what rows are.")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the files go.")],
+    command: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="How all of it is made, for the page.")
+    ] = None,
+) -> None:
+    """Average runs over seeds and sessions: table.md, table.csv, figure, results.json."""
+    from ibl_mtm.results.results import make_results
+    from ibl_mtm.results.tables import markdown_table
+    from ibl_mtm.results.write import write_results
+
+    made = make_results(kind, runs, command)
+    write_results(made, out)
+    typer.echo(markdown_table(made))
+
+
+@results.command("page")
+def results_page(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="DIR...", help="What `results table` wrote.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="The page to write.")],
+) -> None:
+    """Write a Markdown page of tables, figures, what they show and how they were made."""
+    from ibl_mtm.results.page import write_page
+
+    write_page(folders, out)
+    typer.echo(f"Page: {out}")
 
 
 def _print_json(document: Any) -> None:

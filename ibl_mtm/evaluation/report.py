@@ -20,13 +20,14 @@ from ibl_mtm.evaluation import report_tables as tables
 from ibl_mtm.evaluation.figure_style import RUN_COLORS, css_colors, inline_svg, save_figure
 from ibl_mtm.evaluation.report_sections import Section, make_sections
 from ibl_mtm.evaluation.scored_run import ScoredRun, read_scored_runs
+from ibl_mtm.results.section import read_experiment
 
 __all__ = ["write_report"]
 
 _log = logging.getLogger(__name__)
 
 
-def write_report(runs: Sequence[Path], out: Path) -> None:
+def write_report(runs: Sequence[Path], out: Path, results: Sequence[Path] = ()) -> None:
     """Write a page that shows evaluated runs side by side, and the runs' figures as files.
 
     Parameters
@@ -35,6 +36,8 @@ def write_report(runs: Sequence[Path], out: Path) -> None:
         Run folders that `ibl-mtm eval` has scored; the first is the one in question.
     out
         The HTML file to write.
+    results
+        Folders of `ibl_mtm.results.write.write_results`: their tables and figures come first.
 
     Raises
     ------
@@ -60,6 +63,7 @@ def write_report(runs: Sequence[Path], out: Path) -> None:
     page = templates.get_template("report.html.j2").render(
         title=tables.listed([run.name for run in scored]),
         simulated=any(run.simulated for run in scored),
+        experiments=[read_experiment(folder, at) for at, folder in enumerate(results)],
         facts=tables.facts(scored),
         headline=tables.headline(scored),
         columns=tables.score_columns(scored),
