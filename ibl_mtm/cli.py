@@ -24,7 +24,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-CachePath = Annotated[Path, typer.Option("--cache", help="The Zarr cache.", show_default=False)]
+# Text, since a path would turn the // of a URL into /.
+CachePath = Annotated[
+    str, typer.Option("--cache", help="The Zarr cache: a folder, or its URL.", show_default=False)
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, nothing else.")]
 Sessions = Annotated[
     list[str] | None,
@@ -108,7 +111,9 @@ def simulate(
 @app.command()
 def ingest(
     dataset: Annotated[str, typer.Argument(help="A dataset of the catalog.")],
-    cache: CachePath,
+    cache: Annotated[
+        str, typer.Option("--cache", help="The Zarr cache: a folder here.", show_default=False)
+    ],
     catalog: Annotated[
         Path | None, typer.Option("--catalog", help="By default the nearest data_catalog.yaml.")
     ] = None,
@@ -130,16 +135,18 @@ def ingest(
     as_json: Json = False,
 ) -> None:
     """Find a dataset's sessions, align and bin them, and write them into a cache."""
+    from ibl_mtm.cache.location import local_path
     from ibl_mtm.catalog import load_catalog
     from ibl_mtm.ingest.run import ingest as run
     from ibl_mtm.terminal import ingest_progress, show_ingest
 
+    folder = local_path(cache)
     chosen = load_catalog(catalog).dataset(dataset)
     with ingest_progress() as progress:
         report = run(
             chosen,
             dataset,
-            cache,
+            folder,
             sessions=session,
             limit=limit,
             dry_run=dry_run,
@@ -157,7 +164,7 @@ def ingest(
 
 @app.command()
 def sessions(
-    cache: Annotated[Path, typer.Argument(help="The Zarr cache.")],
+    cache: Annotated[str, typer.Argument(help="The Zarr cache: a folder, or its URL.")],
     where: Annotated[
         str | None, typer.Option(help="For example 'n_units > 60 and lab == \"cortexlab\"'.")
     ] = None,
@@ -182,7 +189,7 @@ def sessions(
 
 @app.command()
 def check(
-    cache: Annotated[Path, typer.Argument(help="The Zarr cache.")],
+    cache: Annotated[str, typer.Argument(help="The Zarr cache: a folder, or its URL.")],
     repair: Annotated[
         bool, typer.Option("--repair", help="Drop damaged sessions; the next ingest redoes them.")
     ] = False,

@@ -1,6 +1,6 @@
 """Reading a cache: a mapping from session to lazy dataset, and tables to choose by.
 
-cache = open_cache("cache.zarr")
+cache = open_cache("cache.zarr")                    # or s3://, gs://, https://
 cache.sessions                                      # one row per session
 part = cache.where("n_units > 60 and lab == 'cortexlab'")
 for eid, ds in part.items():                        # opened when asked for
@@ -9,16 +9,17 @@ for eid, ds in part.items():                        # opened when asked for
 
 import html
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pandas as pd
 import xarray as xr
 
 from ibl_mtm.cache.groups import DAMAGE, open_group, patiently
+from ibl_mtm.cache.location import READS_AT_ONCE, Location, locate
 from ibl_mtm.cache.schema import FORMAT
 from ibl_mtm.cache.store import read_format
-from ibl_mtm.cache.tables import collect_regions, list_eids, list_session_rows, read_table
+from ibl_mtm.cache.tables import collect_regions, current_sessions, read_table
 from ibl_mtm.errors import SessionError, UserError
 
 __all__ = ["Cache", "UnknownSessionError", "open_cache"]
@@ -31,13 +32,17 @@ class UnknownSessionError(UserError, KeyError):
     __str__ = Exception.__str__
 
 
-def open_cache(path: str | Path) -> "Cache":
-    """Open a cache for reading: reads its tables, and no session.
+def open_cache(path: str | Location, storage_options: dict[str, Any] | None = None) -> "Cache":
+    """Open a cache for reading: reads its table, and no session.
 
     Parameters
     ----------
     path
-        The folder that `ibl-mtm ingest --cache` wrote.
+        The folder that `ibl-mtm ingest --cache` wrote, or a copy of it at a URL: ``s3://``,
+        ``gs://``, ``https://``, ``http://``. Credentials come from the environment.
+    storage_options
+        For URLs, what the environment does not say: ``{"skip_signature": True}`` (a public
+        bucket), ``{"endpoint": "http://minio.lab:9000"}`` and all else that obstore's stores take.
 
     Returns
     -------
@@ -47,11 +52,11 @@ def open_cache(path: str | Path) -> "Cache":
     Raises
     ------
     UserError
-        If there is no cache, or one of a newer format.
+        If there is no cache, or one of a newer format, or a server does not answer, or refuses.
     """
-    root = Path(path)
+    root = locate(path, storage_options)
     read_format(root)
-    return Cache(root, list_session_rows(root, list_eids(root)))
+    return Cache(root, current_sessions(root))
 
 
 class Cache(Mapping[str, xr.Dataset]):
@@ -60,16 +65,16 @@ class Cache(Mapping[str, xr.Dataset]):
     Parameters
     ----------
     path
-        The cache's folder.
+        The cache's folder: a `pathlib.Path`, or a `RemotePath`.
     sessions
-        The rows of its sessions, indexed by eid, as `list_session_rows` gives them.
+        The rows of its sessions, indexed by eid, as `current_sessions` gives them.
     """
 
     # Comparing two mappings would open every session of both.
     __eq__ = object.__eq__
     __hash__ = object.__hash__
 
-    def __init__(self, path: Path, sessions: pd.DataFrame) -> None:
+    def __init__(self, path: Location, sessions: pd.DataFrame) -> None:
         self.path = path
         self._sessions = sessions
 
@@ -106,11 +111,13 @@ class Cache(Mapping[str, xr.Dataset]):
             If it is not here.
         SessionError
             If it is damaged; also later, when data are read that are missing or were replaced.
+        UserError
+            Now or later: if the server of a cache at a URL does not answer, or refuses.
         """
         if eid not in self:
             raise UnknownSessionError(self._explain_unknown(eid))
         try:
-            return patiently(lambda: open_group(self.path / eid, chunks))
+            return patiently(lambda folder: open_group(folder, chunks), self.path / eid)
         except DAMAGE as error:
             raise SessionError(eid, f"cannot be opened ({error}); run ibl-mtm check") from error
 
@@ -146,8 +153,9 @@ class Cache(Mapping[str, xr.Dataset]):
 
     def to_datatree(self, chunks: Any = None) -> xr.DataTree:
         """All sessions as one lazy tree, a node for each eid."""
-        nodes = {eid: self.open(eid, chunks) for eid in self}
-        return xr.DataTree.from_dict(nodes, name=self.path.stem)
+        with ThreadPoolExecutor(READS_AT_ONCE) as pool:
+            opened = pool.map(lambda eid: self.open(eid, chunks), self)
+            return xr.DataTree.from_dict(dict(zip(self, opened, strict=True)), name=self.path.stem)
 
     def __getitem__(self, eid: str) -> xr.Dataset:
         return self.open(eid)

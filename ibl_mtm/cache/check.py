@@ -4,6 +4,7 @@ check(root)                         # {eid: "spikes, chunk 2.0.0: checksums do n
 repair(root)                        # drops damaged sessions; the next ingest redoes them
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
 from math import ceil
@@ -20,6 +21,7 @@ from ibl_mtm.cache.groups import (
     open_group,
     read_metadata,
 )
+from ibl_mtm.cache.location import READS_AT_ONCE, Location, RemotePath, local_path, locate
 from ibl_mtm.cache.schema import validate
 from ibl_mtm.cache.store import read_format, rebuild_sessions
 from ibl_mtm.cache.tables import list_eids, read_table, region_rows, session_row
@@ -28,7 +30,7 @@ from ibl_mtm.errors import SessionError
 __all__ = ["check", "repair"]
 
 
-def check(root: Path) -> dict[str, str]:
+def check(root: str | Location) -> dict[str, str]:
     """Read everything that a cache holds, and name what is damaged.
 
     A session that the table does not list yet is no damage: readers see it, and the next writer
@@ -42,15 +44,21 @@ def check(root: Path) -> dict[str, str]:
     Raises
     ------
     UserError
-        If the path is no cache.
+        If the path is no cache, or a server does not answer, or refuses.
     """
-    root = Path(root)
+    root = locate(root)
     read_format(root)
+    if isinstance(root, RemotePath):
+        # Which sessions it has, only its table knows.
+        try:
+            _verify_group(root / "sessions")
+        except DAMAGE as error:
+            return {"sessions": _explain(error)}
     whole, damaged = _inspect_sessions(root)
     return damaged | _inspect_tables(root, whole)
 
 
-def repair(root: Path) -> dict[str, str]:
+def repair(root: str | Location) -> dict[str, str]:
     """Drop the damaged sessions of a cache, and make its tables anew from the others.
 
     Returns
@@ -61,9 +69,9 @@ def repair(root: Path) -> dict[str, str]:
     Raises
     ------
     UserError
-        If the path is no cache.
+        If the path is no cache, or the URL of one.
     """
-    root = Path(root)
+    root = local_path(root)
     read_format(root)
     _, damaged = _inspect_sessions(root)
     rebuild_sessions(root, without=damaged)
@@ -78,22 +86,28 @@ class _Summary:
     regions: set[str]
 
 
-def _inspect_sessions(root: Path) -> tuple[dict[str, _Summary], dict[str, str]]:
+def _inspect_sessions(root: Location) -> tuple[dict[str, _Summary], dict[str, str]]:
     """Sessions that are whole, and the others with the reason."""
-    whole: dict[str, _Summary] = {}
-    damaged: dict[str, str] = {}
-    for eid in list_eids(root):
-        for _ in range(2):  # a second look, since the session may just have been replaced
-            damaged.pop(eid, None)
-            try:
-                whole[eid] = _summarise(root, eid)
-                break
-            except DAMAGE as error:
-                damaged[eid] = _explain(error)
-    return whole, damaged
+    eids = list_eids(root)
+    with ThreadPoolExecutor(READS_AT_ONCE) as pool:
+        found = dict(zip(eids, pool.map(lambda eid: _inspect(root, eid), eids), strict=True))
+    whole = {eid: result for eid, result in found.items() if isinstance(result, _Summary)}
+    return whole, {eid: result for eid, result in found.items() if isinstance(result, str)}
 
 
-def _summarise(root: Path, eid: str) -> _Summary:
+def _inspect(root: Location, eid: str) -> _Summary | str:
+    """What the tables should say of a session, or what is wrong with it."""
+    try:
+        return _summarise(root, eid)
+    except DAMAGE:
+        # A second look, since the session may just have been replaced.
+        try:
+            return _summarise(root, eid)
+        except DAMAGE as error:
+            return _explain(error)
+
+
+def _summarise(root: Location, eid: str) -> _Summary:
     _verify_group(root / eid)
     with open_group(root / eid) as ds:
         validate(ds)
@@ -102,10 +116,10 @@ def _summarise(root: Path, eid: str) -> _Summary:
         return _Summary(session_row(ds), set(region_rows(ds.attrs).index))
 
 
-def _inspect_tables(root: Path, whole: dict[str, _Summary]) -> dict[str, str]:
+def _inspect_tables(root: Location, whole: dict[str, _Summary]) -> dict[str, str]:
     found = {}
     for name, compare in {"sessions": _compare_sessions, "regions": _compare_regions}.items():
-        if not (root / name).exists():
+        if _is_absent(root / name):
             # It was just being replaced when its writer died; readers do without.
             continue
         try:
@@ -118,8 +132,20 @@ def _inspect_tables(root: Path, whole: dict[str, _Summary]) -> dict[str, str]:
     return found
 
 
+def _is_absent(folder: Location) -> bool:
+    if isinstance(folder, Path):
+        return not folder.exists()
+    try:
+        read_metadata(folder)
+    except FileNotFoundError:
+        return True
+    except DAMAGE:
+        pass
+    return False
+
+
 def _compare_sessions(
-    root: Path, table: pd.DataFrame, whole: dict[str, _Summary]
+    root: Location, table: pd.DataFrame, whole: dict[str, _Summary]
 ) -> dict[str, str]:
     absent = table.index.difference(list_eids(root))
     found = dict.fromkeys(map(str, absent), "listed in the table 'sessions', but not there")
@@ -132,7 +158,9 @@ def _compare_sessions(
     return found
 
 
-def _compare_regions(root: Path, table: pd.DataFrame, whole: dict[str, _Summary]) -> dict[str, str]:
+def _compare_regions(
+    root: Location, table: pd.DataFrame, whole: dict[str, _Summary]
+) -> dict[str, str]:
     occurring = {acronym for summary in whole.values() for acronym in summary.regions}
     lacking = sorted(occurring - set(table.index))
     return {"regions": f"no row for {', '.join(lacking)}"} if lacking else {}
@@ -142,7 +170,7 @@ def _explain(error: BaseException) -> str:
     return error.reason if isinstance(error, SessionError) else str(error)
 
 
-def _verify_group(folder: Path) -> None:
+def _verify_group(folder: Location) -> None:
     """Compare all metadata of a group with its checksum, and decode every chunk.
 
     Raises

@@ -4,26 +4,28 @@
     ds = open_group(folder)             # lazy; damaged or replaced data raise SessionError
 
 Every chunk ends with a CRC-32C. The group's `zarr.json` holds the metadata of all its arrays
-(consolidated) and, in the attribute `checksum`, a digest of itself.
+(consolidated), in the attribute `chunk_checksums` those ends of all chunks, and in the attribute
+`checksum` a digest of itself.
 """
 
 import hashlib
 import json
-import os
 import time
 import warnings
 from collections.abc import Callable
+from itertools import product
+from math import ceil
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import xarray as xr
 import zarr
-from zarr.abc.store import ByteRequest, Store
 from zarr.codecs import BloscCodec, Crc32cCodec
-from zarr.core.buffer import Buffer, BufferPrototype
-from zarr.storage import LocalStore, WrapperStore
+from zarr.storage import StorePath
 
+from ibl_mtm.cache.guard import CHUNK_CHECKSUMS, GuardedStore, chunk_checksum
+from ibl_mtm.cache.location import Location, read_bytes
 from ibl_mtm.errors import SessionError
 
 __all__ = [
@@ -66,39 +68,43 @@ def write_group(folder: Path, ds: xr.Dataset) -> None:
         )
     path = folder / "zarr.json"
     document = json.loads(path.read_text())
+    document["attributes"][CHUNK_CHECKSUMS] = json.dumps(_collect_chunk_checksums(folder, document))
     document["attributes"][CHECKSUM] = metadata_digest(document)
     path.write_text(json.dumps(document, indent=1, ensure_ascii=False))
 
 
-def open_group(folder: Path, chunks: Any = None) -> xr.Dataset:
+def open_group(folder: Location, chunks: Any = None) -> xr.Dataset:
     """Open a group lazily; with `chunks` (as in `xarray.open_zarr`) as dask arrays.
 
     Raises
     ------
     SessionError
         Later, when data are read: if a chunk is missing or the group was replaced meanwhile.
+    UserError
+        Now or later: if the server of a remote group does not answer, or refuses.
     """
-    ds = xr.open_zarr(_GuardedStore(folder), chunks=chunks, consolidated=True, zarr_format=3)
-    del ds.attrs[CHECKSUM]
+    ds = xr.open_zarr(_place(folder), chunks=chunks, consolidated=True, zarr_format=3)
+    for name in (CHECKSUM, CHUNK_CHECKSUMS):
+        ds.attrs.pop(name, None)
     return ds
 
 
-def open_arrays(folder: Path) -> zarr.Group:
+def open_arrays(folder: Location) -> zarr.Group:
     """Open a group as Zarr itself shows it, with the same guard as `open_group`."""
-    return zarr.open_group(_GuardedStore(folder), mode="r", zarr_format=3, use_consolidated=True)
+    return zarr.open_group(_place(folder), mode="r", zarr_format=3, use_consolidated=True)
 
 
-def patiently(read: Callable[[], T]) -> T:
-    """What `read` returns; it gets further chances while a group may be being replaced."""
-    for delay in (0.01, 0.03, 0.1):
+def patiently(read: Callable[[Location], T], folder: Location) -> T:
+    """What `read` returns; it gets further chances while a local group may be being replaced."""
+    for delay in (0.01, 0.03, 0.1) if isinstance(folder, Path) else ():
         try:
-            return read()
+            return read(folder)
         except DAMAGE:
             time.sleep(delay)
-    return read()
+    return read(folder)
 
 
-def read_metadata(folder: Path) -> dict[str, Any]:
+def read_metadata(folder: Location) -> dict[str, Any]:
     """Read a group's `zarr.json`: `attributes`, and `consolidated_metadata` of its arrays.
 
     Raises
@@ -107,8 +113,10 @@ def read_metadata(folder: Path) -> dict[str, Any]:
         If there is no such group.
     ValueError
         If it is no JSON document.
+    UserError
+        If the server of a remote group does not answer, or refuses.
     """
-    document = json.loads((folder / "zarr.json").read_bytes())
+    document = json.loads(read_bytes(folder / "zarr.json"))
     if not isinstance(document, dict):
         raise ValueError(f"{folder / 'zarr.json'}: expected a mapping")
     return document
@@ -151,32 +159,18 @@ def _encoding(array: xr.DataArray) -> dict[str, Any]:
     return encoding
 
 
-class _GuardedStore(WrapperStore[Store]):
-    """A local group that refuses to pass off lost or replaced chunks as data.
-
-    Zarr reads a missing chunk as its fill value; every chunk of ours exists. And whoever still
-    holds a session that was replaced would mix its chunks with the new one's.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(LocalStore(folder, read_only=True))
-        self._folder = folder
-        self._identity = _identify(folder)
-
-    async def get(
-        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
-    ) -> Buffer | None:
-        value = await self._store.get(key, prototype, byte_range)
-        if _identify(self._folder) != self._identity:
-            raise SessionError(self._folder.name, "replaced since it was opened; open it again")
-        if value is None and "c" in key.split("/")[1:]:
-            raise SessionError(self._folder.name, f"{key} is missing; run ibl-mtm check")
-        return value
+def _place(folder: Location) -> StorePath:
+    store = GuardedStore(folder)
+    return StorePath(store, store.group)
 
 
-def _identify(folder: Path) -> tuple[int, int] | None:
-    try:
-        status = os.stat(folder / "zarr.json")
-    except FileNotFoundError:
-        return None
-    return status.st_ino, status.st_mtime_ns
+def _collect_chunk_checksums(folder: Path, document: dict[str, Any]) -> dict[str, str]:
+    """The checksum of every chunk, by its key."""
+    checksums = {}
+    for name, array in document["consolidated_metadata"]["metadata"].items():
+        grid = array["chunk_grid"]["configuration"]["chunk_shape"]
+        counts = [range(ceil(n / size)) for n, size in zip(array["shape"], grid, strict=True)]
+        for index in product(*counts):
+            key = "/".join([name, "c", *map(str, index)])
+            checksums[key] = chunk_checksum((folder / key).read_bytes())
+    return checksums

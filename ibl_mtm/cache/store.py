@@ -18,6 +18,8 @@ import pandas as pd
 import xarray as xr
 
 from ibl_mtm.cache.groups import CHECKSUM, DAMAGE, metadata_digest, read_metadata, write_group
+from ibl_mtm.cache.guard import CHUNK_CHECKSUMS
+from ibl_mtm.cache.location import Location, RemotePath, local_path
 from ibl_mtm.cache.schema import FORMAT, FORMAT_VERSION, VARIABLES, validate
 from ibl_mtm.cache.staging import lock_cache, remove_leftovers, stage
 from ibl_mtm.cache.tables import (
@@ -53,7 +55,7 @@ def create_cache(root: Path) -> None:
     UserError
         If the path holds something else.
     """
-    root = Path(root)
+    root = local_path(root)
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         with stage(root, "new") as aside:
             new = aside / "cache"
@@ -74,7 +76,7 @@ def create_cache(root: Path) -> None:
         remove_leftovers(root)
 
 
-def read_format(root: Path) -> int:
+def read_format(root: Location) -> int:
     """The format version of a cache.
 
     Raises
@@ -82,12 +84,15 @@ def read_format(root: Path) -> int:
     UserError
         If the path is no cache, or one of a newer format than this version reads.
     """
-    root = Path(root)
-    if not root.exists():
+    if isinstance(root, Path) and not root.exists():
         raise UserError(f"no cache at {root}; 'ibl-mtm ingest DATASET --cache {root}' makes one")
     try:
         attributes = read_metadata(root)["attributes"]
         found, version = attributes["format"], int(attributes["format_version"])
+    except FileNotFoundError:
+        if isinstance(root, RemotePath):
+            raise UserError(f"no cache at {root}: {root / 'zarr.json'} is not there") from None
+        found, version = None, 0
     except (OSError, ValueError, KeyError, TypeError):
         found, version = None, 0
     if found != FORMAT:
@@ -112,6 +117,7 @@ def session_attrs(root: Path, eid: str) -> dict[str, Any] | None:
         document = read_metadata(Path(root) / eid)
         attributes = dict(document["attributes"])
         intact = attributes.pop(CHECKSUM) == metadata_digest(document)
+        attributes.pop(CHUNK_CHECKSUMS, None)
     except FileNotFoundError:
         return None
     except DAMAGE:

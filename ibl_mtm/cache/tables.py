@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,22 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from ibl_mtm.cache.groups import DAMAGE, open_group, patiently, read_metadata, write_group
+from ibl_mtm.cache.groups import (
+    DAMAGE,
+    open_arrays,
+    open_group,
+    patiently,
+    read_metadata,
+    write_group,
+)
+from ibl_mtm.cache.location import READS_AT_ONCE, Location, RemotePath
+from ibl_mtm.errors import UserError
 
 __all__ = [
     "REGION_COLUMNS",
     "SESSION_COLUMNS",
     "collect_regions",
+    "current_sessions",
     "empty_table",
     "list_eids",
     "list_session_rows",
@@ -98,10 +109,35 @@ def region_rows(attributes: Mapping[str, Any]) -> pd.DataFrame:
     return rows.astype({"order": np.int64}).rename_axis("acronym")
 
 
-def list_eids(root: Path) -> list[str]:
-    """The sessions in a cache, sorted; opens none of them."""
+def list_eids(root: Location) -> list[str]:
+    """The sessions in a cache, sorted; opens none of them.
+
+    A local cache is asked which folders it has, a remote one for its table, since web servers
+    list nothing.
+    """
+    if isinstance(root, RemotePath):
+        return list(current_sessions(root).index)
     folders = (entry for entry in os.scandir(root) if entry.name not in _COLUMNS)
     return sorted(f.name for f in folders if os.path.exists(os.path.join(f.path, "zarr.json")))
+
+
+def current_sessions(root: Location) -> pd.DataFrame:
+    """The table `sessions` as it is true now: of a remote cache, as it was published.
+
+    Raises
+    ------
+    UserError
+        If a remote cache has no table, or a damaged one.
+    """
+    if not isinstance(root, RemotePath):
+        return list_session_rows(root, list_eids(root))
+    table = read_table(root, "sessions")
+    if table is None:
+        raise UserError(
+            f"{root} has no table of sessions, or a damaged one; run 'ibl-mtm check --repair' "
+            "on the cache that it was copied from, and copy that again"
+        )
+    return table
 
 
 def list_session_rows(
@@ -137,7 +173,7 @@ def list_session_rows(
     return rows.sort_index().rename_axis("eid")
 
 
-def collect_regions(root: Path, eids: Iterable[str]) -> pd.DataFrame:
+def collect_regions(root: Location, eids: Iterable[str]) -> pd.DataFrame:
     """The table `regions`, asked of these sessions themselves; skips those that are damaged."""
     tables = []
     for eid in eids:
@@ -158,20 +194,24 @@ def merge_regions(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
     return merged.sort_values("order", kind="stable")
 
 
-def read_table(root: Path, name: str) -> pd.DataFrame | None:
+def read_table(root: Location, name: str) -> pd.DataFrame | None:
     """Read the table `sessions` or `regions` of a cache; None if it is missing or damaged."""
 
-    def read() -> pd.DataFrame:
-        with open_group(root / name) as ds:
-            columns = {
-                column: ds[column].values.astype(object if kind is str else kind)
-                for column, kind in _COLUMNS[name].items()
-            }
-            index = pd.Index(ds[_INDEX[name]].values.astype(object), name=_INDEX[name])
-        return pd.DataFrame(columns, index=index)
+    kinds = {_INDEX[name]: str, **_COLUMNS[name]}
+
+    def read(folder: Location) -> pd.DataFrame:
+        arrays = dict(open_arrays(folder).arrays())
+        # Side by side, since a server takes its time for each.
+        with ThreadPoolExecutor(READS_AT_ONCE) as pool:
+            values = list(pool.map(lambda column: np.asarray(arrays[column][:]), kinds))
+        columns = {
+            column: array.astype(object if kind is str else kind)
+            for (column, kind), array in zip(kinds.items(), values, strict=True)
+        }
+        return pd.DataFrame(columns).set_index(_INDEX[name])
 
     try:
-        return patiently(read)
+        return patiently(read, root / name)
     except DAMAGE:
         return None
 
