@@ -1,10 +1,14 @@
 """How Sphinx builds the site: `make docs`."""
 
+import inspect
 import os
 import re
 import sys
+import textwrap
 from importlib import metadata
 from pathlib import Path
+
+from sphinx.util.typing import stringify_annotation
 
 project = "ibl-mtm"
 author = "The ibl-mtm developers"
@@ -13,6 +17,8 @@ html_title = "ibl-mtm"
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
+# `results` is listed, but only there once the workflows have written it.
+suppress_warnings = ["toc.not_readable"]
 default_role = "code"
 highlight_language = "none"
 
@@ -41,24 +47,22 @@ autodoc_preserve_defaults = True
 napoleon_numpy_docstring = True
 napoleon_google_docstring = False
 napoleon_use_rtype = False
-# Other packages' documentation is not at hand where the site is built.
-nitpick_ignore_regex = [("py:.*", r"(?!ibl_mtm).*")]
+# Types in a signature that no page describes: other packages', and a few of our own.
+nitpick_ignore_regex = [("py:(class|data|obj)", ".*")]
 
 
-def _returns_in_prose(app, what, name, obj, options, lines):
-    """Let a section Returns hold plain sentences, where napoleon expects a type."""
+def _give_returns_their_type(app, what, name, obj, options, lines):
+    """Where a section Returns is prose, put the annotated type before it, as napoleon expects."""
     text = "\n".join(lines)
-    text = re.sub(r"^Returns\n-+\n((?:(?!\n\n).)+?)(?=\n\n|\Z)", _unless_typed, text, flags=re.M | re.S)
-    lines[:] = text.split("\n")
-
-
-def _unless_typed(section):
-    body = section[1].split("\n")
-    if any(line.startswith(" ") for line in body):
-        return section[0]
-    return ":returns: " + "\n    ".join(body)
+    section = re.search(r"^Returns\n-+\n((?:.+\n?)+)", text, flags=re.M)
+    if section is None or "\n    " in section[1]:
+        return
+    kind = stringify_annotation(inspect.signature(obj).return_annotation)
+    prose = textwrap.indent(section[1], "    ")
+    lines[:] = f"{text[: section.start(1)]}{kind}\n{prose}{text[section.end(1) :]}".split("\n")
 
 
 def setup(app):
     """Sphinx calls this."""
-    app.connect("autodoc-process-docstring", _returns_in_prose, priority=400)
+    # Before napoleon, which listens at the usual 500.
+    app.connect("autodoc-process-docstring", _give_returns_their_type, priority=400)
