@@ -21,9 +21,11 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 
+from ibl_mtm.cache.chunks import Spikes
 from ibl_mtm.model.mtm import ModelSettings, TrialFormat
 from ibl_mtm.training.build import build_model
-from ibl_mtm.training.data import Session
+from ibl_mtm.training.data import Session, sum_counts
+from ibl_mtm.training.loader import CPU, Loader
 from ibl_mtm.training.module import Training
 from ibl_mtm.training.settings import RunSettings, read_run_settings
 from ibl_mtm.training.trainer import make_loaders, make_trainer, quiet
@@ -35,19 +37,28 @@ CONFIGS = {"paper": "mtm", "small": "mtm_small"}
 
 
 def make_sessions(n_sessions: int, n_units: int, n_trials: int) -> list[Session]:
-    """Sessions of random counts; all share one array, so that hundreds fit."""
+    """Sessions of random counts, all read from the same array."""
     rng = np.random.default_rng(0)
     counts = rng.poisson(0.1, (n_trials, N_TIME, n_units)).astype(np.uint8)
     split = np.where(np.arange(n_trials) < 0.8 * n_trials, "train", "val")
     regions = np.array([f"R{i % 5}" for i in range(n_units)])
+
+    def decode(number: int, chunk: np.ndarray) -> None:
+        chunk[:] = counts
+
+    spikes = Spikes("session", counts.shape, counts.dtype, n_trials, decode)
+    training = sum_counts(spikes, np.flatnonzero(split == "train"))
     return [
         Session(
             eid=f"session-{number}",
-            counts=counts,
+            spikes=spikes,
             trial=np.arange(n_trials),
             split=split,
             units=np.array([f"{number}-{unit}" for unit in range(n_units)]),
             region=regions,
+            training=training,
+            trial_positions=np.arange(n_trials),
+            unit_positions=np.arange(n_units),
         )
         for number in range(n_sessions)
     ]
@@ -114,6 +125,21 @@ class TimedTraining(Training):
         return tasks
 
 
+class TimedLoader(Loader):
+    """A loader that knows how long it lets training wait."""
+
+    waiting = 0.0
+
+    def training(self, start=0, place=CPU):  # type: ignore[no-untyped-def]
+        batches = super().training(start, place)
+        while True:
+            begin = time.perf_counter()
+            batch = next(batches)
+            if batch.step >= WARM_UP:
+                self.waiting += time.perf_counter() - begin
+            yield batch
+
+
 def measure(settings: RunSettings, n_units: int, n_sessions: int, steps: int) -> dict[str, object]:
     """Train and time the steps."""
     settings = settings.model_copy(update={"validate_every": None, "patience": None})
@@ -127,8 +153,8 @@ def measure(settings: RunSettings, n_units: int, n_sessions: int, steps: int) ->
         yardstick = Yardstick(trainer.strategy.root_device, settings.trainer.precision)
         watch = Stopwatch(yardstick, steps - WARM_UP)
         trainer.callbacks.append(watch)
-        with quiet():
-            trainer.fit(module, make_loaders(module)[0])
+        with quiet(), TimedLoader(sessions, settings) as loader:
+            trainer.fit(module, make_loaders(module, loader)[0])
     step = float(np.median(watch.seconds))
     limit = float(np.median(yardstick.rates))
     flops = settings.batch_size * flops_per_trial(settings.model, n_units)
@@ -153,7 +179,7 @@ def measure(settings: RunSettings, n_units: int, n_sessions: int, steps: int) ->
         "GFLOP/s": flops / step / 1e9,
         "product GFLOP/s": limit / 1e9,
         "of limit": flops / step / limit,
-        "data": module.preparing / (steps - WARM_UP) / step,
+        "data": (module.preparing + loader.waiting) / (steps - WARM_UP) / step,
         "peak GB": memory / 1e9,
     }
 

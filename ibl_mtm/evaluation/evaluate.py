@@ -42,7 +42,7 @@ from ibl_mtm.evaluation.session import (
 from ibl_mtm.settings import read_settings
 from ibl_mtm.simulate.truth import open_truth
 from ibl_mtm.text import as_text
-from ibl_mtm.training.data import load_session, split_of
+from ibl_mtm.training.data import describe_session, split_of
 from ibl_mtm.training.pretrained import load_model
 from ibl_mtm.training.settings import DataSettings, RunSettings
 
@@ -180,7 +180,7 @@ def evaluate_baseline(
         raise UserError(f"unknown baseline '{name}'; known: {', '.join(BASELINES)}")
 
     def prepare(ds: xr.Dataset, split: np.ndarray) -> tuple[Predictor, xr.Dataset]:
-        session = load_session(ds, settings)
+        session = describe_session(ds, settings)
         ds = ds.isel(unit=np.flatnonzero(np.isin(as_text(ds.unit), session.units))).load()
         return BaselinePredictor(name, ds, split, session.region), ds
 

@@ -6,11 +6,11 @@ model = build_model(settings, sessions, trial_format(ds))
 from collections import Counter
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from ibl_mtm.errors import UserError
 from ibl_mtm.model.mtm import MtM, Scope, TrialFormat
-from ibl_mtm.model.mtm import transform as transform_counts
 from ibl_mtm.training.data import Session
 from ibl_mtm.training.settings import RunSettings
 
@@ -39,12 +39,11 @@ def build_model(settings: RunSettings, sessions: Sequence[Session], format_: Tri
     first = 0
     for session in sessions:
         rows = torch.arange(first, first + len(session.units))
-        counts = torch.from_numpy(session.counts[session.trials_in("train")]).float()
-        x = transform_counts(counts, settings.model.transform).flatten(0, 1)
+        mean, spread = session.training.mean_and_spread(settings.model.transform)
         # A unit that never fires has no spread: leave its input as it is.
-        spread = x.std(0)
-        scale = torch.where(spread > 0, spread, 1.0)
-        model.start_units(rows, x.mean(0), scale, torch.from_numpy(session.log_mean).float())
+        scale = np.where(spread > 0, spread, 1.0)
+        values = (mean, scale, session.training.log_mean)
+        model.start_units(rows, *(torch.from_numpy(value).float() for value in values))
         first += len(rows)
     return model
 

@@ -1,18 +1,21 @@
-"""From the cache to batches: the chosen units and trials of each session, and their order.
+"""What a run uses of the sessions of a cache: units, regions, trials, sums over training trials.
 
-sessions = [load_session(cache[eid], settings) for eid in cache]
-for batch in batches(sessions, batch_size=16, seed=0):
-    for session, trials in batch.parts:
-        ...
+sessions = describe_sessions(cache, settings.data)
+sessions[0].units, sessions[0].trials_in("train")
+sessions[0].read("train")                           # counts (trial, time, unit), decoded now
+
+Describing a session reads its training trials once, chunk by chunk, and keeps none of them.
 """
 
-from collections.abc import Iterator, Sequence
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import xarray as xr
 
+from ibl_mtm.cache.cache import Cache
+from ibl_mtm.cache.chunks import Spikes, open_spikes, spikes_of
 from ibl_mtm.errors import UserError
 from ibl_mtm.model.mtm import TrialFormat
 from ibl_mtm.split import split_trials
@@ -21,18 +24,22 @@ from ibl_mtm.training.settings import DataSettings
 
 __all__ = [
     "NO_REGION",
-    "Batch",
+    "READERS",
+    "CountSums",
     "Session",
-    "batches",
+    "describe_session",
+    "describe_sessions",
     "eligible_regions",
-    "load_session",
     "split_of",
-    "steps_per_epoch",
+    "sum_counts",
     "trial_format",
 ]
 
 #: Regions that are none: outside the brain, fibre tracts, and units without histology.
 NO_REGION = frozenset({"void", "root", "unknown", ""})
+
+#: Threads that read and decode.
+READERS = min(4, os.cpu_count() or 1)
 
 
 def trial_format(ds: xr.Dataset) -> TrialFormat:
@@ -47,15 +54,68 @@ def trial_format(ds: xr.Dataset) -> TrialFormat:
 
 
 @dataclass(frozen=True)
+class CountSums:
+    """Sums over the bins of some trials, for each unit: all that a new model needs to know of them.
+
+    Attributes
+    ----------
+    n_bins
+        Number of bins.
+    counts, squares, roots : ndarray (unit,), float64
+        Sums of the spike counts, of their squares, and of their square roots.
+    """
+
+    n_bins: int
+    counts: np.ndarray
+    squares: np.ndarray
+    roots: np.ndarray
+
+    def of(self, units: np.ndarray) -> "CountSums":
+        """Those of some units, by position."""
+        return CountSums(self.n_bins, self.counts[units], self.squares[units], self.roots[units])
+
+    def mean_and_spread(self, transform: str) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation of the counts, or (``sqrt``) of their square roots."""
+        total, squares = (
+            (self.roots, self.counts) if transform == "sqrt" else (self.counts, self.squares)
+        )
+        mean = total / self.n_bins
+        variance = (squares - total * mean) / max(1, self.n_bins - 1)
+        return mean, np.sqrt(variance.clip(min=0))
+
+    @property
+    def log_mean(self) -> np.ndarray:
+        """Log of each unit's mean count per bin, (unit,).
+
+        Half a spike is added, so that a unit that was silent has a finite log.
+        """
+        return np.log((self.counts + 0.5) / self.n_bins)
+
+
+def sum_counts(spikes: Spikes, trials: np.ndarray) -> CountSums:
+    """Sums over trials given by position, all units."""
+    counts, squares, roots = np.zeros((3, spikes.shape[2]))
+    # Sums of bytes are exact in single precision, which takes half the time.
+    kind = np.float32 if spikes.dtype.itemsize == 1 else np.float64
+    for _, rows, chunk in spikes.chunks(trials):
+        for block in np.split(rows, range(8, len(rows), 8)):  # as much as a CPU's cache holds
+            x = chunk[block].reshape(-1, chunk.shape[2]).astype(kind)
+            counts += x.sum(0)
+            squares += np.einsum("ij,ij->j", x, x)
+            roots += np.sqrt(x).sum(0)
+    return CountSums(len(trials) * spikes.shape[1], counts, squares, roots)
+
+
+@dataclass(frozen=True)
 class Session:
-    """The part of a session that a run uses, in memory.
+    """The part of a session that a run uses, without its counts.
 
     Attributes
     ----------
     eid
         The session.
-    counts : ndarray (trial, time, unit), uint8 or uint16
-        Spikes per bin.
+    spikes
+        Where its counts are read.
     trial : ndarray (trial,)
         Numbers of the trials in the session's own table.
     split : ndarray (trial,), str
@@ -63,73 +123,113 @@ class Session:
     units, region : ndarray (unit,), str
         Uuid, and the region of each unit under the chosen map, ``""`` where that region does not
         take part in region schemes.
+    training
+        Sums over the training trials.
+    trial_positions, unit_positions : ndarray of int
+        Where these trials and units are in `spikes`.
     """
 
     eid: str
-    counts: np.ndarray
+    spikes: Spikes
     trial: np.ndarray
     split: np.ndarray
     units: np.ndarray
     region: np.ndarray
+    training: CountSums
+    trial_positions: np.ndarray
+    unit_positions: np.ndarray
 
     def trials_in(self, split: str) -> np.ndarray:
         """Positions of the trials of one split."""
         return np.flatnonzero(self.split == split)
 
-    @cached_property
-    def training_spikes(self) -> np.ndarray:
-        """Spikes of each unit in the training trials, (unit,)."""
-        return self.counts[self.trials_in("train")].sum((0, 1), dtype=np.int64)
+    def n_bytes(self, split: str) -> int:
+        """Memory that the counts of one split take."""
+        _, n_bins, _ = self.spikes.shape
+        n_counts = len(self.trials_in(split)) * n_bins * len(self.units)
+        return n_counts * self.spikes.dtype.itemsize
 
-    @cached_property
-    def log_mean(self) -> np.ndarray:
-        """Log of each unit's mean count per bin in the training trials, (unit,).
+    def read(self, split: str) -> np.ndarray:
+        """Counts of the trials of one split, (trial, time, unit), uint8 or uint16.
 
-        Half a spike is added, so that a unit that was silent has a finite log.
+        Raises
+        ------
+        SessionError
+            If they are damaged, or the session was replaced since it was described.
         """
-        n_bins = len(self.trials_in("train")) * self.counts.shape[1]
-        return np.log((self.training_spikes + 0.5) / n_bins)
+        return self.spikes.read(self.trial_positions[self.trials_in(split)], self.unit_positions)
 
 
-def load_session(ds: xr.Dataset, settings: DataSettings) -> Session:
-    """Apply a run's filters to a session of the cache and read what is left into memory.
+def describe_sessions(cache: Cache, settings: DataSettings) -> list[Session]:
+    """Every session of a cache (see `describe_session`), several read at once."""
+
+    def describe(eid: str) -> Session:
+        # Spikes first: should the session be replaced in between, reading them will say so.
+        spikes = open_spikes(cache, eid)
+        return describe_session(cache[eid], settings, spikes)
+
+    readers = ThreadPoolExecutor(READERS, "describe")
+    try:
+        return list(readers.map(describe, cache))
+    finally:
+        readers.shutdown(cancel_futures=True)
+
+
+def describe_session(
+    ds: xr.Dataset, settings: DataSettings, spikes: Spikes | None = None
+) -> Session:
+    """Apply a run's filters to a session of the cache.
 
     Filters on units look at training trials only.
+
+    Parameters
+    ----------
+    ds
+        The session.
+    settings
+        The run's.
+    spikes
+        Its counts, by default as `ds` has them.
 
     Raises
     ------
     UserError
         If no unit or no training trial is left.
     """
-    eid = str(ds.attrs["eid"])
+    eid, spikes = str(ds.attrs["eid"]), spikes or spikes_of(ds)
+    trials = np.arange(ds.sizes["trial"])
     if settings.included_only:
         if "included" not in ds:
             raise UserError(f"session {eid} has no trials table; set data.included_only=false")
-        ds = ds.isel(trial=np.flatnonzero(ds.included.values))
-    split = split_of(ds, settings)
+        trials = np.flatnonzero(ds.included.values)
+    split = split_of(ds.isel(trial=trials), settings)
     if not (split == "train").any():
         raise UserError(f"session {eid} has no training trials")
+    training = sum_counts(spikes, trials[split == "train"])
     keep = np.ones(ds.sizes["unit"], bool)
     if settings.min_label > 0:
         keep &= ds.label.values >= settings.min_label - 1e-6
-    counts = ds.spikes.values
     if settings.min_rate > 0:
-        mean = counts[split == "train"].mean((0, 1))
+        mean = training.counts / training.n_bins
         keep &= mean / float(ds.attrs["bin_size"]) >= settings.min_rate
     if not keep.any():
         raise UserError(
             f"no unit of session {eid} passes data.min_label={settings.min_label} "
             f"and data.min_rate={settings.min_rate}"
         )
+    units = np.flatnonzero(keep)
     return Session(
         eid=eid,
-        counts=counts if keep.all() else counts[:, :, keep],
-        trial=ds.trial.values,
+        spikes=spikes,
+        trial=ds.trial.values[trials],
         split=split,
         units=as_text(ds.unit.values[keep]),
         region=eligible_regions(
             as_text(ds[settings.regions].values[keep]), settings.min_units_per_region
         ),
+        training=training.of(units),
+        trial_positions=trials,
+        unit_positions=units,
     )
 
 
@@ -153,79 +253,3 @@ def eligible_regions(region: np.ndarray, minimum: int) -> np.ndarray:
     names, inverse, count = np.unique(region, return_inverse=True, return_counts=True)
     takes_part = (count >= minimum) & ~np.isin(names, list(NO_REGION))
     return np.where(takes_part[inverse], region, "")
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Trials of one training step.
-
-    Attributes
-    ----------
-    step
-        Number of the step.
-    parts : tuple of (int, ndarray)
-        Position of a session, and positions of trials in it; each session at most once.
-    """
-
-    step: int
-    parts: tuple[tuple[int, np.ndarray], ...]
-
-    def __len__(self) -> int:
-        return sum(len(trials) for _, trials in self.parts)
-
-    def share(self, index: int, total: int) -> "Batch":
-        """One of `total` shares as equal as can be, which together hold every trial once."""
-        start, stop = (len(self) * i // total for i in (index, index + 1))
-        parts, first = [], 0
-        for session, trials in self.parts:
-            mine = trials[max(0, start - first) : max(0, stop - first)]
-            parts += [(session, mine)] if len(mine) else []
-            first += len(trials)
-        return Batch(self.step, tuple(parts))
-
-
-def steps_per_epoch(
-    sessions: Sequence[Session], batch_size: int, sessions_per_batch: int = 1
-) -> int:
-    """Batches in which every training trial appears once."""
-    size = batch_size // sessions_per_batch
-    pieces = sum(-(-len(s.trials_in("train")) // size) for s in sessions)
-    return -(-pieces // sessions_per_batch)
-
-
-def batches(
-    sessions: Sequence[Session],
-    batch_size: int,
-    seed: int,
-    start: int = 0,
-    sessions_per_batch: int = 1,
-) -> Iterator[Batch]:
-    """Endless training batches, shuffled anew every epoch.
-
-    Each session's trials are cut into pieces of ``batch_size / sessions_per_batch``; a batch is
-    `sessions_per_batch` pieces drawn at random. The last piece of a session and the last batch
-    of an epoch may be smaller, no trial is dropped. The order depends on `seed` alone: iteration
-    may `start` at any step.
-    """
-    per_epoch = steps_per_epoch(sessions, batch_size, sessions_per_batch)
-    size = batch_size // sessions_per_batch
-    step = start - start % per_epoch
-    while True:
-        rng = np.random.default_rng([seed, step // per_epoch])
-        pieces = []
-        for index, session in enumerate(sessions):
-            trials = rng.permutation(session.trials_in("train"))
-            pieces += [(index, part) for part in np.split(trials, range(size, len(trials), size))]
-        order = rng.permutation(len(pieces))
-        for first in range(0, len(order), sessions_per_batch):
-            if step >= start:
-                drawn = order[first : first + sessions_per_batch]
-                yield Batch(step, _by_session([pieces[position] for position in drawn]))
-            step += 1
-
-
-def _by_session(pieces: Sequence[tuple[int, np.ndarray]]) -> tuple[tuple[int, np.ndarray], ...]:
-    joined: dict[int, list[np.ndarray]] = {}
-    for index, trials in pieces:
-        joined.setdefault(index, []).append(trials)
-    return tuple((index, np.concatenate(parts)) for index, parts in joined.items())

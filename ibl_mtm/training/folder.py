@@ -32,6 +32,8 @@ __all__ = [
 ]
 
 CHECKPOINT = Path("checkpoints") / "last.ckpt"
+#: Settings that do not decide the outcome of a training.
+_FREE: Any = {"trainer": True, "data": {"memory_gb", "device_cache"}}
 _LOCK, _SETTINGS, _UNITS = ".lock", "config.yaml", "units.parquet"
 
 
@@ -90,15 +92,15 @@ def write_request(run: Path, settings: RunSettings, sessions: Sequence[Session])
 def check_unchanged(run: Path, settings: RunSettings, sessions: Sequence[Session]) -> None:
     """Make sure that a resumed run would go on with its own settings and units.
 
-    Only how it is computed (``trainer``) may differ.
+    Only how it is computed (``trainer``) and where counts are held may differ.
 
     Raises
     ------
     UserError
         Names the first key or session that differs.
     """
-    before = _flat(read_settings(run / _SETTINGS, RunSettings).model_dump(exclude={"trainer"}))
-    now = _flat(settings.model_dump(exclude={"trainer"}))
+    before = _flat(read_settings(run / _SETTINGS, RunSettings).model_dump(exclude=_FREE))
+    now = _flat(settings.model_dump(exclude=_FREE))
     for key in sorted(before.keys() | now.keys()):
         if before.get(key) != now.get(key):
             raise UserError(
@@ -136,7 +138,7 @@ def _unit_table(sessions: Sequence[Session]) -> pd.DataFrame:
                     "eid": session.eid,
                     "unit": session.units,
                     "region": session.region,
-                    "training_rate": np.exp(session.log_mean),
+                    "training_rate": np.exp(session.training.log_mean),
                 }
             )
             for session in sessions

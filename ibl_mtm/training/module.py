@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
-import numpy as np
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
@@ -20,7 +19,7 @@ from ibl_mtm.errors import UserError
 from ibl_mtm.model.loss import poisson_nll
 from ibl_mtm.model.mtm import MtM
 from ibl_mtm.training.average import Average
-from ibl_mtm.training.data import Batch, Session
+from ibl_mtm.training.data import Session
 from ibl_mtm.training.objective import (
     SessionRows,
     Task,
@@ -31,12 +30,12 @@ from ibl_mtm.training.objective import (
     trial_keys,
 )
 from ibl_mtm.training.optimizer import RowAdamW
+from ibl_mtm.training.order import Batch, Part
 from ibl_mtm.training.rows import Rows
 from ibl_mtm.training.settings import RunSettings
 
-__all__ = ["LOG_EVERY", "VALIDATION_BATCH", "Training"]
+__all__ = ["LOG_EVERY", "Training"]
 
-VALIDATION_BATCH = 64
 #: Validation masks are drawn at "steps" that no training step has.
 VALIDATION_STEP = -1
 #: Steps between those whose scores are logged, and read from the device.
@@ -44,7 +43,7 @@ LOG_EVERY = 10
 
 
 class Training(pl.LightningModule):
-    """Train an MtM on sessions in memory.
+    """Train an MtM on the batches of a `Loader`.
 
     Parameters
     ----------
@@ -92,7 +91,7 @@ class Training(pl.LightningModule):
         # Dropout depends on the step alone, so a resumed run draws what the undisturbed one would.
         key = (self.settings.seed, step, self.global_rank)
         torch.manual_seed(hash(key) & 0x7FFFFFFF)
-        rows = Rows([self.rows[index] for index, _ in batch.parts], self.device)
+        rows = Rows([self.rows[part.session] for part in batch.parts], self.device)
         tables = rows.gather(self.model)
         is_logged = (batch_idx + 1) % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
         parts = self.settings.trainer.accumulate
@@ -122,11 +121,10 @@ class Training(pl.LightningModule):
     def tasks_of(self, batch: Batch, rows: Rows) -> list[Task]:
         """What a batch asks of the model, those with causal attention last."""
         tasks = []
-        for index, trials in batch.parts:
-            session, own = self.sessions[index], self.rows[index]
-            counts = torch.from_numpy(session.counts[trials])
-            seed, masks = self.settings.seed, self.settings.masks
-            tasks += draw_tasks(own, counts, session.trial[trials], seed, batch.step, masks)
+        seed, masks = self.settings.seed, self.settings.masks
+        for part in batch.parts:
+            own, trial = self.rows[part.session], self.sessions[part.session].trial[part.trials]
+            tasks += draw_tasks(own, part.counts(), trial, seed, batch.step, masks)
         return [rows.localise(task) for task in sorted(tasks, key=lambda task: task.group.causal)]
 
     def update(self, rows: Rows, tables: dict[str, Tensor]) -> None:
@@ -175,21 +173,20 @@ class Training(pl.LightningModule):
         self.raise_if_diverged()
         self.totals.zero_()
 
-    def validation_step(self, batch: tuple[int, np.ndarray], batch_idx: int) -> None:
+    def validation_step(self, batch: Part, batch_idx: int) -> None:
         if batch_idx % self.trainer.world_size != self.global_rank:
             return
-        index, trials = batch
-        session, own = self.sessions[index], self.rows[index]
+        own, trial = self.rows[batch.session], self.sessions[batch.session].trial[batch.trials]
         rows = Rows([own], self.device)
         model, tables = self.model, rows.gather(self.model)
         if self.average:
             model = self.average.model
             tables = self.average.gather(self.model, self.global_step - 1, rows)
-        counts = torch.from_numpy(session.counts[trials])
+        counts = batch.counts()
         schemes = self.model.scope.schemes
         for repeat in range(self.settings.validation_masks):
             step = VALIDATION_STEP - repeat
-            key = trial_keys(self.settings.seed, step, own.session, session.trial[trials])
+            key = trial_keys(self.settings.seed, step, own.session, trial)
             for scheme in possible_schemes(schemes, own.regions):
                 task = rows.localise(make_task(own, counts, scheme, key, self.settings.masks))
                 (log_rate,) = functional_call(model, tables, ([task.group],))
@@ -245,7 +242,7 @@ class Training(pl.LightningModule):
     def transfer_batch_to_device(
         self, batch: Any, device: torch.device, dataloader_idx: int
     ) -> Any:
-        return batch  # a batch names trials; `Task.on` moves their counts
+        return batch  # `Task.on` moves its counts
 
     def _sum_over_devices(self, tensors: Sequence[Tensor]) -> None:
         if self.trainer.world_size > 1:

@@ -17,6 +17,7 @@ from ibl_mtm.model.loss import Reduction, masked_loss
 from ibl_mtm.model.masking import Scheme, draw_mask
 from ibl_mtm.model.mtm import Group, Scope
 from ibl_mtm.training.data import Session
+from ibl_mtm.training.held import send
 from ibl_mtm.training.settings import MaskSettings
 
 __all__ = [
@@ -24,7 +25,6 @@ __all__ = [
     "Task",
     "draw_tasks",
     "possible_schemes",
-    "send",
     "tasks_loss",
     "trial_keys",
 ]
@@ -65,13 +65,6 @@ class SessionRows:
         ]
 
 
-def send(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy a tensor of the CPU to a device, without waiting for the work that is queued there."""
-    if device.type == "cuda":
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.to(device)
-
-
 @dataclass(frozen=True)
 class Task:
     """One group of trials, and the entries of it that count."""
@@ -110,7 +103,7 @@ def possible_schemes(schemes: Sequence[Scheme], regions: Tensor) -> list[Scheme]
 def draw_tasks(
     rows: SessionRows, counts: Tensor, trial: np.ndarray, seed: int, step: int, masks: MaskSettings
 ) -> list[Task]:
-    """Draw schemes and masks for trials of one session, on the CPU.
+    """Draw schemes and masks for trials of one session; masks are drawn on the CPU.
 
     Parameters
     ----------
@@ -140,7 +133,8 @@ def draw_tasks(
         (members,) = np.nonzero(chosen == index)
         if len(members):
             part = torch.as_tensor(members)
-            tasks.append(make_task(rows, counts[part], scheme, key[part] ^ (index + 1), masks))
+            chosen_counts = counts.index_select(0, send(part, counts.device))
+            tasks.append(make_task(rows, chosen_counts, scheme, key[part] ^ (index + 1), masks))
     return tasks
 
 

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from ibl_mtm.model.mtm import MtM
-from ibl_mtm.training.objective import SessionRows, Task, send
+from ibl_mtm.training.held import send
+from ibl_mtm.training.objective import SessionRows, Task
 
 __all__ = ["Rows"]
 

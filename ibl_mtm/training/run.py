@@ -19,7 +19,7 @@ from ibl_mtm.cache.cache import Cache
 from ibl_mtm.errors import UserError
 from ibl_mtm.model.mtm import MtM, TrialFormat
 from ibl_mtm.training.build import build_model
-from ibl_mtm.training.data import Session, load_session, steps_per_epoch, trial_format
+from ibl_mtm.training.data import Session, describe_sessions, trial_format
 from ibl_mtm.training.folder import (
     CHECKPOINT,
     check_unchanged,
@@ -29,6 +29,7 @@ from ibl_mtm.training.folder import (
     write_request,
 )
 from ibl_mtm.training.initialise import InitReport, initialise
+from ibl_mtm.training.loader import Loader
 from ibl_mtm.training.module import Training
 from ibl_mtm.training.outcome import write_outcome
 from ibl_mtm.training.pretrained import load_model
@@ -150,16 +151,18 @@ def fit(
     checkpoint: Path | None = None,
     progress: bool = True,
 ) -> TrainReport:
-    """Train a model on sessions in memory (see `train`)."""
-    per_epoch = steps_per_epoch(sessions, settings.batch_size, settings.sessions_per_batch)
+    """Train a model on sessions (see `train`)."""
+    loader = Loader(sessions, settings)
+    per_epoch = loader.order.steps_per_epoch
     steps = settings.steps or per_epoch * (settings.epochs or 100)
     every = min(steps, settings.validate_every or per_epoch)
     module = Training(settings, model, sessions, steps)
     trainer, keep = make_trainer(settings, run, steps, every, progress)
     start = time.perf_counter()
     try:
-        with quiet():
-            trainer.fit(module, *make_loaders(module), ckpt_path=checkpoint, weights_only=True)
+        with quiet(), loader:
+            loaders = make_loaders(module, loader)
+            trainer.fit(module, *loaders, ckpt_path=checkpoint, weights_only=True)
     except OSError as error:
         if error.errno not in _FULL:
             raise
@@ -208,4 +211,4 @@ def _load(cache: Cache, settings: RunSettings) -> tuple[TrialFormat, list[Sessio
                 f"sessions {first} and {eid} have trials of different formats "
                 f"({formats[first]} and {formats[eid]}); train on one of them with `where`"
             )
-    return formats[first], [load_session(cache[eid], settings.data) for eid in cache]
+    return formats[first], describe_sessions(cache, settings.data)

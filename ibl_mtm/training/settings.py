@@ -39,6 +39,20 @@ class DataSettings(Settings):
     regions: Literal["region", "beryl", "cosmos"] = "beryl"
     #: Units that a region of a session needs to take part as a region.
     min_units_per_region: int = Field(5, ge=2)
+    #: Sessions among whose trials batches are drawn at a time; they are in memory together.
+    pool: int = Field(16, gt=0)
+    #: Memory that counts take in each process (GB); what does not fit is read again every epoch.
+    #: null: half of what is available as training starts.
+    memory_gb: float | None = Field(None, gt=0)
+    #: Hold all counts on the device; `auto`: if they take up to half of a GPU's free memory.
+    device_cache: Literal["auto", "on", "off"] = "auto"
+
+    @field_validator("device_cache", mode="before")
+    @classmethod
+    def _as_word(cls, chosen: object) -> object:
+        if isinstance(chosen, bool):  # YAML reads on and off as truth values
+            return "on" if chosen else "off"
+        return chosen
 
 
 class MaskSettings(Settings):

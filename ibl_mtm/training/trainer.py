@@ -2,24 +2,24 @@
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import numpy as np
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.strategies import DDPStrategy
 from torch.utils.data import DataLoader, IterableDataset
 
 from ibl_mtm.errors import UserError
-from ibl_mtm.training.data import Batch, Session, batches
 from ibl_mtm.training.folder import CHECKPOINT
 from ibl_mtm.training.keep import MONITOR, KeepBest
-from ibl_mtm.training.module import LOG_EVERY, VALIDATION_BATCH, Training
+from ibl_mtm.training.loader import Loader, Place
+from ibl_mtm.training.module import LOG_EVERY, Training
+from ibl_mtm.training.order import Batch, Part
 from ibl_mtm.training.progress import ProgressBar
 from ibl_mtm.training.settings import RunSettings
 
@@ -34,7 +34,7 @@ for _name in ("lightning.pytorch", "lightning.fabric"):
 def quiet() -> Iterator[None]:
     """Without the warnings of Lightning that are no news here."""
     with warnings.catch_warnings():
-        # Batches come from memory, in an order that follows from the step alone (see `batches`).
+        # Batches come from threads, in an order that follows from the step alone (see `Loader`).
         for expected in ("does not have many workers", "`__len__` defined", "not resumable"):
             warnings.filterwarnings("ignore", f".*{expected}.*")
         warnings.filterwarnings("ignore", ".*LeafSpec.*is deprecated")  # Lightning of PyTorch
@@ -96,45 +96,41 @@ def _loggers(settings: RunSettings, run: Path) -> list[Logger]:
     return loggers
 
 
-def make_loaders(module: Training) -> tuple[DataLoader, DataLoader]:
+def make_loaders(module: Training, loader: Loader) -> tuple[DataLoader, DataLoader]:
     """Training batches from the step that training has reached, and validation batches."""
-    train = DataLoader(_Train(module), batch_size=None, collate_fn=_as_it_is)
-    parts = _validation_batches(module.sessions)
-    # A list will do for a data set.
-    return train, DataLoader(parts, batch_size=None, collate_fn=_as_it_is)  # type: ignore[arg-type]
+    train, val = (
+        DataLoader(data, batch_size=None, collate_fn=_as_it_is)
+        for data in (_Train(module, loader), _Validation(module, loader))
+    )
+    return train, val
 
 
 class _Train(IterableDataset):
-    def __init__(self, module: Training) -> None:
-        self.module = module
+    def __init__(self, module: Training, loader: Loader) -> None:
+        self.module, self.loader = module, loader
 
     def __len__(self) -> int:
         return self.module.steps
 
     def __iter__(self) -> Iterator[Batch]:
-        settings = self.module.settings
-        return batches(
-            self.module.sessions,
-            settings.batch_size,
-            settings.seed,
-            start=self.module.global_step,
-            sessions_per_batch=settings.sessions_per_batch,
-        )
+        return self.loader.training(self.module.global_step, _place_of(self.module))
+
+
+class _Validation(IterableDataset):
+    def __init__(self, module: Training, loader: Loader) -> None:
+        self.module, self.loader = module, loader
+
+    def __len__(self) -> int:
+        return len(self.loader.validation_parts)
+
+    def __iter__(self) -> Iterator[Part]:
+        return self.loader.validation(_place_of(self.module))
+
+
+def _place_of(module: Training) -> Place:
+    return Place(module.device, module.global_rank, module.trainer.world_size)
 
 
 def _as_it_is(batch: Any) -> Any:
-    """Keep a batch's trial numbers as they are; PyTorch would turn them into tensors."""
+    """Keep a batch as it is; PyTorch would turn its trial numbers into tensors."""
     return batch
-
-
-def _validation_batches(sessions: Sequence[Session]) -> list[tuple[int, np.ndarray]]:
-    parts = [
-        (index, part)
-        for index, session in enumerate(sessions)
-        for trials in [session.trials_in("val")]
-        for part in np.array_split(trials, -(-len(trials) // VALIDATION_BATCH))
-        if len(trials)
-    ]
-    if not parts:
-        raise UserError("there are no validation trials: give data.split a share for them")
-    return parts

@@ -1,22 +1,15 @@
-"""What a run reads from a session, and the order of its batches."""
-
-import itertools
+"""What a run knows of a session before it trains."""
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from synthetic import make_session
+import torch
+from synthetic import make_regions, make_session
 
+from ibl_mtm.cache.cache import open_cache
+from ibl_mtm.cache.store import create_cache, write_session
 from ibl_mtm.catalog import Split
-from ibl_mtm.errors import UserError
-from ibl_mtm.training.data import (
-    Batch,
-    batches,
-    eligible_regions,
-    load_session,
-    steps_per_epoch,
-)
+from ibl_mtm.errors import SessionError, UserError
+from ibl_mtm.training.data import describe_session, describe_sessions, eligible_regions
 from ibl_mtm.training.settings import DataSettings
 
 
@@ -26,50 +19,69 @@ def ds():
 
 
 def test_all_units_and_trials_are_read_by_default(ds):
-    session = load_session(ds, DataSettings())
-    assert np.array_equal(session.counts, ds.spikes.values)
-    assert session.counts.dtype == np.uint8
+    session = describe_session(ds, DataSettings())
+    for split in ("train", "val", "test"):
+        counts = session.read(split)
+        assert np.array_equal(counts, ds.spikes.values[ds.split.values == split])
+        assert counts.dtype == np.uint8
+        assert session.n_bytes(split) == counts.nbytes
     assert session.units.tolist() == ds.unit.values.tolist()
     assert session.split.tolist() == ds.split.values.tolist()
 
 
 def test_filters_leave_out_units_and_trials(ds):
-    good = load_session(ds, DataSettings(min_label=1))
+    good = describe_session(ds, DataSettings(min_label=1))
     assert good.units.tolist() == ds.unit.values[ds.label.values == 1].tolist()
     train = ds.spikes.values[ds.split.values == "train"]
     rate = train.mean((0, 1)) / ds.attrs["bin_size"]
     limit = float(np.median(rate))
-    busy = load_session(ds, DataSettings(min_rate=limit))
+    busy = describe_session(ds, DataSettings(min_rate=limit))
     assert busy.units.tolist() == ds.unit.values[rate >= limit].tolist()
-    assert np.array_equal(busy.counts, ds.spikes.values[:, :, rate >= limit])
-    included = load_session(ds, DataSettings(included_only=True))
+    assert np.array_equal(busy.read("train"), train[:, :, rate >= limit])
+    assert np.array_equal(busy.training.counts, train.sum((0, 1))[rate >= limit])
+    included = describe_session(ds, DataSettings(included_only=True))
     assert included.trial.tolist() == ds.trial.values[ds.included.values].tolist()
+    chosen = ds.included.values & (ds.split.values == "train")
+    assert np.array_equal(included.read("train"), ds.spikes.values[chosen])
+    assert np.array_equal(included.training.counts, ds.spikes.values[chosen].sum((0, 1)))
 
 
 def test_the_rate_filter_looks_at_training_trials_only(ds):
     loud = ds.copy(deep=True)
     loud.spikes[{"trial": np.flatnonzero(ds.split.values == "test")}] = 200
     settings = DataSettings(min_rate=4)
-    kept = load_session(ds, settings).units.tolist()
-    assert load_session(loud, settings).units.tolist() == kept
+    kept = describe_session(ds, settings).units.tolist()
+    assert describe_session(loud, settings).units.tolist() == kept
     assert 0 < len(kept) < ds.sizes["unit"]
 
 
 def test_another_split_can_be_asked_for(ds):
     settings = DataSettings(split=Split(fractions=(0.5, 0.25, 0.25), kind="blocks", seed=3))
-    session = load_session(ds, settings)
+    session = describe_session(ds, settings)
     assert len(session.trials_in("train")) == pytest.approx(20, abs=2)
-    assert load_session(ds, settings).split.tolist() == session.split.tolist()
+    assert describe_session(ds, settings).split.tolist() == session.split.tolist()
 
 
 def test_the_log_mean_counts_half_a_spike_for_silent_units(ds):
     silent = ds.copy(deep=True)
     silent.spikes[{"unit": 0}] = 0
-    session = load_session(silent, DataSettings())
+    session = describe_session(silent, DataSettings())
     n_bins = len(session.trials_in("train")) * 100
-    assert session.log_mean[0] == pytest.approx(np.log(0.5 / n_bins))
-    mean = session.counts[session.trials_in("train")][:, :, 3].mean()
-    assert session.log_mean[3] == pytest.approx(np.log(mean + 0.5 / n_bins))
+    log_mean = session.training.log_mean
+    assert log_mean[0] == pytest.approx(np.log(0.5 / n_bins))
+    mean = session.read("train")[:, :, 3].mean()
+    assert log_mean[3] == pytest.approx(np.log(mean + 0.5 / n_bins))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("transform", ["none", "sqrt"])
+def test_mean_and_spread_are_those_of_all_training_bins(ds, transform, dtype):
+    many = ds.assign(spikes=ds.spikes.astype(dtype) * np.iinfo(dtype).max // 10)
+    mean, spread = describe_session(many, DataSettings()).training.mean_and_spread(transform)
+    counts = many.spikes.values[ds.split.values == "train"].astype(float)
+    x = np.sqrt(counts) if transform == "sqrt" else counts
+    assert mean == pytest.approx(x.mean((0, 1)))
+    assert spread == pytest.approx(torch.from_numpy(x).flatten(0, 1).std(0).numpy())
 
 
 def test_small_regions_and_no_regions_take_no_part():
@@ -80,64 +92,27 @@ def test_small_regions_and_no_regions_take_no_part():
 
 def test_filters_that_leave_nothing_are_named(ds):
     with pytest.raises(UserError, match=r"data.min_rate=1000.*"):
-        load_session(ds, DataSettings(min_rate=1000))
+        describe_session(ds, DataSettings(min_rate=1000))
     with pytest.raises(UserError, match="included_only=false"):
-        load_session(make_session(contiguous=True), DataSettings(included_only=True))
+        describe_session(make_session(contiguous=True), DataSettings(included_only=True))
 
 
-@pytest.fixture(scope="module")
-def sessions():
-    return [load_session(make_session(n_trials=n, seed=n), DataSettings()) for n in (20, 33)]
-
-
-def trials_of(batch):
-    return [(index, trial) for index, trials in batch.parts for trial in trials.tolist()]
-
-
-@pytest.mark.parametrize("sessions_per_batch", [1, 2, 3])
-def test_an_epoch_holds_every_training_trial_once(sessions, sessions_per_batch):
-    per_epoch = steps_per_epoch(sessions, 6, sessions_per_batch)
-    epochs = []
-    order = batches(sessions, 6, seed=0, sessions_per_batch=sessions_per_batch)
-    for number in range(2):
-        epoch = list(itertools.islice(order, per_epoch))
-        assert [batch.step for batch in epoch] == [number * per_epoch + i for i in range(per_epoch)]
-        assert sorted(pair for batch in epoch for pair in trials_of(batch)) == [
-            (index, trial)
-            for index, session in enumerate(sessions)
-            for trial in session.trials_in("train")
-        ]
-        for batch in epoch:
-            names = [index for index, _ in batch.parts]
-            assert len(batch) == len(trials_of(batch)) <= 6
-            assert len(set(names)) == len(names) <= sessions_per_batch
-        epochs.append([trials_of(batch) for batch in epoch])
-    assert epochs[0] != epochs[1]
-    # Trials are batched with others each time, not the same batches in another order.
-    assert not set(map(tuple, epochs[0])) & set(map(tuple, epochs[1]))
-
-
-def test_a_batch_may_mix_sessions(sessions):
-    mixed = itertools.islice(batches(sessions, 6, seed=0, sessions_per_batch=3), 10)
-    assert {len(batch.parts) for batch in mixed} == {1, 2}
-
-
-@pytest.mark.parametrize("sessions_per_batch", [1, 3])
-def test_batches_may_start_at_any_step(sessions, sessions_per_batch):
-    def take(start, n):
-        some = batches(sessions, 6, seed=5, start=start, sessions_per_batch=sessions_per_batch)
-        return [(batch.step, trials_of(batch)) for batch in itertools.islice(some, n)]
-
-    everything = take(0, 40)
-    assert [step for step, _ in everything] == list(range(40))
-    for start in (1, 7, 8, 23):
-        assert take(start, 10) == everything[start : start + 10]
-
-
-@given(sizes=st.lists(st.integers(1, 9), min_size=1, max_size=4), total=st.integers(1, 7))
-def test_shares_hold_every_trial_once_and_are_as_equal_as_can_be(sizes, total):
-    batch = Batch(3, tuple((i, 10 * i + np.arange(n)) for i, n in enumerate(sizes)))
-    shares = [batch.share(i, total) for i in range(total)]
-    assert [pair for share in shares for pair in trials_of(share)] == trials_of(batch)
-    assert max(map(len, shares)) - min(map(len, shares)) <= 1
-    assert {share.step for share in shares} == {3}
+def test_sessions_of_a_cache_are_described_at_once_without_their_counts(tmp_path):
+    create_cache(tmp_path / "cache.zarr")
+    made = [make_session(n_units=8 + seed, n_trials=150, n_bins=40, seed=seed) for seed in range(3)]
+    for ds in made:
+        write_session(tmp_path / "cache.zarr", ds, make_regions())
+    cache = open_cache(tmp_path / "cache.zarr")
+    sessions = describe_sessions(cache, DataSettings())
+    assert [session.eid for session in sessions] == list(cache)
+    for session in sessions:
+        (ds,) = (ds for ds in made if ds.attrs["eid"] == session.eid)
+        train = ds.spikes.values[ds.split.values == "train"]
+        assert np.array_equal(session.training.counts, train.sum((0, 1)))
+        assert np.array_equal(session.read("train"), train)
+        held = (v for v in vars(session).values() if isinstance(v, np.ndarray))
+        assert sum(v.nbytes for v in held) < 0.5 * ds.spikes.nbytes
+    write_session(tmp_path / "cache.zarr", made[0], make_regions(), overwrite=True)
+    (replaced,) = (s for s in sessions if s.eid == made[0].attrs["eid"])
+    with pytest.raises(SessionError, match=rf"{replaced.eid}: replaced since it was opened"):
+        replaced.read("train")

@@ -96,13 +96,13 @@ def test_before_training_each_unit_is_predicted_at_its_mean(cache, tmp_path):
     """And the validation score of that is zero bits, up to the finite number of trials."""
     from ibl_mtm.model.mtm import Group
     from ibl_mtm.training.build import build_model
-    from ibl_mtm.training.data import load_session, trial_format
+    from ibl_mtm.training.data import describe_sessions, trial_format
 
-    sessions = [load_session(ds, tiny_settings().data) for ds in cache.values()]
+    sessions = describe_sessions(cache, tiny_settings().data)
     model = build_model(tiny_settings(), sessions, trial_format(next(iter(cache.values())))).eval()
     second = sessions[1]
     rows = torch.arange(len(sessions[0].units), len(model.scope.units))
-    counts = torch.from_numpy(second.counts[second.trials_in("train")])
+    counts = torch.from_numpy(second.read("train"))
     nothing = torch.zeros(1, 1, 1, dtype=torch.bool).expand(len(counts), 1, 1)
     (log_rate,) = model([Group(counts, nothing, rows, 1, "neuron")])
     assert torch.isfinite(poisson_nll(log_rate, counts)).all()

@@ -1,0 +1,40 @@
+"""Counts that are held in memory, and their way to a device.
+
+held = Held(torch.from_numpy(session.read("train")), session.trials_in("train"))
+held.take(trials)                                   # (B, time, unit), where the counts are
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["Held", "send"]
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """Bring a tensor to a device, without waiting for the work that is queued there."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
+@dataclass(frozen=True)
+class Held:
+    """Counts of some trials of a session, in the memory of the CPU or of a device.
+
+    Attributes
+    ----------
+    counts : Tensor (trial, time, unit), uint8 or uint16
+    trials : ndarray (trial,)
+        Their positions in the session, increasing.
+    """
+
+    counts: Tensor
+    trials: np.ndarray
+
+    def take(self, trials: np.ndarray) -> Tensor:
+        """Counts of trials by their positions in the session, (B, T, N)."""
+        rows = torch.from_numpy(np.searchsorted(self.trials, trials))
+        return self.counts.index_select(0, send(rows, self.counts.device))
