@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help install demo test lint slow docs bench clean
+.PHONY: help install demo test lint slow docs bench experiments clean
 .DEFAULT_GOAL := help
 
 help:
@@ -13,13 +13,14 @@ help:
 	@echo "make slow   the slow tests: kills, browser, full scale"
 	@echo "make docs   the documentation site, into docs/_build/html"
 	@echo "make bench  the benchmarks"
+	@echo "make experiments   the paper's experiments, laptop size: about 70 minutes on 2 cores"
 
 install: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=24"
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[ingest,remote,dev,docs]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[ingest,remote,workflows,dev,docs]"
 	touch $@
 
 demo: install
@@ -43,6 +44,20 @@ docs: install
 
 bench: install
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+# Interrupted? The same command goes on where it was. RECORDING=1 adds the real recording, where
+# pipelines/workflows/recording_catalog.yaml says it lies.
+RESULTS := $(addprefix experiments/laptop/results/,ablation generalization scaling)
+RESULTS += $(if $(RECORDING),experiments/recording/results/recording)
+experiments: export PATH := $(CURDIR)/$(BIN):$(PATH)
+experiments: install
+	for workflow in masking_ablation generalization scaling; do \
+	  snakemake -s pipelines/$$workflow.smk --configfile pipelines/workflows/laptop.yaml \
+	    --profile pipelines/profiles/local || exit 1; \
+	done
+	$(if $(RECORDING),snakemake -s pipelines/recording.smk \
+	  --configfile pipelines/workflows/recording.yaml --profile pipelines/profiles/local)
+	ibl-mtm results page $(RESULTS) --out docs/results.md
 
 clean:
 	rm -rf .venv demo docs/_build

@@ -27,14 +27,13 @@ from ibl_mtm.results.results import Results
 
 __all__ = ["draw"]
 
-_COLUMNS = 4  # of panels
 
 
 @styled
 def draw(results: Results) -> Figure:
     """The figure of a kind of results: curves for scaling, else a dot for each row."""
     tasks = tasks_of(results.lines)
-    columns = min(_COLUMNS, len(tasks))
+    columns = len(tasks) if len(tasks) <= 4 else 3
     n_lines = -(-len(tasks) // columns)
     curves = results.kind == "scaling"
     height = 2.1 if curves else 0.9 + 0.24 * len(results.rows)
@@ -76,7 +75,7 @@ def _dots(axes: Axes, results: Results, task: str) -> None:
             error = None if pd.isna(scored["sem"]) else scored["sem"]
             look: dict[str, Any] = {"fmt": "o", "ms": 5, "color": color, "lw": 1.2, "zorder": 2}
             axes.errorbar(scored["mean"], at, xerr=error, **look)
-    axes.set_yticks(range(len(names)), [short_name(name, 34) for name in names])
+    axes.set_yticks(range(len(names)), [short_name(name, 60) for name in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     axes.xaxis.set_major_locator(MaxNLocator(4))
@@ -103,7 +102,7 @@ def _curve(axes: Axes, results: Results, task: str) -> None:
         axes.fill_between(x, mean - sem, mean + sem, color=color, alpha=0.18, lw=0)
         axes.plot(x, mean, "o-", color=color, ms=4)
     axes.set_xticks(range(len(counts)), [str(count) for count in counts])
-    axes.set_xlabel("animals before")
+    axes.set_xlabel("animals pre-trained on")
     axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.grid(axis="y", color=RULE, lw=0.5)
     axes.set_axisbelow(True)

@@ -21,7 +21,7 @@ FIGURE = "figure"
 def write_results(results: Results, folder: Path) -> None:
     """Write table.md, table.csv, figure.svg, figure.png and, last, results.json."""
     folder.mkdir(parents=True, exist_ok=True)
-    parts = [f"# {results.title}", markdown_table(results), caption(results)]
+    parts = [f"# {results.title}", markdown_table(results).strip(), caption(results)]
     if differences := difference_table(results):
         parts += ["Paired differences:", differences]
     (folder / "table.md").write_text("\n\n".join(parts).strip() + "\n", encoding="utf-8")
