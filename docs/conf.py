@@ -5,9 +5,10 @@ import os
 import re
 import sys
 import textwrap
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
 
+from pydantic import BaseModel
 from sphinx.util.typing import stringify_annotation
 
 project = "ibl-mtm"
@@ -37,6 +38,7 @@ html_theme = "furo"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_copy_source = False
+html_show_copyright = False
 html_theme_options = {
     "light_css_variables": {"color-brand-primary": "#1f5fa8", "color-brand-content": "#1f5fa8"},
     "dark_css_variables": {"color-brand-primary": "#74b3f5", "color-brand-content": "#74b3f5"},
@@ -51,8 +53,17 @@ napoleon_use_rtype = False
 nitpick_ignore_regex = [("py:(class|data|obj)", ".*")]
 
 
-def _give_returns_their_type(app, what, name, obj, options, lines):
-    """Where a section Returns is prose, put the annotated type before it, as napoleon expects."""
+def _prepare_docstring(app, what, name, obj, options, lines):
+    """Make of this package's docstrings what napoleon expects."""
+    if what in ("attribute", "property"):
+        lines.insert(0, "")  # or napoleon takes what precedes a colon for a type
+        lines += _default_of(name)
+    else:
+        _give_returns_their_type(obj, lines)
+
+
+def _give_returns_their_type(obj, lines):
+    """Where a section Returns is prose, put the annotated type before it."""
     text = "\n".join(lines)
     section = re.search(r"^Returns\n-+\n((?:.+\n?)+)", text, flags=re.M)
     if section is None or "\n    " in section[1]:
@@ -62,7 +73,26 @@ def _give_returns_their_type(app, what, name, obj, options, lines):
     lines[:] = f"{text[: section.start(1)]}{kind}\n{prose}{text[section.end(1) :]}".split("\n")
 
 
+def _default_of(name):
+    """A line that tells the default of a setting."""
+    parent, _, attribute = name.rpartition(".")
+    module, _, owner = parent.rpartition(".")
+    fields = getattr(getattr(import_module(module), owner, None), "model_fields", {})
+    if attribute not in fields or fields[attribute].is_required():
+        return []
+    default = fields[attribute].get_default(call_default_factory=True)
+    return [] if isinstance(default, BaseModel) else ["", f"Default: ``{default!r}``", ""]
+
+
+def _shorten_signature(app, what, name, obj, options, signature, returns):
+    """Of settings: their fields are listed one by one."""
+    if what == "class" and issubclass(obj, BaseModel):
+        return "", None
+    return None
+
+
 def setup(app):
     """Sphinx calls this."""
     # Before napoleon, which listens at the usual 500.
-    app.connect("autodoc-process-docstring", _give_returns_their_type, priority=400)
+    app.connect("autodoc-process-docstring", _prepare_docstring, priority=400)
+    app.connect("autodoc-process-signature", _shorten_signature)
