@@ -28,7 +28,6 @@ from ibl_mtm.results.results import Results
 __all__ = ["draw"]
 
 
-
 @styled
 def draw(results: Results) -> Figure:
     """The figure of a kind of results: curves for scaling, else a dot for each row."""
