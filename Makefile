@@ -13,7 +13,7 @@ help:
 	@echo "make slow   the slow tests: kills, browser, full scale"
 	@echo "make docs   the documentation site, into docs/_build/html"
 	@echo "make bench  the benchmarks"
-	@echo "make experiments   the paper's experiments, laptop size: about 70 minutes on 2 cores"
+	@echo "make experiments   the paper's experiments, laptop size: about an hour on 2 cores"
 
 install: $(STAMP)
 
