@@ -9,6 +9,7 @@ from importlib import import_module, metadata
 from pathlib import Path
 
 from pydantic import BaseModel
+from sphinx.ext.napoleon import Config, NumpyDocstring
 from sphinx.util.typing import stringify_annotation
 
 project = "ibl-mtm"
@@ -16,7 +17,7 @@ author = "The ibl-mtm developers"
 release = metadata.version("ibl-mtm")
 html_title = "ibl-mtm"
 
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_nb", "sphinx.ext.autodoc"]
 exclude_patterns = ["_build"]
 # `results` is listed, but only there once the workflows have written it.
 suppress_warnings = ["toc.not_readable"]
@@ -46,20 +47,20 @@ html_theme_options = {
 
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
-napoleon_numpy_docstring = True
-napoleon_google_docstring = False
-napoleon_use_rtype = False
+# Called below, not an extension: it would take the words before a colon in an attribute's line for
+# a type.
+NAPOLEON = Config(napoleon_use_rtype=False)
 # Types in a signature that no page describes: other packages', and a few of our own.
 nitpick_ignore_regex = [("py:(class|data|obj)", ".*")]
 
 
-def _prepare_docstring(app, what, name, obj, options, lines):
-    """Make of this package's docstrings what napoleon expects."""
+def _translate_docstring(app, what, name, obj, options, lines):
+    """Make reStructuredText of a docstring; the one line of an attribute is that already."""
     if what in ("attribute", "property"):
-        lines.insert(0, "")  # or napoleon takes what precedes a colon for a type
         lines += _default_of(name)
     else:
         _give_returns_their_type(obj, lines)
+        lines[:] = NumpyDocstring(lines, NAPOLEON, app, what, name, obj, options).lines()
 
 
 def _give_returns_their_type(obj, lines):
@@ -93,6 +94,5 @@ def _shorten_signature(app, what, name, obj, options, signature, returns):
 
 def setup(app):
     """Sphinx calls this."""
-    # Before napoleon, which listens at the usual 500.
-    app.connect("autodoc-process-docstring", _prepare_docstring, priority=400)
+    app.connect("autodoc-process-docstring", _translate_docstring)
     app.connect("autodoc-process-signature", _shorten_signature)
