@@ -125,22 +125,29 @@ class Loader:
     def _read_ahead(self, visits: Iterator[_Visit], device: torch.device) -> Iterator[Batch]:
         store = self._open_store(device)
         asked: deque[_Visit] = deque()
+        in_use: list[Key] = []
         following = next(visits, None)
 
         def is_in_time(visit: _Visit) -> bool:
             return len(asked) < _LOOK_AHEAD and all(map(store.has_room, visit.enter))
 
-        while asked or following:
-            while following and (not asked or is_in_time(following)):
-                for key in following.enter:
-                    store.ask(key)
-                asked.append(following)
-                following = next(visits, None)
-            visit = asked.popleft()
-            held = {key[0]: store.get(key) for key in visit.needs}
-            parts = (replace(part, held=held.get(part.session)) for part in visit.batch.parts)
-            yield Batch(visit.batch.step, tuple(parts))
-            for key in visit.leave:
+        try:
+            while asked or following:
+                while following and (not asked or is_in_time(following)):
+                    for key in following.enter:
+                        store.ask(key)
+                        in_use.append(key)
+                    asked.append(following)
+                    following = next(visits, None)
+                visit = asked.popleft()
+                held = {key[0]: store.get(key) for key in visit.needs}
+                parts = (replace(part, held=held.get(part.session)) for part in visit.batch.parts)
+                yield Batch(visit.batch.step, tuple(parts))
+                for key in visit.leave:
+                    in_use.remove(key)
+                    store.release(key)
+        finally:  # also if whoever iterates takes no more
+            for key in in_use:
                 store.release(key)
 
     def _open_store(self, device: torch.device) -> Store:

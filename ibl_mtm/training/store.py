@@ -143,7 +143,6 @@ class Store:
     def close(self) -> None:
         """End all reading."""
         self._readers.shutdown(cancel_futures=True)
-        self._entries.clear()
 
     def __enter__(self) -> "Store":
         return self

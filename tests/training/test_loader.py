@@ -167,6 +167,16 @@ def test_memory_stays_within_its_budget(sessions, monkeypatch, share):
     assert 0.5 * budget < max(taken) / 1e9 <= budget
 
 
+def test_what_is_not_taken_to_its_end_is_let_go(sessions):
+    chosen = settings(memory_gb=memory_of(sessions, 0.85))
+    with Loader(sessions, chosen) as loader:
+        take(loader, 7)
+        for _ in zip(range(5), loader.validation(), strict=False):
+            pass
+        assert loader.store.taken == 0
+        assert set(loader.store._entries) <= loader.store.kept
+
+
 def test_damage_ends_the_batches_and_names_the_session(sessions):
     def broken(number, chunk):
         raise SessionError(sessions[3].eid, "spikes/c/0/0/0 is damaged")
