@@ -57,7 +57,7 @@ nitpick_ignore_regex = [("py:(class|data|obj)", ".*")]
 def _translate_docstring(app, what, name, obj, options, lines):
     """Make reStructuredText of a docstring; the one line of an attribute is that already."""
     if what in ("attribute", "property"):
-        lines += _default_of(name)
+        lines += _describe_setting(name, documented=any(lines))
     else:
         _give_returns_their_type(obj, lines)
         lines[:] = NumpyDocstring(lines, NAPOLEON, app, what, name, obj, options).lines()
@@ -74,15 +74,19 @@ def _give_returns_their_type(obj, lines):
     lines[:] = f"{text[: section.start(1)]}{kind}\n{prose}{text[section.end(1) :]}".split("\n")
 
 
-def _default_of(name):
-    """A line that tells the default of a setting."""
+def _describe_setting(name, documented):
+    """Lines that tell what a setting is, where no comment does, and its default."""
     parent, _, attribute = name.rpartition(".")
     module, _, owner = parent.rpartition(".")
     fields = getattr(getattr(import_module(module), owner, None), "model_fields", {})
-    if attribute not in fields or fields[attribute].is_required():
+    if attribute not in fields:
         return []
-    default = fields[attribute].get_default(call_default_factory=True)
-    return [] if isinstance(default, BaseModel) else ["", f"Default: ``{default!r}``", ""]
+    field = fields[attribute]
+    about = [] if documented or not field.description else [field.description + "."]
+    default = None if field.is_required() else field.get_default(call_default_factory=True)
+    if field.is_required() or isinstance(default, BaseModel):
+        return [*about, ""]
+    return [*about, "", f"Default: ``{default!r}``", ""]
 
 
 def _shorten_signature(app, what, name, obj, options, signature, returns):

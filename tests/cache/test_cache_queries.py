@@ -1,5 +1,6 @@
 """Questions to sessions: what each function returns, held against loops and known rates."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +197,15 @@ def test_units_without_a_region_come_last_and_have_a_color(ds: xr.Dataset) -> No
     raster = ibl_mtm.population_raster(ds.assign_coords(beryl=("unit", beryl)), 0)
     assert raster.unit.values[-1] == ds.unit.values[0]
     assert str(raster.color.values[-1]).startswith("#")
+
+
+def test_regions_that_share_a_place_in_the_atlas_do_not_mix(ds: xr.Dataset) -> None:
+    described = json.loads(ds.attrs["regions"])
+    for acronym in described:
+        described[acronym]["order"] = 1  # such as void and root
+    raster = ibl_mtm.population_raster(ds.assign_attrs(regions=json.dumps(described)), 0)
+    beryl = raster.beryl.values
+    assert (beryl[1:] != beryl[:-1]).sum() == 4
 
 
 # --------------------------------------------------------------------------------- region_summary
