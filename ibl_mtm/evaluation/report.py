@@ -21,6 +21,7 @@ from ibl_mtm.evaluation.figure_style import RUN_COLORS, css_colors, inline_svg, 
 from ibl_mtm.evaluation.report_sections import Section, make_sections
 from ibl_mtm.evaluation.scored_run import ScoredRun, read_scored_runs
 from ibl_mtm.results.section import read_experiment
+from ibl_mtm.results.summary import digits
 
 __all__ = ["write_report"]
 
@@ -60,6 +61,8 @@ def write_report(runs: Sequence[Path], out: Path, results: Sequence[Path] = ()) 
     )
     templates.filters["zip"] = zip
     templates.filters["number"] = tables.number
+    # What is best among many runs is told by three decimals.
+    templates.filters["decimals"] = lambda value: "–" if value is None else digits(value)
     page = templates.get_template("report.html.j2").render(
         title=tables.listed([run.name for run in scored]),
         simulated=any(run.simulated for run in scored),

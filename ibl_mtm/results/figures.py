@@ -37,7 +37,10 @@ def draw(results: Results) -> Figure:
     curves = results.kind == "scaling"
     height = 2.1 if curves else 0.9 + 0.24 * len(results.rows)
     figure = Figure(
-        figsize=(0.4 + 2.0 * columns + (0 if curves else 1.6), 0.5 + height * n_lines),
+        figsize=(
+            0.4 + (2.0 if columns > 3 else 2.3) * columns + (0 if curves else 1.6),
+            0.5 + height * n_lines,
+        ),
         layout="constrained",
     )
     FigureCanvasAgg(figure)
