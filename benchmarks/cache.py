@@ -2,10 +2,11 @@
 
     python benchmarks/cache.py [--sessions 459] [--cache DIR]
 
-Prints a table: what, seconds (median of the repeats), the limit, their ratio. The sessions have
-the units of the brain-wide release (1,350 each, 620,000 in all) in regions drawn at random, and
-few trials and bins, since none of the figures reads counts. The cache is made first, if it is
-not there.
+Prints a table: what, seconds (median of the repeats), the limit, their ratio; for the same cache
+behind a web server on this machine, requests too. A network adds its delay: once for requests
+that go out together, else once for each. The sessions have the units of the brain-wide release
+(1,350 each, 620,000 in all) in regions drawn at random, and few trials and bins, since none of the
+figures reads counts. The cache is made first, if it is not there.
 """
 
 import argparse
@@ -20,9 +21,11 @@ from pathlib import Path
 import numpy as np
 
 from ibl_mtm.cache.cache import open_cache
-from ibl_mtm.cache.store import create_cache, write_session
+from ibl_mtm.cache.store import create_cache, list_sessions, write_session
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "cache"))
+from cache_servers import serve
 from synthetic import make_regions, make_session
 
 N_UNITS = 1350
@@ -48,10 +51,32 @@ def main() -> None:
             ("where('n_units > 1000')", measure(lambda: cache.where("n_units > 1000"), 9), None),
             ("to_datatree of all", measure(cache.to_datatree, 1), 15.0),
         ]
+        remote_rows = measure_remote(root, eids)
     print(f"{'what':30} {'seconds':>8} {'limit':>6} {'ratio':>6}")
     for what, seconds, limit in rows:
         ratio = f"{limit:6.2f} {seconds / limit:6.2f}" if limit else ""
         print(f"{what:30} {seconds:8.3f} {ratio}")
+    print(f"\n{'over HTTP':30} {'seconds':>8} {'requests':>8}")
+    for what, seconds, requests in remote_rows:
+        print(f"{what:30} {seconds:8.3f} {requests:8}")
+
+
+def measure_remote(root: Path, eids: list[str]) -> list[tuple[str, float, int]]:
+    """What, seconds, and requests of a repeat, through a web server on this machine."""
+    rows = []
+    with serve(root.parent) as server:
+        url = f"{server.url}/{root.name}"
+        cache = open_cache(url)
+        for what, run, repeats in (
+            ("open_cache, .sessions", lambda: open_cache(url).sessions, 9),
+            ("one session", lambda: cache[eids[0]], 20),
+            ("one session, all of it", lambda: cache[eids[0]].load(), 5),
+            ("to_datatree of all", cache.to_datatree, 1),
+        ):
+            before = len(server.requests)
+            seconds = measure(run, repeats)
+            rows.append((what, seconds, (len(server.requests) - before) // repeats))
+    return rows
 
 
 def make_cache(root: Path, n_sessions: int) -> float:
@@ -59,7 +84,9 @@ def make_cache(root: Path, n_sessions: int) -> float:
     create_cache(root)
     regions = make_regions()
     for seed in range(n_sessions):
-        write_session(root, make_session(N_UNITS, n_trials=4, n_bins=4, seed=seed), regions)
+        ds = make_session(N_UNITS, n_trials=4, n_bins=4, seed=seed)
+        write_session(root, ds, regions, listed=False)
+    list_sessions(root)
     return time.perf_counter() - start
 
 
