@@ -311,6 +311,21 @@ def test_commands_that_read(server: WebServer, local: Cache) -> None:
     assert run("check", url) == {"ok": True, "damaged": {}}
 
 
+@pytest.mark.slow
+def test_training_sees_the_same(server: WebServer, folder: Path, tmp_path: Path) -> None:
+    weights = []
+    for name, cache in {"url": f"{server.url}/cache.zarr", "path": folder / "cache.zarr"}.items():
+        options = ["--cache", str(cache), "--run", str(tmp_path / name), "--json"]
+        result = CliRunner().invoke(app, ["train", "mtm_small", *options, "steps=5"])
+        assert result.exit_code == 0, result.output
+        weights.append((tmp_path / name / "model.safetensors").read_bytes())
+    assert weights[0] == weights[1]
+    scored = ["eval", str(tmp_path / "url"), "--cache", f"{server.url}/cache.zarr", "--json"]
+    result = CliRunner().invoke(app, [*scored, "--task", "co_smoothing"])
+    assert result.exit_code == 0, result.output
+    assert set(json.loads(result.stdout)["sessions"]) == {ds.eid for ds in SESSIONS}
+
+
 @pytest.mark.parametrize(
     "arguments", [["ingest", "demo", "--cache"], ["check", "--repair"]], ids=lambda a: a[0]
 )
