@@ -1,7 +1,7 @@
 """The kinds of results: what each is called, and which row of its table a run counts to.
 
-kind = KINDS["scaling"]
-kind.title, [kind.row(run) for run in runs]
+kind = kind_of("scaling")
+kind.title, [row_of(kind, run) for run in runs]
 """
 
 from dataclasses import dataclass
@@ -35,9 +35,9 @@ KINDS = {
         Kind(
             "ablation",
             "Masking ablation",
-            "One session, one training for each masking scheme alone, for all schemes together "
-            "with and without prompts (MtM), and for temporal masking. Each is asked for four "
-            "predictions on test trials.",
+            "One training for each masking scheme alone, for all schemes together with and "
+            "without prompts (MtM), and for temporal masking, on one session at a time. Each is "
+            "asked for four predictions on test trials.",
         ),
         Kind(
             "generalization",

@@ -1,7 +1,7 @@
 """Evaluated runs as one table: a line for each run, session and task.
 
 runs = read_replicates([Path("runs/mtm-0"), Path("runs/mtm-1")])
-scores = score_lines(runs)          # row, series, animals, replicate, eid, task, score
+scores = score_lines(runs, ["MtM", "MtM"])      # row, replicate, eid, task, score, reference
 """
 
 from collections.abc import Sequence

@@ -2,8 +2,7 @@
 
 results = make_results("ablation", [Path("runs/mtm-0"), Path("runs/mtm-1")], command="snakemake …")
 results.summary, results.differences, results.findings
-write_results(results, Path("results/ablation"))
-read_results(Path("results/ablation"))
+read_results(Path("results/ablation"))      # what `ibl_mtm.results.write` wrote there
 """
 
 import json
@@ -23,7 +22,7 @@ from ibl_mtm.results.read import Replicate, read_replicates, score_lines
 from ibl_mtm.results.summary import average_scores, paired_difference
 from ibl_mtm.training.outcome import read_outcome
 
-__all__ = ["RESULTS", "Results", "RowInfo", "make_results", "read_results"]
+__all__ = ["RESULTS", "Results", "RowInfo", "make_results", "read_results", "to_json"]
 
 RESULTS = "results.json"
 
@@ -109,11 +108,10 @@ def make_results(kind: str, paths: Sequence[Path], command: str | None = None) -
     lines = score_lines(runs, names)
     if lines.empty:
         raise UserError(f"none of the {len(runs)} runs has a score")
-    rows = {
-        name: RowInfo(run.series, run.pretrained, run.animals, run.schemes, run.prompted)
-        for name, run in reversed(list(zip(names, runs, strict=True)))
-    }
-    rows = {name: rows[name] for name in dict.fromkeys(names)}
+    rows: dict[str, RowInfo] = {}
+    for name, run in zip(names, runs, strict=True):
+        info = RowInfo(run.series, run.pretrained, run.animals, run.schemes, run.prompted)
+        rows.setdefault(name, info)
     summary, differences = average_scores(lines), _differences(lines, rows)
     return Results(
         kind=kind,
@@ -129,15 +127,16 @@ def make_results(kind: str, paths: Sequence[Path], command: str | None = None) -
 
 def _differences(lines: pd.DataFrame, rows: dict[str, RowInfo]) -> pd.DataFrame:
     """Fine-tuned against from scratch, where there is both; everything else against the first."""
-    scratch = {row.series: name for name, row in rows.items() if not row.pretrained}
-    first = next(iter(rows))
-    any_pretrained = any(row.pretrained for row in rows.values())
-    tables = []
-    for name, row in rows.items():
-        against = scratch.get(row.series) if row.pretrained else None if any_pretrained else first
-        if against and against != name:
-            table = paired_difference(lines, name, against)
-            tables.append(table.assign(row=name, against=against))
+    first, *others = rows
+    pairs = [(name, first) for name in others]
+    if any(row.pretrained for row in rows.values()):
+        scratch = {row.series: name for name, row in rows.items() if not row.pretrained}
+        tuned = {name: row.series for name, row in rows.items() if row.pretrained}
+        pairs = [(name, scratch[series]) for name, series in tuned.items() if series in scratch]
+    tables = [
+        paired_difference(lines, name, against).assign(row=name, against=against)
+        for name, against in pairs
+    ]
     columns = ["row", "against", "task", "difference", "sem", "n_pairs", "n_sessions"]
     return (
         pd.concat(tables, ignore_index=True)[columns]
