@@ -91,8 +91,6 @@ def _how(results: Results) -> str:
         "Commit": ", ".join(f"`{commit}`" for commit in made["commits"]),
         "Date": made["date"],
     }
-    if made["n_resumed"]:
-        facts["Time"] += f"; {made['n_resumed']} resumed trainings count from there on"
     return "\n".join(f"- {name}: {text}" for name, text in facts.items() if text)
 
 

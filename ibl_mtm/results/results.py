@@ -166,7 +166,6 @@ def _how(runs: Sequence[Replicate], command: str | None) -> dict[str, Any]:
         "n_sessions": len(sessions),
         "n_runs": len(runs),
         "n_trainings": len(outcomes),
-        "n_resumed": sum(bool(one.get("resumed")) for one in outcomes.values()),
         "training_seconds": sum(one["seconds"] for one in outcomes.values()),
         "evaluation_seconds": sum(one.get("seconds", 0) for one in scores),
         "threads": sorted({one["threads"] for one in outcomes.values() if "threads" in one}),

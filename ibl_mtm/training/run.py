@@ -7,7 +7,6 @@ report = train(settings, other_cache, Path("runs/tuned"), init=Path("runs/mtm"))
 
 import errno
 import json
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from ibl_mtm.cache.cache import Cache
 from ibl_mtm.errors import UserError
 from ibl_mtm.model.mtm import MtM, TrialFormat
 from ibl_mtm.training.build import build_model
+from ibl_mtm.training.clock import Clock
 from ibl_mtm.training.data import Session, describe_sessions, trial_format
 from ibl_mtm.training.folder import (
     CHECKPOINT,
@@ -58,7 +58,7 @@ class TrainReport:
     val
         Bits/spike of each scheme at that step, on the validation trials.
     seconds
-        Time that training took.
+        Time that training took, before it was resumed too.
     init
         What was taken over from another run: numbers of units, sessions and regions that
         matched, are new, or were left out; their names are in the run's ``init.json``.
@@ -158,7 +158,8 @@ def fit(
     every = min(steps, settings.validate_every or per_epoch)
     module = Training(settings, model, sessions, steps)
     trainer, keep = make_trainer(settings, run, steps, every, progress)
-    start = time.perf_counter()
+    clock = Clock()
+    trainer.callbacks.append(clock)  # type: ignore[attr-defined]
     try:
         with quiet(), loader:
             loaders = make_loaders(module, loader)
@@ -176,11 +177,11 @@ def fit(
         steps=trainer.global_step,
         best_step=keep.best_step,
         val=keep.val,
-        seconds=round(time.perf_counter() - start, 1),
+        seconds=round(clock.seconds, 1),
         init=taken["counts"] if taken else None,
     )
     if on_first_process():
-        about = {"seed": settings.seed, "n_sessions": len(sessions), "resumed": bool(checkpoint)}
+        about = {"seed": settings.seed, "n_sessions": len(sessions)}
         write_outcome(run, report.to_json() | about)
     return report
 

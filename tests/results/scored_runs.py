@@ -38,7 +38,7 @@ def write_scored(
     masks = {"schemes": ALL_SCHEMES if schemes is None else schemes}
     settings = {"name": name, "seed": seed, "masks": masks, "model": {"prompt": prompt}}
     (path / "config.yaml").write_text(yaml.safe_dump(settings))
-    outcome = {"seed": seed, "seconds": 60.0, "threads": 1, "resumed": False, "commit": "abc"}
+    outcome = {"seed": seed, "seconds": 60.0, "threads": 1, "commit": "abc"}
     if animals is not None:
         source = path.parent / f"source-{animals}"
         taken = {"matched": 1, "new": 1, "left_out": animals - 1}

@@ -1,13 +1,12 @@
 """What a training leaves when it has ended, and a request that resumes or begins."""
 
-import json
-
 import pytest
 from synthetic import make_regions, make_session
 
 from ibl_mtm.cache.cache import open_cache
 from ibl_mtm.cache.store import create_cache, write_session
 from ibl_mtm.errors import UserError
+from ibl_mtm.training.clock import Clock
 from ibl_mtm.training.folder import CHECKPOINT
 from ibl_mtm.training.outcome import OUTCOME, read_outcome
 from ibl_mtm.training.run import train
@@ -31,7 +30,7 @@ def test_a_finished_training_tells_what_it_took(cache, tmp_path):
     report = train(SETTINGS, cache, tmp_path / "run", progress=False)
     outcome = read_outcome(tmp_path / "run")
     assert outcome.items() >= report.to_json().items()
-    assert (outcome["seed"], outcome["n_sessions"], outcome["resumed"]) == (3, 1, False)
+    assert (outcome["seed"], outcome["n_sessions"]) == (3, 1)
     assert {"commit", "threads", "torch", "ibl_mtm"} <= outcome.keys()
 
 
@@ -58,5 +57,13 @@ def test_resume_with_overwrite_begins_where_nothing_was_begun_and_else_goes_on(c
     (run / OUTCOME).unlink()
     assert (run / CHECKPOINT).is_file()
     train(SETTINGS, cache, run, resume=True, overwrite=True, progress=False)
-    assert json.loads((run / OUTCOME).read_text())["resumed"] is True
+    assert read_outcome(run) is not None
     assert (run / "model.safetensors").read_bytes() == before
+
+
+def test_the_time_before_a_resumption_counts(cache, tmp_path, monkeypatch):
+    with monkeypatch.context() as slow:
+        slow.setattr(Clock, "state_dict", lambda clock: {"seconds": 3600.0})
+        train(SETTINGS, cache, tmp_path / "run", progress=False)
+    train(SETTINGS, cache, tmp_path / "run", resume=True, progress=False)
+    assert read_outcome(tmp_path / "run")["seconds"] >= 3600
