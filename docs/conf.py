@@ -5,11 +5,12 @@ import os
 import re
 import sys
 import textwrap
-from importlib import import_module, metadata
+from importlib import metadata
 from pathlib import Path
 
 from pydantic import BaseModel
 from sphinx.ext.napoleon import Config, NumpyDocstring
+from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.typing import stringify_annotation
 
 project = "ibl-mtm"
@@ -57,10 +58,11 @@ nitpick_ignore_regex = [("py:(class|data|obj)", ".*")]
 def _translate_docstring(app, what, name, obj, options, lines):
     """Make reStructuredText of a docstring; the one line of an attribute is that already."""
     if what in ("attribute", "property"):
-        lines += _describe_setting(name, documented=any(lines))
-    else:
-        _give_returns_their_type(obj, lines)
-        lines[:] = NumpyDocstring(lines, NAPOLEON, app, what, name, obj, options).lines()
+        return
+    _give_returns_their_type(obj, lines)
+    lines[:] = NumpyDocstring(lines, NAPOLEON, app, what, name, obj, options).lines()
+    if what == "class" and issubclass(obj, BaseModel):
+        lines += ["", *_list_settings(obj)]
 
 
 def _give_returns_their_type(obj, lines):
@@ -74,23 +76,26 @@ def _give_returns_their_type(obj, lines):
     lines[:] = f"{text[: section.start(1)]}{kind}\n{prose}{text[section.end(1) :]}".split("\n")
 
 
-def _describe_setting(name, documented):
-    """Lines that tell what a setting is, where no comment does, and its default."""
-    parent, _, attribute = name.rpartition(".")
-    module, _, owner = parent.rpartition(".")
-    fields = getattr(getattr(import_module(module), owner, None), "model_fields", {})
-    if attribute not in fields:
-        return []
-    field = fields[attribute]
-    about = [] if documented or not field.description else [field.description + "."]
-    default = None if field.is_required() else field.get_default(call_default_factory=True)
-    if field.is_required() or isinstance(default, BaseModel):
-        return [*about, ""]
-    return [*about, "", f"Default: ``{default!r}``", ""]
+def _list_settings(model):
+    """Each setting with its type, the comment above it in the source, and its default."""
+    comments = ModuleAnalyzer.for_module(model.__module__).find_attr_docs()
+    for name, field in model.model_fields.items():
+        about = " ".join(comments.get((model.__name__, name), [])) or field.description or ""
+        about = about[:1].upper() + about[1:].strip().rstrip(".") + (". " if about else "")
+        kind = re.sub(r"~?\b(\w+\.)+(?=\w)", "", stringify_annotation(field.annotation))
+        if field.is_required():
+            default = "Required."
+        else:
+            value = field.get_default(call_default_factory=True)
+            grouped = isinstance(value, BaseModel)
+            default = f"See `{type(value).__name__}`." if grouped else f"Default: ``{value!r}``."
+        yield f"``{name}`` : {kind}"
+        yield f"    {about}{default}"
+        yield ""
 
 
 def _shorten_signature(app, what, name, obj, options, signature, returns):
-    """Of settings: their fields are listed one by one."""
+    """Of settings: they are listed one by one."""
     if what == "class" and issubclass(obj, BaseModel):
         return "", None
     return None
