@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import google_crc32c
 import numpy as np
 import pandas as pd
 import pytest
@@ -101,6 +102,23 @@ def test_the_layout_on_disk(root: Path) -> None:
     # Chunks of zeros are there too.
     chunks = [path for path in (root / ds.eid / "spikes" / "c").rglob("*") if path.is_file()]
     assert len(chunks) == 3
+
+
+def test_every_chunk_is_named_with_its_checksum(root: Path) -> None:
+    ds = SESSIONS["trials"]
+    write_session(root, ds, make_regions())
+    attributes = json.loads((root / ds.eid / "zarr.json").read_text())["attributes"]
+    files = [f for f in (root / ds.eid).rglob("*") if f.is_file() and f.name != "zarr.json"]
+    assert json.loads(attributes["chunk_checksums"]) == {
+        file.relative_to(root / ds.eid).as_posix(): google_crc32c.value(content[:-4])
+        .to_bytes(4, "little")
+        .hex()
+        for file in files
+        for content in [file.read_bytes()]
+    }
+    # Readers and writers of sessions see none of it.
+    assert not {"checksum", "chunk_checksums"} & set(open_cache(root)[ds.eid].attrs)
+    assert not {"checksum", "chunk_checksums"} & set(session_attrs(root, ds.eid) or {})
 
 
 def test_chunks_of_zeros_are_written(root: Path) -> None:
