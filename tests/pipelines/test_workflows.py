@@ -111,10 +111,15 @@ def test_a_killed_workflow_goes_on_and_does_nothing_twice(folder):
         start_new_session=True,
     )
     # A training writes its last file a moment before it has ended; once it was evaluated, it has.
-    while not finished(folder, "metrics.json") and started.poll() is None:
-        time.sleep(0.05)
-    os.killpg(started.pid, signal.SIGKILL)
-    started.wait()
+    eid = "d1afd9b7-6bc1-4c88-9178-1341a8e25c0d"
+    runs = [f"scratch/{eid}/mtm-0", f"tuned/{eid}/mtm-1-0", f"tuned/{eid}/mtm-3-0"]
+    scores = [folder / "experiments/tiny/runs" / run / "metrics.json" for run in runs]
+    try:
+        while not any(file.exists() for file in scores) and started.poll() is None:
+            time.sleep(0.05)
+    finally:
+        os.killpg(started.pid, signal.SIGKILL)
+        started.wait()
     evaluated = {path.parent for path in finished(folder, "metrics.json")}
     before = {path: at for path, at in finished(folder).items() if path.parent in evaluated}
     ingested = (folder / "experiments/tiny/cache.ingested").stat().st_mtime_ns
