@@ -82,7 +82,10 @@ def kill_writers(root: Path, times: int) -> None:
     rng = np.random.default_rng(0)
     seen: set[str] = set()
     left = 0
-    for _ in range(times):
+    for attempt in range(10 * times):
+        # On a busy machine a writer may get nowhere before it is killed.
+        if attempt >= times and len(seen) > 1 and left > 0:
+            break
         started = PROCESSES.Event()
         process = start(write_for_ever, root, started)
         assert started.wait(60)
