@@ -38,6 +38,7 @@ def test_a_run_leaves_its_files(cache, tmp_path):
         "config.yaml",
         "logs",
         "model.safetensors",
+        "training.json",
         "units.parquet",
     }
     assert [p.name for p in (run / "checkpoints").iterdir()] == ["last.ckpt"]
