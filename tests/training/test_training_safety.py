@@ -1,6 +1,7 @@
 """What can go wrong while a model trains, and what is left then."""
 
 import errno
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from safetensors.torch import load_file
 from training_runs import TINY, make_cache, tiny_settings
 
 from ibl_mtm.cache.cache import open_cache
-from ibl_mtm.errors import UserError
+from ibl_mtm.errors import SessionError, UserError
 from ibl_mtm.training.module import Training
 from ibl_mtm.training.pretrained import load_model
 from ibl_mtm.training.run import train
@@ -128,3 +129,31 @@ def test_weights_and_biases_must_be_installed(cache, tmp_path, monkeypatch):
     monkeypatch.setattr("ibl_mtm.training.trainer.find_spec", lambda name: None)
     with pytest.raises(UserError, match="pip install wandb"):
         train(tiny_settings(trainer={"logger": "wandb"}), cache, tmp_path / "run", progress=False)
+
+
+def test_a_damaged_session_is_named_before_the_folder_is_touched(cache, tmp_path):
+    damaged = open_cache(shutil.copytree(cache.path, tmp_path / "cache.zarr"))
+    eid = list(damaged)[1]
+    file = damaged.path / eid / "spikes" / "c" / "0" / "0" / "0"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(SessionError, match=f"{eid}: spikes/c/0/0/0 is damaged"):
+        train(tiny_settings(), damaged, tmp_path / "run", progress=False)
+    assert not (tmp_path / "run" / "config.yaml").exists()
+
+
+def test_memory_may_be_set_anew_on_resuming_and_what_is_too_little_is_told(cache, tmp_path):
+    run = tmp_path / "run"
+    report = train(tiny_settings(), cache, run, progress=False)
+
+    def resume(**data):
+        settings = tiny_settings(data=TINY["data"] | data)
+        return train(settings, cache, run, resume=True, progress=False)
+
+    assert resume(memory_gb=1.0, device_cache="on").steps == report.steps
+    with pytest.raises(UserError, match=r"begun with data\.pool=16, not 3"):
+        resume(pool=3)
+    settings = tiny_settings(data=TINY["data"] | {"memory_gb": 1e-6})
+    with pytest.raises(UserError, match=r"larger data\.memory_gb or a smaller data\.pool"):
+        train(settings, cache, tmp_path / "little", progress=False)
