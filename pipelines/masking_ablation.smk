@@ -14,8 +14,10 @@ SCORES = [
     for seed in PLAN["seeds"]
 ]
 # The report shows these in detail: one session, one seed.
-SHOWN = [file for file in SCORES if file.startswith(SCORES[0].rsplit("/", 2)[0])]
-SHOWN = [f for m in ("mtm", "unprompted", "temporal") for f in SHOWN if f"/{m}-{PLAN['seeds'][0]}/" in f]
+SHOWN = [
+    f"{RUNS}/ablation/{sessions('pretrain')[0]}/{method}-{PLAN['seeds'][0]}"
+    for method in ("mtm", "unprompted", "temporal")
+]
 
 
 localrules:
@@ -30,7 +32,7 @@ rule ablation_report:
     output:
         f"{TABLE}/report.html",
     params:
-        runs=folders(SHOWN),
+        runs=SHOWN,
     shell:
         "ibl-mtm report {params.runs} --results {TABLE} --out {output}"
 
