@@ -70,7 +70,7 @@ def _smoothing(bins: Tensor, span: Tensor) -> Tensor:
 
 
 class Block(nn.Module):
-    """A pre-norm transformer layer."""
+    """A pre-norm transformer layer; one that is to start as the identity adds nothing at first."""
 
     def __init__(
         self,
@@ -79,6 +79,7 @@ class Block(nn.Module):
         hidden: int,
         dropout: float,
         attention_dropout: float,
+        start_as_identity: bool = False,
     ) -> None:
         super().__init__()
         self.heads = heads
@@ -87,10 +88,12 @@ class Block(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.project = nn.Linear(width, width)
         self.norm_2 = nn.LayerNorm(width)
-        self.mlp = nn.Sequential(
-            nn.Linear(width, hidden), nn.GELU(), Dropout(dropout), nn.Linear(hidden, width)
-        )
+        last = nn.Linear(hidden, width)
+        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), Dropout(dropout), last)
         self.dropout = Dropout(dropout)
+        if start_as_identity:
+            for parameter in (*self.project.parameters(), *last.parameters()):
+                nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor, n_full: int) -> Tensor:  # (B, L, D) -> (B, L, D)
         x = x + self.dropout(self.attend(self.norm_1(x), n_full))

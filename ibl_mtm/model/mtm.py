@@ -43,6 +43,8 @@ class ModelSettings(Settings):
     mask_indicator: bool = False
     #: Bins that a depthwise convolution over time reaches after the read-in; 0: none.
     convolution: int = Field(0, ge=0)
+    #: Transformer layers start as the identity: what they write is zero at first.
+    start_as_identity: bool = False
     #: A prompt token per scheme; otherwise one token shared by all.
     prompt: bool = True
     #: The prompt also names the region of an intra- or inter-region mask.
@@ -193,6 +195,7 @@ class MtM(nn.Module):
                 settings.mlp,
                 settings.dropout,
                 settings.attention_dropout,
+                settings.start_as_identity,
             )
             for _ in range(settings.layers)
         )

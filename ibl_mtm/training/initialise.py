@@ -18,7 +18,7 @@ from ibl_mtm.model.mtm import MtM
 __all__ = ["InitReport", "Match", "initialise"]
 
 #: Settings that change how a model is trained, not what its weights mean.
-_FREE = {"input_dropout", "dropout", "attention_dropout", "bias"}
+_FREE = {"input_dropout", "dropout", "attention_dropout", "bias", "start_as_identity"}
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from ibl_mtm.model.layers import Dropout, TemporalConvolution
+from ibl_mtm.model.layers import Block, Dropout, TemporalConvolution
 
 
 @pytest.mark.parametrize("p", [0.1, 0.4, 0.9])
@@ -36,3 +36,13 @@ def test_the_convolution_is_a_weighted_sum_of_neighbouring_bins():
         before = (padded[1, t : t + 3] * layer.past_only[:, 0].T).sum(0)
         assert torch.allclose(y[0, t], x[0, t] + around, atol=1e-5)
         assert torch.allclose(y[1, t], x[1, t] + before, atol=1e-5)
+
+
+def test_a_layer_that_starts_as_the_identity_learns_to_differ():
+    block = Block(8, 2, 16, dropout=0.0, attention_dropout=0.0, start_as_identity=True)
+    x = torch.randn(3, 5, 8)
+    y = block(x, 3)
+    assert torch.equal(y, x)
+    y.square().sum().backward()
+    assert block.project.weight.grad.abs().sum() > 0
+    assert block.mlp[-1].weight.grad.abs().sum() > 0
