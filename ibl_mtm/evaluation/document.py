@@ -83,7 +83,8 @@ def _tasks(
     if len(per_unit):
         for task, row in summarise(per_unit).iterrows():
             if np.isfinite(row.bits_per_spike):
-                found[str(task)] = _plain(row.to_dict())
+                # Without trials there is no mean response: said as null, its reason in `skipped`.
+                found[str(task)] = {"psth_r2": None, "residual_r2": None} | _plain(row.to_dict())
     for task in BEHAVIOUR_TASKS:
         scored = [s.behaviour.scores[task] for s in sessions if task in s.behaviour.scores]
         if len(scored) > 1:
@@ -129,9 +130,14 @@ def _mean(scores: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _spread(scores: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Standard error over sessions of the headline score."""
+    """Standard error and median over sessions of the headline score."""
     values = [s["r2"] if "r2" in s else s["accuracy"] for s in scores]
-    return {"sem": round(float(np.std(values, ddof=1) / np.sqrt(len(values))), 6)}
+    sem = round(float(np.std(values, ddof=1) / np.sqrt(len(values))), 6)
+    return {
+        "sem": sem,
+        "median_sessions": round(float(np.median(values)), 6),
+        "sem_sessions": sem,
+    }
 
 
 def _region_pairs(tables: Sequence[pd.DataFrame]) -> list[dict[str, Any]]:

@@ -111,8 +111,8 @@ def summarise(per_unit: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     per_unit
-        One row per unit and task with columns eid, unit, task, bits_per_spike and, where the true
-        rates are known, oracle. Units with a score of NaN are left out.
+        One row per unit and task with columns eid, unit, task, bits_per_spike and, where they are
+        known, oracle, psth_r2 and residual_r2. Units with a score of NaN are left out.
 
     Returns
     -------
@@ -120,10 +120,15 @@ def summarise(per_unit: pd.DataFrame) -> pd.DataFrame:
 
     - bits_per_spike: mean over sessions of the sessions' means over units
     - sem: its standard error over sessions; of a single session, over its units
+    - mean_units, median_units, sem_units: over all units, of whatever session
+    - median_sessions, sem_sessions: over the sessions' means; sem_sessions of several sessions only
     - n_units, n_sessions: how many have a score
     - n_silent: units left out because they have none
     - oracle, fraction_of_oracle: the same mean of the oracle and the ratio of the two means, over
       the units that have both; NaN where there is no oracle or it is not above zero
+    - psth_r2, residual_r2: mean over sessions of the sessions' medians over units (medians, because
+      the R² of a quiet unit knows no lower limit); NaN where there are none
+    - n_units_psth: units that have them
     """
     rows = {task: _summarise_task(scores) for task, scores in per_unit.groupby("task", sort=False)}
     return pd.DataFrame.from_dict(rows, orient="index", columns=_SUMMARY).rename_axis("task")
@@ -132,31 +137,52 @@ def summarise(per_unit: pd.DataFrame) -> pd.DataFrame:
 _SUMMARY = [
     "bits_per_spike",
     "sem",
+    "mean_units",
+    "median_units",
+    "sem_units",
+    "median_sessions",
+    "sem_sessions",
     "n_units",
     "n_sessions",
     "n_silent",
     "oracle",
     "fraction_of_oracle",
+    "psth_r2",
+    "residual_r2",
+    "n_units_psth",
 ]
 
 
 def _summarise_task(scores: pd.DataFrame) -> list[float]:
     scored = scores[scores["bits_per_spike"].notna()]
+    units = scored["bits_per_spike"]
     sessions = scored.groupby("eid")["bits_per_spike"].mean()
-    spread = sessions if len(sessions) > 1 else scored["bits_per_spike"]
     oracle = fraction = float("nan")
     if "oracle" in scored and scored["oracle"].notna().any():
         known = scored[scored["oracle"].notna()]
         means = known.groupby("eid")[["bits_per_spike", "oracle"]].mean().mean()
         oracle = means["oracle"]
         fraction = means["bits_per_spike"] / oracle if oracle > 0 else float("nan")
-    n_silent = len(scores) - len(scored)
+    responses = scored.reindex(columns=["eid", "psth_r2", "residual_r2"])
+    psth, residual = responses.groupby("eid")[["psth_r2", "residual_r2"]].median().mean()
     return [
         float(sessions.mean()),
-        spread.std() / np.sqrt(len(spread)),
+        _sem(sessions if len(sessions) > 1 else units),
+        float(units.mean()),
+        float(units.median()),
+        _sem(units),
+        float(sessions.median()),
+        _sem(sessions),
         len(scored),
         len(sessions),
-        n_silent,
+        len(scores) - len(scored),
         oracle,
         fraction,
+        float(psth),
+        float(residual),
+        int(responses["psth_r2"].notna().sum()),
     ]
+
+
+def _sem(values: pd.Series) -> float:
+    return float(values.std() / np.sqrt(len(values)))

@@ -17,6 +17,7 @@ from markupsafe import Markup
 from ibl_mtm import __version__
 from ibl_mtm.errors import UserError
 from ibl_mtm.evaluation import report_tables as tables
+from ibl_mtm.evaluation import report_words as words
 from ibl_mtm.evaluation.figure_style import RUN_COLORS, css_colors, inline_svg, save_figure
 from ibl_mtm.evaluation.report_sections import Section, make_sections
 from ibl_mtm.evaluation.scored_run import ScoredRun, read_scored_runs
@@ -67,18 +68,19 @@ def write_report(runs: Sequence[Path], out: Path, results: Sequence[Path] = ()) 
         title=tables.listed([run.name for run in scored]),
         simulated=any(run.simulated for run in scored),
         experiments=[read_experiment(folder, at) for at, folder in enumerate(results)],
-        facts=tables.facts(scored),
-        headline=tables.headline(scored),
+        facts=words.facts(scored),
+        headline=words.headline(scored),
         columns=tables.score_columns(scored),
         groups=tables.score_groups(scored),
-        notes=tables.notes(scored),
+        notes=words.notes(scored),
+        responses=tables.response_rows(scored),
         prompts=tables.prompt_rows(scored),
         prompt_columns=tables.score_columns(scored)[-len(tables.behaviour_tasks(scored)) :],
         sections=[(section, _draw(section, scored)) for section in sections],
         sessions=[(run.name, tables.session_rows(run, scored)) for run in scored],
         settings=[(run.name, yaml.safe_dump(run.settings, sort_keys=False)) for run in scored],
-        differences=tables.setting_differences(scored),
-        provenance=[(run.name, tables.provenance_facts(run)) for run in scored],
+        differences=words.setting_differences(scored),
+        provenance=[(run.name, words.provenance_facts(run)) for run in scored],
         light=Markup(css_colors(dark=False)),
         dark=Markup(css_colors(dark=True)),
         version=__version__,

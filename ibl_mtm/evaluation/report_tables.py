@@ -1,12 +1,10 @@
-"""What a report says in words and numbers: the score table, its caveats, settings, provenance.
+"""The tables of a report: scores of runs, baselines and the oracle, prompts, single sessions.
 
 for row in score_table(runs):
     row.name, [cell.value for cell in row.cells]
 """
 
-import json
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,19 +16,16 @@ from ibl_mtm.evaluation.scored_run import ScoredRun
 __all__ = [
     "Cell",
     "Row",
+    "about_sessions",
     "behaviour_tasks",
-    "facts",
-    "headline",
     "listed",
-    "notes",
     "number",
     "prompt_rows",
-    "provenance_facts",
+    "response_rows",
     "score_columns",
     "score_groups",
     "score_table",
     "session_rows",
-    "setting_differences",
 ]
 
 
@@ -135,6 +130,8 @@ def _run_cell(run: ScoredRun, task: str) -> Cell:
     lines = []
     if scores.get("sem") is not None:
         lines.append(f"± {number(scores['sem'])}")
+    if scores.get("median_units") is not None:
+        lines.append(f"median {number(scores['median_units'])}")
     if scores.get("fraction_of_oracle") is not None:
         lines.append(f"{scores['fraction_of_oracle']:.0%} of true rates")
     return Cell(scores["bits_per_spike"], tuple(lines))
@@ -146,6 +143,8 @@ def _behaviour_cell(task: str, scores: Mapping[str, Any] | None) -> Cell:
     score, lines = BEHAVIOURS[task].score, []
     if scores.get("sem") is not None:
         lines.append(f"± {number(scores['sem'])}")
+        if scores.get("median_sessions") is not None:
+            lines.append(f"median {number(scores['median_sessions'])}")
     elif (scores.get("intervals") or {}).get(score):
         low, high = scores["intervals"][score]
         lines.append(f"{number(low)} to {number(high)}")
@@ -164,82 +163,9 @@ def _mark_best(rows: Sequence[Row]) -> list[Row]:
     return [replace(row, cells=[column[at] for column in columns]) for at, row in enumerate(rows)]
 
 
-def facts(runs: Sequence[ScoredRun]) -> list[tuple[str, str]]:
-    """How much was scored: what is counted, and the number of it."""
-    about = {eid: facts for run in runs for eid, facts in _about_sessions(run).items()}
-    units = {pair for run in runs for pair in zip(run.units["eid"], run.units["unit"], strict=True)}
-    counts = {
-        "session": len(about),
-        "animal": len({facts["subject"] for facts in about.values() if "subject" in facts}),
-        "unit": len(units),
-        "region": len({region for run in runs for region in run.units["region"]}),
-        "test trial": sum(facts.get("n_test") or 0 for facts in about.values()),
-    }
-    return [(name if n == 1 else f"{name}s", f"{n:,}") for name, n in counts.items() if n]
-
-
-def _about_sessions(run: ScoredRun) -> dict[str, dict[str, Any]]:
-    """What provenance tells of each scored session."""
-    known = run.scores.get("provenance", {}).get("sessions", {})
-    return {eid: known.get(eid, {}) for eid in run.eids}
-
-
-def headline(runs: Sequence[ScoredRun]) -> str:
-    """How the first run does, and how it compares, in two sentences."""
-    first, others = runs[0], runs[1:]
-    scores = first.task("co_smoothing")
-    if not scores:
-        return f"{first.name} has no co-smoothing score."
-    text = (
-        f"{first.name} predicts the spikes of a unit that it is not shown with "
-        f"{number(scores['bits_per_spike'])} bits per spike"
-    )
-    if scores.get("fraction_of_oracle") is not None:
-        text += f", {scores['fraction_of_oracle']:.0%} of what the true rates allow"
-    shared = [task for task in TASKS if all(run.task(task) for run in runs)]
-    if not others or not shared:
-        return f"{text}."
-    reached = [
-        f"{run.name} reaches {number(run.task('co_smoothing')['bits_per_spike'])}"
-        for run in others
-        if run.task("co_smoothing")
-    ]
-    ahead = [
-        TASKS[task].lower()
-        for task in shared
-        if all(
-            first.task(task)["bits_per_spike"] > run.task(task)["bits_per_spike"] for run in others
-        )
-    ]
-    text += "".join(f"; {what}" for what in reached)
-    text += f". {first.name} is ahead in {len(ahead)} of {len(shared)} activity tasks"
-    return text + (f": {listed(ahead)}." if 0 < len(ahead) < len(shared) else ".")
-
-
 def listed(names: Sequence[str]) -> str:
     """Names as a sentence lists them: a, b and c."""
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-
-
-def notes(runs: Sequence[ScoredRun]) -> list[str]:
-    """What a reader must know to trust the table: skipped tasks, runs on different data."""
-    notes = []
-    if any(set(run.eids) != set(runs[0].eids) for run in runs):
-        notes.append("The runs were not scored on the same sessions: the rows do not compare.")
-    elif len({run.scores.get("provenance", {}).get("split") for run in runs}) > 1:
-        notes.append("The runs split trials differently: the rows do not compare.")
-    titles = TASKS | {task: behaviour.title for task, behaviour in BEHAVIOURS.items()}
-    for run in runs:
-        skipped = Counter(
-            (task, reason)
-            for tasks in run.scores.get("skipped", {}).values()
-            for task, reason in tasks.items()
-        )
-        for (task, reason), n in skipped.items():
-            where = "1 session" if n == 1 else f"{n} sessions"
-            prefix = f"{run.name}: " if len(runs) > 1 else ""
-            notes.append(f"{prefix}{titles.get(task, task)} skipped in {where}: {reason}")
-    return notes
 
 
 def prompt_rows(runs: Sequence[ScoredRun]) -> list[tuple[str, str, list[float | None]]]:
@@ -256,50 +182,40 @@ def prompt_rows(runs: Sequence[ScoredRun]) -> list[tuple[str, str, list[float | 
     return rows
 
 
+def response_rows(runs: Sequence[ScoredRun]) -> list[tuple[str, str, list[float | None]]]:
+    """Run, what is compared, and its R² in every scored activity task; empty if there is none."""
+    parts = {"psth_r2": "mean response", "residual_r2": "single trials"}
+    tasks = [task for task in _tasks(runs) if task in TASKS]
+    rows = [
+        (run.name, title, [run.task(task).get(key) for task in tasks])
+        for run in runs
+        for key, title in parts.items()
+    ]
+    return [row for row in rows if any(value is not None for value in row[2])]
+
+
 def behaviour_tasks(runs: Sequence[ScoredRun]) -> list[str]:
     """The behaviours that at least one run decoded."""
     return [task for task in BEHAVIOURS if any(run.task(task) for run in runs)]
+
+
+def about_sessions(run: ScoredRun) -> dict[str, dict[str, Any]]:
+    """What provenance tells of each scored session."""
+    known = run.scores.get("provenance", {}).get("sessions", {})
+    return {eid: known.get(eid, {}) for eid in run.eids}
 
 
 def session_rows(
     run: ScoredRun, runs: Sequence[ScoredRun]
 ) -> list[tuple[str, dict[str, Any], list[float | None]]]:
     """Every session: its eid, what is known of it, and its scores, one for each score column."""
-    about = _about_sessions(run)
+    about = about_sessions(run)
     keys = {task: BEHAVIOURS[task].score if task in BEHAVIOURS else "bits_per_spike"
             for task in _tasks(runs)}  # fmt: skip
     return [
         (eid, about[eid], [(scores.get(task) or {}).get(key) for task, key in keys.items()])
         for eid, scores in run.scores.get("sessions", {}).items()
     ]
-
-
-def setting_differences(runs: Sequence[ScoredRun]) -> list[tuple[str, list[str]]]:
-    """The settings in which the runs differ: key, and the value of each run."""
-    flat = [_flatten(run.settings) for run in runs]
-    keys = dict.fromkeys(key for settings in flat for key in settings)
-    rows = [(key, [settings.get(key, "–") for settings in flat]) for key in keys]
-    return [(key, values) for key, values in rows if len(set(values)) > 1]
-
-
-def provenance_facts(run: ScoredRun) -> list[tuple[str, str]]:
-    """Where the scores of a run come from: versions, cache, split."""
-    facts = {"run": str(run.path), "cache": run.scores.get("cache")}
-    facts |= run.scores.get("provenance", {})
-    facts.pop("sessions", None)
-    return list(_flatten(facts).items())
-
-
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    flat: dict[str, str] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = (
-                value if isinstance(value, str) else json.dumps(value, default=str)
-            )
-    return flat
 
 
 def number(value: float | None) -> str:

@@ -17,6 +17,12 @@ from ibl_mtm.evaluation.behaviour_scores import TraceScore
 from ibl_mtm.evaluation.decode_session import DecodedSession, decode_behaviour
 from ibl_mtm.evaluation.metrics import bits_per_spike
 from ibl_mtm.evaluation.predictors import Predictor
+from ibl_mtm.evaluation.response import (
+    FEWEST_TRIALS,
+    SMOOTHING,
+    response_r2,
+    trial_conditions,
+)
 from ibl_mtm.evaluation.tasks import ACTIVITY_TASKS, ActivityTask
 from ibl_mtm.simulate.truth import Truth
 from ibl_mtm.text import as_text
@@ -104,7 +110,9 @@ def score_session(
             float(test.attrs["bin_size"]),
         )
     tables, pairs = [pd.DataFrame()], pd.DataFrame()
-    skipped, examples = {}, xr.Dataset()
+    skipped: dict[str, str] = {}
+    examples = xr.Dataset()
+    condition, no_response = _conditions(test)
     for task in ACTIVITY_TASKS:
         if task not in tasks:
             continue
@@ -112,8 +120,10 @@ def score_session(
         if reason:
             skipped[task] = reason
             continue
-        table, rates = _score_activity(predictor, task, test, expected)
+        table, rates = _score_activity(predictor, task, test, condition, expected)
         tables.append(table)
+        if no_response:
+            skipped["psth_r2"] = no_response
         if task == "co_smoothing":
             examples = _examples(test, rates)
         if task == "inter_region":
@@ -141,19 +151,39 @@ def _cannot(task: ActivityTask, region: np.ndarray) -> str | None:
     return None
 
 
+def _conditions(test: xr.Dataset) -> tuple[np.ndarray, str | None]:
+    """The condition of each test trial, and why there is no mean response if there is none."""
+    if "choice" not in test or "probability_left" not in test:
+        return np.full(test.sizes["trial"], -1), "the session has no trials with choice and block"
+    condition = trial_conditions(test.choice.values, test.probability_left.values)
+    few = f"no choice and block has {FEWEST_TRIALS} test trials"
+    return condition, None if (condition >= 0).any() else few
+
+
 def _score_activity(
-    predictor: Predictor, task: ActivityTask, ds: xr.Dataset, expected: np.ndarray | None
+    predictor: Predictor,
+    task: ActivityTask,
+    ds: xr.Dataset,
+    condition: np.ndarray,
+    expected: np.ndarray | None,
 ) -> tuple[pd.DataFrame, np.ndarray]:
     counts, units = ds.spikes.values, as_text(ds.unit)
     bits, oracle, spikes = (np.full(len(units), np.nan) for _ in range(3))
     rates = np.full(counts.shape, np.nan, np.float32)
+    psth, residual = np.full((2, len(units)), np.nan)
+    bins = slice(0, 0)
     for held, predicted in predictor.held_out(task):
-        entries = np.s_[:, held.bins, held.outputs]
+        entries, bins = np.s_[:, held.bins, held.outputs], held.bins
         rates[entries] = predicted[:, held.bins]
         bits[held.outputs] = bits_per_spike(rates[entries], counts[entries])
         spikes[held.outputs] = counts[entries].sum((0, 1))
         if expected is not None:
             oracle[held.outputs] = bits_per_spike(expected[entries], counts[entries])
+    asked = np.flatnonzero(~np.isnan(spikes))
+    entries = np.s_[:, bins, asked]  # a task asks for the same bins of every unit
+    psth[asked], residual[asked] = response_r2(
+        rates[entries], counts[entries], condition, SMOOTHING / float(ds.attrs["bin_size"])
+    )
     table = pd.DataFrame(
         {
             "eid": str(ds.attrs["eid"]),
@@ -162,6 +192,8 @@ def _score_activity(
             "cosmos": as_text(ds.cosmos),
             "task": task,
             "bits_per_spike": bits,
+            "psth_r2": psth,
+            "residual_r2": residual,
             "n_spikes": spikes,
             "firing_rate": ds.firing_rate.values,
             "label": ds.label.values,
@@ -169,7 +201,7 @@ def _score_activity(
         }
     )
     # Units that the task never holds out (of no eligible region) have no row.
-    return table[~np.isnan(spikes)].astype({"n_spikes": "int64"}), rates
+    return table.iloc[asked].astype({"n_spikes": "int64"}), rates
 
 
 def _examples(ds: xr.Dataset, rates: np.ndarray) -> xr.Dataset:

@@ -152,6 +152,9 @@ def _metrics(path: Path, units: pd.DataFrame, quality: float, size: Size) -> dic
     skipped = {}
     if len(size.regions) == 1:
         skipped = {eid: {"inter_region": "has one region only"} for eid in sessions}
+    if size.contiguous:
+        for eid in sessions:
+            skipped.setdefault(eid, {})["psth_r2"] = "has no trials"
     if not size.whisker:
         for eid in sessions:
             skipped.setdefault(eid, {})["whisker_motion_energy"] = "has no camera"
@@ -202,7 +205,10 @@ def _tasks(units: pd.DataFrame, quality: float, size: Size) -> dict:
         tasks[task] = {
             "bits_per_spike": bits,
             "sem": scored["bits_per_spike"].sem(),
+            "median_units": scored["bits_per_spike"].median(),
             "n_units": len(scored),
+            "psth_r2": None if size.contiguous else 0.5 * quality,
+            "residual_r2": None if size.contiguous else 0.12 * quality,
             "oracle": oracle,
             "fraction_of_oracle": bits / oracle,
         }

@@ -17,6 +17,7 @@ from ibl_mtm.cache.store import create_cache, write_session
 from ibl_mtm.errors import UserError
 from ibl_mtm.evaluation.evaluate import evaluate
 from ibl_mtm.evaluation.predict import predict
+from ibl_mtm.evaluation.response import response_r2, trial_conditions
 from ibl_mtm.evaluation.tasks import ACTIVITY_TASKS
 from ibl_mtm.settings import validate_settings
 from ibl_mtm.training.pretrained import load_model
@@ -90,6 +91,49 @@ def test_scores_are_means_over_units_then_sessions(trained, evaluation, task):
     )
 
 
+def test_medians_and_errors_stand_beside_the_means(evaluation):
+    units = evaluation.per_unit.query("task == 'co_smoothing'").dropna(subset="bits_per_spike")
+    found = evaluation.metrics["tasks"]["co_smoothing"]
+    bits = units["bits_per_spike"]
+    assert found["median_units"] == pytest.approx(np.median(bits), abs=1e-6)
+    assert found["sem_units"] == pytest.approx(bits.std() / np.sqrt(len(bits)), abs=1e-6)
+    sessions = [s["co_smoothing"] for s in evaluation.metrics["sessions"].values()]
+    means = [s["bits_per_spike"] for s in sessions]
+    assert found["median_sessions"] == pytest.approx(np.median(means), abs=1e-6)
+    assert found["sem_sessions"] == pytest.approx(np.std(means, ddof=1) / np.sqrt(2), abs=1e-6)
+    assert "sem_sessions" not in sessions[0]  # of one session there is none
+    whisker = [s["whisker_motion_energy"]["r2"] for s in evaluation.metrics["sessions"].values()]
+    assert evaluation.metrics["tasks"]["whisker_motion_energy"]["median_sessions"] == pytest.approx(
+        np.median(whisker), abs=1e-6
+    )
+
+
+def test_mean_responses_and_residuals_are_scored_on_the_same_entries(tmp_path):
+    ds = make_session(n_units=12, n_trials=80, n_bins=20, seed=7)
+    ds["probability_left"] = "trial", np.full(80, 0.5, np.float32)
+    run, cache = build(tmp_path, ds)
+    eid, tasks = next(iter(cache)), ["co_smoothing", "forward_prediction"]
+    found = evaluate(run, cache, tasks=tasks)
+    test = ds.isel(trial=np.flatnonzero(cache[eid].split.values == "test"))
+    condition = trial_conditions(test.choice.values, test.probability_left.values)
+    assert set(condition) >= {1, 4}  # left and right, in the block without a side
+    for task in tasks:
+        rates = predict(load_model(run), test, task).values
+        asked = np.isfinite(rates[0, :, 0])
+        assert asked.sum() == (20 if task == "co_smoothing" else 2)
+        counts = test.spikes.values[:, asked]
+        expected = response_r2(rates[:, asked], counts, condition, 0.03 / 0.02)
+        own = found.per_unit.query("task == @task").set_index("unit")
+        own = own.loc[test.unit.values.astype(str)]
+        for name, values in zip(("psth_r2", "residual_r2"), expected, strict=True):
+            assert np.isfinite(values).any()
+            assert own[name].to_numpy() == pytest.approx(values, abs=1e-4, nan_ok=True)
+            assert found.metrics["tasks"][task][name] == pytest.approx(
+                np.nanmedian(values), abs=1e-4
+            )
+        assert found.metrics["tasks"][task]["n_units_psth"] == np.isfinite(expected[0]).sum()
+
+
 def test_silent_units_are_left_out_and_counted(trained, evaluation):
     _, cache = trained
     silent = {
@@ -153,6 +197,9 @@ def test_what_cannot_be_had_is_null_with_a_reason(tmp_path):
         assert skipped[task]
     assert np.isfinite(found["tasks"]["co_smoothing"]["bits_per_spike"])
     assert np.isfinite(found["tasks"]["forward_prediction"]["bits_per_spike"])
+    assert found["tasks"]["co_smoothing"]["psth_r2"] is None
+    assert found["tasks"]["co_smoothing"]["residual_r2"] is None
+    assert "no trials" in skipped["psth_r2"]
 
 
 def test_one_region_and_one_choice_leave_the_other_tasks(tmp_path):

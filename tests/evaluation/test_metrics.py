@@ -117,8 +117,15 @@ def test_every_session_counts_alike_however_many_units_it_has():
     assert both["sem"] == pytest.approx(np.std([0.2, 0.6], ddof=1) / np.sqrt(2))
     assert (both["n_units"], both["n_sessions"], both["n_silent"]) == (3, 2, 1)
     assert both["fraction_of_oracle"] == pytest.approx(0.4 / 0.5)
+    assert both["mean_units"] == pytest.approx(1 / 3)
+    assert both["median_units"] == pytest.approx(0.3)
+    assert both["sem_units"] == pytest.approx(np.std([0.1, 0.3, 0.6], ddof=1) / np.sqrt(3))
+    assert both["median_sessions"] == pytest.approx(0.4)
+    assert both["sem_sessions"] == both["sem"]
     one = scores.loc["forward_prediction"]
     assert one["sem"] == pytest.approx(0.3)  # of a single session: over its two units
+    assert one["sem_units"] == one["sem"]
+    assert np.isnan(one["sem_sessions"])
     assert one["fraction_of_oracle"] == pytest.approx(-2)  # of the unit whose oracle is known
 
 
@@ -135,3 +142,15 @@ def test_a_task_in_which_no_unit_has_a_score_is_reported_as_such():
     score = summarise(table([("a", "1", "inter_region", np.nan, np.nan)])).loc["inter_region"]
     assert np.isnan(score["bits_per_spike"])
     assert (score["n_units"], score["n_silent"]) == (0, 1)
+
+
+def test_r2_of_responses_are_medians_over_units_averaged_over_sessions():
+    rows = table(
+        [(eid, str(unit), "co_smoothing", 0.1, np.nan) for eid in "ab" for unit in range(3)]
+    )
+    rows["psth_r2"] = [0.1, 0.5, -40.0, 0.7, 0.9, np.nan]
+    rows["residual_r2"] = [0.0, 0.2, 0.1, 0.3, 0.3, np.nan]
+    score = summarise(rows).loc["co_smoothing"]
+    assert score["psth_r2"] == pytest.approx((0.1 + 0.8) / 2)
+    assert score["residual_r2"] == pytest.approx((0.1 + 0.3) / 2)
+    assert score["n_units_psth"] == 5

@@ -14,7 +14,8 @@ from ibl_mtm.evaluation.figure_style import RUN_COLORS
 from ibl_mtm.evaluation.figures import unit_scores
 from ibl_mtm.evaluation.report import write_report
 from ibl_mtm.evaluation.report_sections import all_units
-from ibl_mtm.evaluation.report_tables import notes, score_table
+from ibl_mtm.evaluation.report_tables import response_rows, score_table
+from ibl_mtm.evaluation.report_words import notes
 from ibl_mtm.evaluation.representative import median_session, representative_units
 from ibl_mtm.evaluation.scored_run import read_scored_run, read_scored_runs
 
@@ -100,6 +101,20 @@ def test_the_table_holds_the_scores_and_marks_the_best_of_runs_and_baselines(fol
     assert not any(best["true rates"] + best["most common class"])
 
 
+def test_medians_and_r2_of_responses_stand_beside_the_means(folder, page):
+    runs = read_scored_runs([folder / "mtm", folder / "temporal"])
+    cell = {row.name: row for row in score_table(runs)}["mtm"].cells[0]
+    median = runs[0].units.query("task == 'co_smoothing'")["bits_per_spike"].median()
+    assert f"median {median:.2f}" in cell.notes
+    rows = {(run, part): values for run, part, values in response_rows(runs)}
+    assert set(rows) == {(r, p) for r in ("mtm", "temporal") for p in
+                         ("mean response", "single trials")}  # fmt: skip
+    assert rows["mtm", "mean response"] == [runs[0].task(task)["psth_r2"] for task in GAIN]
+    assert rows["temporal", "single trials"][1] == runs[1].task("forward_prediction")["residual_r2"]
+    shown = page[page.index("Mean responses and single trials") :]
+    assert f"<td>{rows['mtm', 'mean response'][0]:.2f}</td>" in shown[: shown.index("</details>")]
+
+
 def test_representative_units_are_ranked_among_those_with_enough_spikes(folder):
     units = read_scored_run(folder / "mtm").units
     own = units[(units["task"] == "co_smoothing") & units["bits_per_spike"].notna()]
@@ -148,6 +163,8 @@ def test_what_cannot_be_shown_is_said_in_a_sentence(tmp_path):
     page = (tmp_path / "report.html").read_text()
     assert "Inter-region skipped in 1 session: has one region only" in page
     assert "Whisker motion energy skipped in 1 session: has no camera" in page
+    assert "R² of mean responses skipped in 1 session: has no trials" in page
+    assert "Mean responses and single trials" not in page
     assert "No behaviour was decoded." in page
     assert "No training curves: the run folder has no logs." in page
     assert "Run against run" not in page
