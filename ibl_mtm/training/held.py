@@ -36,5 +36,7 @@ class Held:
 
     def take(self, trials: np.ndarray) -> Tensor:
         """Counts of trials by their positions in the session, (B, T, N)."""
-        rows = torch.from_numpy(np.searchsorted(self.trials, trials))
-        return self.counts.index_select(0, send(rows, self.counts.device))
+        rows = send(torch.from_numpy(np.searchsorted(self.trials, trials)), self.counts.device)
+        if self.counts.dtype == torch.uint16:  # which not every device gathers
+            return self.counts.view(torch.int16).index_select(0, rows).view(torch.uint16)
+        return self.counts.index_select(0, rows)
