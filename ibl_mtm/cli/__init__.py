@@ -1,0 +1,47 @@
+"""The command line: each command parses its arguments, calls one function, prints its result.
+
+Results go to standard output (one JSON document with ``--json``); progress, logs and errors go
+to standard error. Exit codes: 0 done, 1 some sessions failed, 2 the request itself was wrong.
+"""
+
+import logging
+import sys
+from typing import Annotated
+
+import typer
+
+# In the order in which the help lists commands.
+from ibl_mtm.cli import data, models, scores  # noqa: F401
+from ibl_mtm.cli.app import app
+from ibl_mtm.errors import SessionError, UserError
+
+__all__ = ["app", "main"]
+
+
+def main() -> None:
+    """Entry point of ``ibl-mtm``."""
+    try:
+        app()
+    except (UserError, SessionError) as error:
+        if "--debug" in sys.argv:
+            raise
+        typer.secho(f"ibl-mtm: {error}", err=True, fg="red")
+        sys.exit(2)
+
+
+@app.callback()
+def configure(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and all logs.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+) -> None:
+    """Set up logging; runs before every command."""
+    if version:
+        import ibl_mtm
+
+        typer.echo(ibl_mtm.__version__)
+        raise typer.Exit
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.DEBUG if debug else logging.WARNING,
+        format="%(levelname)s %(name)s: %(message)s",
+    )

@@ -1,0 +1,137 @@
+"""Commands that train a model and score it: train, eval."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ibl_mtm.cli.app import CachePath, Json, Overwrite, Sessions, app, print_json
+from ibl_mtm.errors import UserError
+
+__all__: list[str] = []
+
+
+@app.command()
+def train(
+    config: Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped one.")],
+    cache: CachePath,
+    run: Annotated[Path, typer.Option("--run", help="Folder of the run.", show_default=False)],
+    settings: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Override settings.")
+    ] = None,
+    where: Annotated[
+        str | None, typer.Option(help="Train on these sessions only (see `sessions`).")
+    ] = None,
+    init: Annotated[
+        Path | None,
+        typer.Option("--init", metavar="RUN", help="Start from this trained run: fine-tune it."),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on where it stopped; with --overwrite, begin where nothing was begun.",
+        ),
+    ] = False,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Train a model on a cache."""
+    from ibl_mtm.cache.cache import open_cache
+    from ibl_mtm.terminal import say, show_training
+    from ibl_mtm.training.folder import on_first_process
+    from ibl_mtm.training.run import train as fit
+    from ibl_mtm.training.settings import read_run_settings
+
+    chosen = read_run_settings(config, settings or ())
+    opened = open_cache(cache)
+    report = fit(
+        chosen,
+        opened.where(where) if where else opened,
+        run,
+        init=init,
+        resume=resume,
+        overwrite=overwrite,
+        say=say,
+    )
+    if on_first_process():
+        print_json(report.to_json()) if as_json else show_training(report)
+
+
+@app.command("eval")
+def evaluate(
+    cache: CachePath,
+    run: Annotated[Path | None, typer.Argument(help="Folder of a run.", show_default=False)] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Score this instead of a run: unit_mean, psth, pca_poisson, poisson_regression, "
+            "reduced_rank or autoregressive.",
+        ),
+    ] = None,
+    like: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN", help="Fit a baseline to the units and the split of trials of this run."
+        ),
+    ] = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option("--task", help="This task only, or 'all' of them; may be repeated."),
+    ] = None,
+    session: Sessions = None,
+    oracle: Annotated[
+        Path | None,
+        typer.Option("--oracle", metavar="ONE_DIR", help="Simulated experiment with true rates."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Where a baseline's scores go, to `compare` and `report` them."
+        ),
+    ] = None,
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="ZIP",
+            help="Also write the decoded behaviour for the IBL's brain-wide benchmark; a zip that "
+            "exists is added to. Decodes all behaviours.",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Score a model, or a baseline, on held-out trials."""
+    from ibl_mtm.cache.cache import open_cache
+    from ibl_mtm.evaluation.evaluate import evaluate as score
+    from ibl_mtm.evaluation.evaluate import evaluate_baseline
+    from ibl_mtm.evaluation.session import TASKS
+    from ibl_mtm.terminal import say, show_scores
+    from ibl_mtm.training.settings import DataSettings, read_data_settings
+
+    if (run is None) == (baseline is None):
+        raise UserError("give either the folder of a run or --baseline NAME")
+    if run and like:
+        raise UserError("a run has units and trials of its own; --like is for a baseline")
+    if run and out:
+        raise UserError("a run's scores go into its own folder; --out is for a baseline")
+    tasks = task or (["all"] if export else TASKS)
+    opened = open_cache(cache)
+    if run:
+        evaluation = score(run, opened, tasks=tasks, sessions=session, oracle=oracle, say=say)
+    else:
+        evaluation = evaluate_baseline(
+            str(baseline),
+            opened,
+            settings=read_data_settings(like) if like else DataSettings(),
+            tasks=tasks,
+            sessions=session,
+            oracle=oracle,
+            say=say,
+        )
+    folder = run or out
+    if folder:
+        evaluation.write(folder)
+    if export:
+        say(f"{len(evaluation.export(export))} files in {export}")
+    print_json(evaluation.metrics) if as_json else show_scores([evaluation.metrics])

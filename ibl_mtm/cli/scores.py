@@ -1,0 +1,84 @@
+"""Commands on runs that are scored: compare, report, results."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ibl_mtm.cli.app import Json, app, print_json
+
+__all__: list[str] = []
+
+
+@app.command()
+def compare(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN RUN...", help="Evaluated runs, or baselines.")
+    ],
+    as_json: Json = False,
+) -> None:
+    """Tell whether one run is better than another, and where: paired differences."""
+    from ibl_mtm.evaluation.compare import compare_runs
+    from ibl_mtm.terminal import show_pairs
+
+    pairs = compare_runs(runs)
+    print_json({"pairs": [pair.to_json() for pair in pairs]}) if as_json else show_pairs(pairs)
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Evaluated runs.")],
+    out: Annotated[Path, typer.Option("--out", help="The page to write.")] = Path("report.html"),
+    results: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DIR", help="Show the table and figure of `results table` on top; repeatable."
+        ),
+    ] = None,
+) -> None:
+    """Write one self-contained HTML page about evaluated runs."""
+    from ibl_mtm.evaluation.report import write_report
+
+    write_report(runs, out, results or ())
+    typer.echo(f"Report: {out}")
+
+
+results = typer.Typer(help="Tables, figures and a page from many evaluated runs.")
+app.add_typer(results, name="results", no_args_is_help=True)
+
+
+@results.command("table")
+def results_table(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Evaluated runs, or baselines.")
+    ],
+    kind: Annotated[
+        str, typer.Option(help="ablation, generalization, scaling or recording: what rows are.")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the files go.")],
+    command: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="How all of it is made, for the page.")
+    ] = None,
+) -> None:
+    """Average runs over seeds and sessions: table.md, table.csv, figure, results.json."""
+    from ibl_mtm.results.results import make_results
+    from ibl_mtm.results.tables import markdown_table
+    from ibl_mtm.results.write import write_results
+
+    made = make_results(kind, runs, command)
+    write_results(made, out)
+    typer.echo(markdown_table(made))
+
+
+@results.command("page")
+def results_page(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="DIR...", help="What `results table` wrote.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="The page to write.")],
+) -> None:
+    """Write a Markdown page of tables, figures, what they show and how they were made."""
+    from ibl_mtm.results.page import write_page
+
+    write_page(folders, out)
+    typer.echo(f"Page: {out}")
