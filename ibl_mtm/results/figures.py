@@ -3,6 +3,7 @@
 draw(results)      # a matplotlib Figure
 """
 
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ def draw(results: Results) -> Figure:
     columns = len(tasks) if len(tasks) <= 4 else 3
     n_lines = -(-len(tasks) // columns)
     curves = results.kind == "scaling"
-    height = 2.1 if curves else 0.9 + 0.24 * len(results.rows)
+    height = 2.1 if curves else 0.9 + 0.28 * len(results.rows)
     figure = Figure(
         figsize=(
             0.4 + (2.0 if columns > 3 else 2.3) * columns + (0 if curves else 1.6),
@@ -77,7 +78,7 @@ def _dots(axes: Axes, results: Results, task: str) -> None:
             error = None if pd.isna(scored["sem"]) else scored["sem"]
             look: dict[str, Any] = {"fmt": "o", "ms": 5, "color": color, "lw": 1.2, "zorder": 2}
             axes.errorbar(scored["mean"], at, xerr=error, **look)
-    axes.set_yticks(range(len(names)), [short_name(name, 60) for name in names])
+    axes.set_yticks(range(len(names)), [fill(short_name(name, 60), 26) for name in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     axes.xaxis.set_major_locator(MaxNLocator(4))

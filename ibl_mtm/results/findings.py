@@ -1,7 +1,7 @@
 """What the paper saw, asked of a table: each claim, whether it is seen here, and the numbers.
 
 for finding in find("ablation", rows, summary):
-    finding.claim, finding.seen, finding.numbers
+    finding.claim, finding.seen, finding.verdict, finding.numbers
 """
 
 from collections.abc import Mapping
@@ -29,11 +29,25 @@ _ALL_SCHEMES = set(TASK_SCHEME.values())
 
 @dataclass(frozen=True)
 class Finding:
-    """A claim, whether the table bears it out, and the numbers that decide."""
+    """A claim, whether the table bears it out, and the numbers that decide.
+
+    A claim about several tasks is seen if it holds on each of them; `tasks` is on how many of how
+    many it does.
+    """
 
     claim: str
     seen: bool
     numbers: str
+    tasks: list[int] | None = None
+
+    @property
+    def verdict(self) -> str:
+        """Whether it is seen, in words."""
+        if self.seen:
+            return "Seen"
+        if self.tasks is None or not self.tasks[0]:
+            return "Not seen"
+        return "Seen on {} of {} tasks".format(*self.tasks)
 
 
 def find(kind: str, rows: Rows, summary: pd.DataFrame) -> list[Finding]:
@@ -133,8 +147,9 @@ def _recording(rows: Rows, means: Mapping[str, Scores]) -> list[Finding]:
 
 def _better(claim: str, scores: Scores, others: Scores) -> Finding:
     gain = _minus(scores, others)
-    seen = bool(gain) and all(value > 0 for value in gain.values())
-    return Finding(claim, seen, "difference: " + _each(gain, "+"))
+    better = sum(value > 0 for value in gain.values())
+    seen = bool(gain) and better == len(gain)
+    return Finding(claim, seen, "difference: " + _each(gain, "+"), [better, len(gain)])
 
 
 def _minus(scores: Scores, others: Scores) -> Scores:

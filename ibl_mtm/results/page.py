@@ -67,8 +67,8 @@ def _section(results: Results, figure: str) -> str:
         parts.append("What was to be seen:")
         parts.append(
             "\n".join(
-                f"- {'Seen' if finding.seen else '**Not seen**'}: {finding.claim} "
-                f"({finding.numbers})."
+                f"- {'' if finding.seen else '**'}{finding.verdict}{'' if finding.seen else '**'}: "
+                f"{finding.claim} ({finding.numbers})."
                 for finding in results.findings
             )
         )

@@ -170,6 +170,19 @@ def test_more_animals_are_compared_with_the_fewest(tmp_path):
     assert (finding.claim, finding.seen) == ("MtM: 10 animals are better than 1", True)
 
 
+def test_a_claim_may_hold_on_some_tasks(tmp_path):
+    runs = [
+        write_scored(tmp_path / f"n{n}", "MtM", {"s": scores}, animals=n)
+        for n, scores in {
+            1: {"co_smoothing": 0.2, "forward_prediction": 0.1},
+            10: {"co_smoothing": 0.4, "forward_prediction": 0.0},
+        }.items()
+    ]
+    (finding,) = make_results("scaling", runs).findings
+    assert not finding.seen
+    assert finding.verdict == "Seen on 1 of 2 tasks"
+
+
 def test_everything_is_written_and_read_back(tmp_path):
     results = make_results("ablation", ablation_runs(tmp_path, own_task=0.3), "snakemake x")
     write_results(results, tmp_path / "out")
