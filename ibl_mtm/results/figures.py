@@ -78,7 +78,10 @@ def _dots(axes: Axes, results: Results, task: str) -> None:
             error = None if pd.isna(scored["sem"]) else scored["sem"]
             look: dict[str, Any] = {"fmt": "o", "ms": 5, "color": color, "lw": 1.2, "zorder": 2}
             axes.errorbar(scored["mean"], at, xerr=error, **look)
-    axes.set_yticks(range(len(names)), [fill(short_name(name, 60), 26) for name in names])
+    axes.set_yticks(
+        range(len(names)),
+        [fill(short_name(name, 60), 26, break_on_hyphens=False) for name in names],
+    )
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     axes.xaxis.set_major_locator(MaxNLocator(4))
