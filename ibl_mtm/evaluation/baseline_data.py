@@ -12,9 +12,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from ibl_mtm.evaluation.metrics import bits_per_spike
-from ibl_mtm.evaluation.tasks import ActivityTask, forward_bins, held_out
+from ibl_mtm.evaluation.tasks import ActivityTask, HeldOut, forward_bins, held_out, region_pairs
 
-__all__ = ["BaselineData"]
+__all__ = ["Array", "BaselineData"]
 
 Array = NDArray[np.float32]
 
@@ -32,11 +32,14 @@ class BaselineData:
         By split: (trial,), a number for each combination of choice and block.
     region : ndarray (unit,), str
         Regions as the tasks use them, ``""`` where one takes no part.
+    source
+        The only region that inter-region prediction shows, for pairs of regions; ``""``: all.
     """
 
     counts: dict[str, Array]
     condition: dict[str, NDArray[np.int64]]
     region: NDArray[np.str_]
+    source: str = ""
 
     @classmethod
     def of(cls, ds: xr.Dataset, split: np.ndarray, region: np.ndarray) -> "BaselineData":
@@ -59,19 +62,25 @@ class BaselineData:
         """Bins in a trial."""
         return self.counts["train"].shape[1]
 
+    def items(self, task: ActivityTask) -> list[HeldOut]:
+        """Everything that a task holds out."""
+        if self.source:
+            pairs = region_pairs(self.region, self.n_time)
+            return [held for held in pairs if held.source == self.source]
+        return list(held_out(task, self.region, self.n_time))
+
     def allowed(self, task: ActivityTask) -> NDArray[np.bool_]:
         """Which units (rows) a task shows when it asks for each unit (columns)."""
         n_units = len(self.region)
         shown = np.zeros((n_units, n_units), bool)
-        for held in held_out(task, self.region, self.n_time):
+        for held in self.items(task):
             seen = np.broadcast_to(~held.hidden, (self.n_time, n_units)).any(axis=0)
             shown[:, held.outputs] = np.asarray(seen)[:, None]
         return shown
 
     def targets(self, task: ActivityTask) -> NDArray[np.int64]:
         """The units that a task asks for."""
-        items = held_out(task, self.region, self.n_time)
-        return np.unique(np.concatenate([held.outputs for held in items]))
+        return np.unique(np.concatenate([held.outputs for held in self.items(task)]))
 
     def bins(self, task: ActivityTask) -> slice:
         """The bins that a task asks for."""

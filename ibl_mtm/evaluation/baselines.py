@@ -10,14 +10,15 @@ task shows.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 from sklearn.linear_model import PoissonRegressor
 
-from ibl_mtm.evaluation.baseline_data import BaselineData
+from ibl_mtm.evaluation import autoregressive
+from ibl_mtm.evaluation.baseline_data import Array, BaselineData
 from ibl_mtm.evaluation.decoding import Features
 from ibl_mtm.evaluation.poisson import (
     PoissonFit,
@@ -26,12 +27,13 @@ from ibl_mtm.evaluation.poisson import (
     highest_log_rate,
     log_mean_count,
 )
-from ibl_mtm.evaluation.tasks import ACTIVITY_TASKS, ActivityTask, HeldOut, held_out
+from ibl_mtm.evaluation.predictors import Scored
+from ibl_mtm.evaluation.tasks import ACTIVITY_TASKS, ActivityTask, HeldOut
 
 __all__ = ["BASELINES", "Baseline", "BaselinePredictor"]
 
-Array = NDArray[np.float32]
-Predict = Callable[[BaselineData, ActivityTask], Array]
+Choose = Callable[[BaselineData, ActivityTask], tuple[Any, ...]]
+Predict = Callable[..., Array]
 
 WIDTHS = (1.5, 3.0, 5.0, 8.0)
 """Standard deviations of the smoothing of counts, bins."""
@@ -41,22 +43,31 @@ RANKS = (2, 4, 8, 16)
 COMPONENTS = (3, 6, 12)
 PRIOR_TRIALS = (1.0, 5.0, 20.0, 100.0)
 """Trials of the average over all conditions that a condition's PSTH is mixed with."""
-DECAYS = (0.0, 0.8, 0.96)
-"""Of the filters through which the autoregressive model sees the past; the first: the last bin."""
-TIME_BUMPS = 10
-"""Gaussians over the time in a trial, which let the autoregressive model know the mean response."""
 
 
 @dataclass(frozen=True)
 class Baseline:
     """A baseline: what it is, the tasks it can do, and how it predicts the test trials.
 
-    `predict` gives expected counts (trial, bin that the task asks for, unit).
+    Attributes
+    ----------
+    title, tasks
+        What to call it, and what it predicts.
+    choose
+        Hyper-parameters for a task, from train and val trials.
+    predict
+        From data, task and what was chosen: expected counts of the test trials (trial, bin that
+        the task asks for, unit).
+    pairs
+        Whether it predicts a region from one other region alone; it does so with what was chosen
+        for inter-region prediction.
     """
 
     title: str
     tasks: tuple[ActivityTask, ...]
+    choose: Choose
     predict: Predict
+    pairs: bool = False
 
 
 class BaselinePredictor:
@@ -78,28 +89,44 @@ class BaselinePredictor:
     def __init__(self, name: str, ds: xr.Dataset, split: np.ndarray, region: np.ndarray) -> None:
         self.baseline, self.region = BASELINES[name], region
         self.data = BaselineData.of(ds, split, region)
+        self._chosen: dict[ActivityTask, tuple[Any, ...]] = {}
 
-    def cannot(self, task: ActivityTask) -> str | None:
+    def cannot(self, what: Scored) -> str | None:
         """Some baselines are made for some tasks only."""
-        if task not in self.baseline.tasks:
+        if what == "region_pairs":
+            known = self.baseline.pairs
+            return None if known else f"{self.baseline.title} is not fitted to pairs of regions"
+        if what not in self.baseline.tasks:
             return f"{self.baseline.title} does not predict this"
         return None
 
     def held_out(self, task: ActivityTask) -> Iterator[tuple[HeldOut, np.ndarray]]:
         """See `Predictor`."""
-        bins = self.data.bins(task)
-        rates = np.zeros(self.data.counts["test"].shape, np.float32)
-        rates[:, bins] = self.baseline.predict(self.data, task)
-        for held in held_out(task, self.region, self.data.n_time):
-            yield held, rates[..., held.outputs]
+        return self._predict(self.data, task)
 
     def region_pairs(self) -> Iterator[tuple[HeldOut, np.ndarray]]:
-        """No baseline is fitted to pairs of regions."""
-        return iter(())
+        """See `Predictor`."""
+        names = np.unique(self.region[self.region != ""])
+        for source in names if len(names) > 1 else ():
+            yield from self._predict(replace(self.data, source=str(source)), "inter_region")
+
+    def _predict(
+        self, data: BaselineData, task: ActivityTask
+    ) -> Iterator[tuple[HeldOut, np.ndarray]]:
+        if task not in self._chosen:
+            self._chosen[task] = self.baseline.choose(self.data, task)
+        rates = np.zeros(data.counts["test"].shape, np.float32)
+        rates[:, data.bins(task)] = self.baseline.predict(data, task, *self._chosen[task])
+        for held in data.items(task):
+            yield held, rates[..., held.outputs]
 
     def features(self) -> Mapping[str, Features]:
         """None: behaviour is decoded from the raw spikes."""
         return {}
+
+
+def _nothing(data: BaselineData, task: ActivityTask) -> tuple[Any, ...]:
+    return ()
 
 
 def _unit_mean(data: BaselineData, task: ActivityTask) -> Array:
@@ -107,27 +134,34 @@ def _unit_mean(data: BaselineData, task: ActivityTask) -> Array:
     return np.broadcast_to(np.exp(log_mean_count(data.counts["fit"])), counts.shape)
 
 
-def _psth(data: BaselineData, task: ActivityTask) -> Array:
+def _psth(
+    data: BaselineData,
+    task: ActivityTask,
+    width: float,
+    prior: float,
+    known: str = "fit",
+    split: str = "test",
+) -> Array:
     """Smoothed average of the training trials of the same condition."""
-    bins = data.bins(task)
+    smooth = _smooth(data.counts[known], width)
+    floor = np.exp(log_mean_count(data.counts[known]))
+    # A tenth of a trial of the unit's mean keeps rates above zero.
+    overall = (smooth.sum(0) + 0.1 * floor) / (len(smooth) + 0.1)
+    rates = np.empty_like(data.counts[split])
+    for condition in np.unique(data.condition[split]):
+        own = smooth[data.condition[known] == condition]
+        mixed = (own.sum(0) + prior * overall) / (len(own) + prior)
+        rates[data.condition[split] == condition] = mixed
+    return rates[:, data.bins(task)]
 
-    def predict(width: float, prior: float, known: str, split: str) -> Array:
-        smooth = _smooth(data.counts[known], width)
-        floor = np.exp(log_mean_count(data.counts[known]))
-        # A tenth of a trial of the unit's mean keeps rates above zero.
-        overall = (smooth.sum(0) + 0.1 * floor) / (len(smooth) + 0.1)
-        rates = np.empty_like(data.counts[split])
-        for condition in np.unique(data.condition[split]):
-            own = smooth[data.condition[known] == condition]
-            mixed = (own.sum(0) + prior * overall) / (len(own) + prior)
-            rates[data.condition[split] == condition] = mixed
-        return rates[:, bins]
 
+def _choose_psth(data: BaselineData, task: ActivityTask) -> tuple[Any, ...]:
     grid = [(width, prior) for width in WIDTHS for prior in PRIOR_TRIALS]
-    width, prior = max(
-        grid, key=lambda at: data.score(predict(at[0], at[1], "train", "val"), "val", task)
-    )
-    return predict(width, prior, "fit", "test")
+
+    def score(at: tuple[float, float]) -> float:
+        return data.score(_psth(data, task, at[0], at[1], "train", "val"), "val", task)
+
+    return max(grid, key=score)
 
 
 def _smooth(counts: Array, width: float) -> Array:
@@ -164,116 +198,90 @@ def _choose_poisson(data: BaselineData, task: ActivityTask) -> tuple[float, floa
     return width, max(scores, key=lambda penalty: scores[penalty])
 
 
-def _poisson_regression(data: BaselineData, task: ActivityTask) -> Array:
+def _poisson_regression(
+    data: BaselineData, task: ActivityTask, width: float, penalty: float
+) -> Array:
     """Poisson regression with an L2 penalty on the smoothed counts of what the task shows."""
-    width, penalty = _choose_poisson(data, task)
     fit = _fit_poisson(data, task, "fit", width, penalty)
     return fit.rates(data.to_predict("test", width, task))
 
 
-def _reduced_rank(data: BaselineData, task: ActivityTask) -> Array:
-    """The same with weights of low rank."""
+def _fit_reduced_rank(
+    data: BaselineData,
+    task: ActivityTask,
+    known: str,
+    width: float,
+    penalty: float,
+    rank: int,
+    share: float,
+) -> PoissonFit:
+    x, y = data.to_fit(known, width, task)
+    full = _fit_poisson(data, task, known, width, penalty)
+    return fit_reduced_rank(x, y, penalty * share, rank, full, data.allowed(task))
+
+
+def _choose_reduced_rank(data: BaselineData, task: ActivityTask) -> tuple[Any, ...]:
     width, penalty = _choose_poisson(data, task)
-    allowed = data.allowed(task)
-
-    def fit(known: str, rank: int, share: float) -> PoissonFit:
-        x, y = data.to_fit(known, width, task)
-        full = _fit_poisson(data, task, known, width, penalty)
-        return fit_reduced_rank(x, y, penalty * share, rank, full, allowed)
-
     val = data.to_predict("val", width, task)
     # A low rank already restrains the weights: a smaller penalty may do better.
-    grid = [(rank, share) for rank in RANKS if rank < len(data.region) for share in (1.0, 0.3)]
-    best = max(grid, key=lambda at: data.score(fit("train", *at).rates(val), "val", task))
-    return fit("fit", *best).rates(data.to_predict("test", width, task))
+    ranks = [rank for rank in RANKS if rank < len(data.region)]
+    grid = [(width, penalty, rank, share) for rank in ranks for share in (1.0, 0.3)]
+
+    def score(at: tuple[float, float, int, float]) -> float:
+        return data.score(_fit_reduced_rank(data, task, "train", *at).rates(val), "val", task)
+
+    return max(grid, key=score)
 
 
-def _pca_poisson(data: BaselineData, task: ActivityTask) -> Array:
+def _reduced_rank(
+    data: BaselineData, task: ActivityTask, width: float, penalty: float, rank: int, share: float
+) -> Array:
+    """The same with weights of low rank."""
+    fit = _fit_reduced_rank(data, task, "fit", width, penalty, rank, share)
+    return fit.rates(data.to_predict("test", width, task))
+
+
+def _pca_poisson(
+    data: BaselineData,
+    task: ActivityTask,
+    width: float,
+    n_components: int,
+    known: str = "fit",
+    split: str = "test",
+) -> Array:
     """Poisson regression on the principal components that the shown units tell.
 
     The components are of all units in the training trials; their scores are inferred from the
     shown units alone, as in probabilistic PCA (Tipping & Bishop, 1999).
     """
     allowed, targets = data.allowed(task), data.targets(task)
+    seen_x, y = data.to_fit(known, width, task)
+    asked = _flat(data.to_predict(split, width, task))
+    squares, basis = np.linalg.eigh(np.cov(seen_x.T))
+    loading = basis[:, -n_components:] * np.sqrt(np.maximum(squares[-n_components:], 0))
+    noise = max(float(squares[:-n_components].mean()), 1e-3)
+    rates = np.ones((len(asked), y.shape[1]), np.float32)
+    # Units that are predicted from the same others share their scores.
+    shown, group = np.unique(allowed[:, targets], axis=1, return_inverse=True)
+    for at, rows in enumerate(shown.T):
+        seen = loading[rows]
+        infer = np.linalg.solve(seen.T @ seen + noise * np.eye(n_components), seen.T).T
+        score_known, score_asked = seen_x[:, rows] @ infer, asked[:, rows] @ infer
+        for unit in targets[group == at]:
+            model = PoissonRegressor(alpha=1e-4, solver="newton-cholesky", max_iter=30)
+            model.fit(score_known, y[:, unit] + 1e-6)  # a silent unit has no maximum
+            log_rate = score_asked @ model.coef_ + model.intercept_
+            rates[:, unit] = np.exp(np.minimum(log_rate, highest_log_rate(y)))
+    return rates.reshape(*data.counts[split][:, data.bins(task)].shape)
 
-    def predict(width: float, n_components: int, known: str, split: str) -> Array:
-        seen_x, y = data.to_fit(known, width, task)
-        asked = _flat(data.to_predict(split, width, task))
-        squares, basis = np.linalg.eigh(np.cov(seen_x.T))
-        loading = basis[:, -n_components:] * np.sqrt(np.maximum(squares[-n_components:], 0))
-        noise = max(float(squares[:-n_components].mean()), 1e-3)
-        rates = np.ones((len(asked), y.shape[1]), np.float32)
-        # Units that are predicted from the same others share their scores.
-        shown, group = np.unique(allowed[:, targets], axis=1, return_inverse=True)
-        for at, rows in enumerate(shown.T):
-            seen = loading[rows]
-            infer = np.linalg.solve(seen.T @ seen + noise * np.eye(n_components), seen.T).T
-            score_known, score_asked = seen_x[:, rows] @ infer, asked[:, rows] @ infer
-            for unit in targets[group == at]:
-                model = PoissonRegressor(alpha=1e-4, solver="newton-cholesky", max_iter=30)
-                model.fit(score_known, y[:, unit] + 1e-6)  # a silent unit has no maximum
-                log_rate = score_asked @ model.coef_ + model.intercept_
-                rates[:, unit] = np.exp(np.minimum(log_rate, highest_log_rate(y)))
-        return rates.reshape(*data.counts[split][:, data.bins(task)].shape)
 
+def _choose_pca(data: BaselineData, task: ActivityTask) -> tuple[Any, ...]:
     grid = [(w, k) for w in WIDTHS[1:3] for k in COMPONENTS if k < len(data.region)]
-    width, k = max(
-        grid, key=lambda at: data.score(predict(at[0], at[1], "train", "val"), "val", task)
-    )
-    return predict(width, k, "fit", "test")
 
+    def score(at: tuple[float, int]) -> float:
+        return data.score(_pca_poisson(data, task, *at, "train", "val"), "val", task)
 
-def _autoregressive(data: BaselineData, task: ActivityTask) -> Array:
-    """Poisson regression of a bin on filters of the past and on the time in the trial.
-
-    Beyond what is seen, expected counts are fed back.
-    """
-    bins, n_time = data.bins(task), data.n_time
-    centres = np.linspace(0, n_time, TIME_BUMPS)
-    distance = (np.arange(n_time)[:, None] - centres) / (n_time / TIME_BUMPS)
-    bumps = np.exp(-(distance**2) / 2).astype(np.float32)
-
-    def past(counts: Array) -> Array:
-        """What the filters hold before each bin, (trial, time, filter x unit)."""
-        states = np.zeros((len(DECAYS), *counts.shape), np.float32)
-        for t in range(1, n_time):
-            for at, decay in enumerate(DECAYS):
-                states[at, :, t] = decay * states[at, :, t - 1] + (1 - decay) * counts[:, t - 1]
-        return np.concatenate(list(states), axis=-1)
-
-    seen = past(data.counts["fit"])
-    mean, spread = seen.mean((0, 1)), seen.std((0, 1))
-    spread = np.where(spread > 0, spread, 1)
-    # No unit fires faster than its smoothed counts ever did, or feeding rates back could explode.
-    highest = np.split(seen, len(DECAYS), axis=-1)[1].max((0, 1)) + 0.01
-
-    def features(state: Array, time: slice) -> Array:
-        """(trial, bin, filter x unit) to (trial, bin, feature)."""
-        when = np.broadcast_to(bumps[time], (*state.shape[:2], TIME_BUMPS))
-        return np.concatenate([(state - mean) / spread, when], axis=-1)
-
-    def fit(known: str, penalty: float, start: PoissonFit | None = None) -> PoissonFit:
-        x = features(past(data.counts[known]), slice(0, n_time))
-        return fit_poisson(_flat(x), _flat(data.counts[known]), penalty, start=start)
-
-    def predict(fitted: PoissonFit, split: str) -> Array:
-        """Feed expected counts back, bin by bin."""
-        counts = data.counts[split]
-        state = past(counts)[:, bins.start]
-        rates = np.empty_like(counts[:, bins])
-        decays = np.repeat(np.array(DECAYS, np.float32), counts.shape[2])
-        for at in range(rates.shape[1]):
-            time = slice(bins.start + at, bins.start + at + 1)
-            rate = fitted.rates(features(state[:, None], time))[:, 0]
-            rates[:, at] = np.minimum(rate, highest)
-            state = decays * state + (1 - decays) * np.tile(rates[:, at], len(DECAYS))
-        return rates
-
-    fitted, scores = None, {}
-    for penalty in PENALTIES:
-        fitted = fit("train", penalty, fitted)
-        scores[penalty] = data.score(predict(fitted, "val"), "val", task)
-    return predict(fit("fit", max(scores, key=lambda penalty: scores[penalty])), "test")
+    return max(grid, key=score)
 
 
 def _flat(values: Array) -> Array:
@@ -285,11 +293,19 @@ _SPACE: tuple[ActivityTask, ...] = ("co_smoothing", "intra_region", "inter_regio
 _TIME: tuple[ActivityTask, ...] = ("forward_prediction",)
 
 BASELINES = {
-    "unit_mean": Baseline("the mean count", ACTIVITY_TASKS, _unit_mean),
-    "psth": Baseline("the PSTH", ACTIVITY_TASKS, _psth),
-    "pca_poisson": Baseline("PCA with Poisson regression", ACTIVITY_TASKS, _pca_poisson),
-    "poisson_regression": Baseline("Poisson regression", ACTIVITY_TASKS, _poisson_regression),
-    "reduced_rank": Baseline("reduced-rank Poisson regression", _SPACE, _reduced_rank),
-    "autoregressive": Baseline("the autoregressive model", _TIME, _autoregressive),
+    "unit_mean": Baseline("the mean count", ACTIVITY_TASKS, _nothing, _unit_mean),
+    "psth": Baseline("the PSTH", ACTIVITY_TASKS, _choose_psth, _psth),
+    "pca_poisson": Baseline(
+        "PCA with Poisson regression", ACTIVITY_TASKS, _choose_pca, _pca_poisson
+    ),
+    "poisson_regression": Baseline(
+        "Poisson regression", ACTIVITY_TASKS, _choose_poisson, _poisson_regression, pairs=True
+    ),
+    "reduced_rank": Baseline(
+        "reduced-rank Poisson regression", _SPACE, _choose_reduced_rank, _reduced_rank, pairs=True
+    ),
+    "autoregressive": Baseline(
+        "the autoregressive model", _TIME, autoregressive.choose, autoregressive.predict
+    ),
 }
 """By name."""

@@ -52,7 +52,7 @@ def make_document(
         "tasks": _tasks(per_unit, list(scores.values()), tasks),
         "sessions": {eid: _tasks(s.per_unit, [s], tasks) for eid, s in scores.items()},
         "skipped": {eid: s.skipped for eid, s in scores.items() if s.skipped},
-        "region_pairs": _region_pairs([s.region_pairs for s in scores.values()]),
+        "region_pairs": _region_pairs(list(scores.values())),
         "simulated": any(bool(cache[eid].attrs.get("simulated")) for eid in scores),
         "cache": str(cache.path),
         "provenance": {
@@ -140,11 +140,11 @@ def _spread(scores: Sequence[dict[str, Any]]) -> dict[str, float]:
     }
 
 
-def _region_pairs(tables: Sequence[pd.DataFrame]) -> list[dict[str, Any]]:
-    """Mean over sessions of each pair of regions."""
-    pairs = pd.concat(tables, ignore_index=True)
+def _region_pairs(sessions: Sequence[SessionScores]) -> list[dict[str, Any]] | None:
+    """Mean over sessions of each pair of regions; None if pairs are not predicted at all."""
+    pairs = pd.concat([s.region_pairs for s in sessions], ignore_index=True)
     if pairs.empty:
-        return []
+        return None if any("region_pairs" in s.skipped for s in sessions) else []
     grouped = pairs.groupby(["source", "target"], as_index=False).agg(
         bits_per_spike=("bits_per_spike", "mean"),
         n_units=("n_units", "sum"),

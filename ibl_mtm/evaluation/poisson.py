@@ -7,7 +7,7 @@ The penalised likelihood of each unit, ``mean(exp(f) - y f) + penalty / 2 |w|²`
 ``f = x w + b``, in units of the unit's mean count, so that one penalty suits quiet and busy ones.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -73,6 +73,11 @@ def fit_poisson(
     steps
         The most iterations.
     """
+    if allowed is not None and not allowed.any(axis=1).all():
+        used = np.asarray(allowed.any(axis=1))
+        begin = start and replace(start, weights=start.weights[used])
+        small = fit_poisson(x[:, used], counts, penalty, allowed[used], begin, steps)
+        return _among(small, used)
     features, y = torch.from_numpy(x), torch.from_numpy(counts)
     base = torch.from_numpy(log_mean_count(counts))
     scale, highest = 1 / (base.exp() * len(y) * y.shape[1]), highest_log_rate(counts)
@@ -122,6 +127,11 @@ def fit_reduced_rank(
     Parameters are as for `fit_poisson`; `start` is its fit, whose largest singular vectors are
     where this one starts.
     """
+    used = np.asarray(allowed.any(axis=1))
+    if not used.all():
+        begin = replace(start, weights=start.weights[used])
+        few = fit_reduced_rank(x[:, used], counts, penalty, rank, begin, allowed[used], steps)
+        return _among(few, used)
     features, y = torch.from_numpy(x), torch.from_numpy(counts)
     scale = 1 / (torch.from_numpy(log_mean_count(counts)).exp() * len(y) * y.shape[1])
     highest = highest_log_rate(counts)
@@ -147,6 +157,13 @@ def fit_reduced_rank(
     with torch.enable_grad():
         optimizer.step(loss)
     return PoissonFit(((read @ write) * mask).detach().numpy(), b.detach().numpy(), highest)
+
+
+def _among(fit: PoissonFit, used: NDArray[np.bool_]) -> PoissonFit:
+    """A fit of some features as one of all of them: the others weigh nothing."""
+    weights = np.zeros((len(used), fit.weights.shape[1]), np.float32)
+    weights[used] = fit.weights
+    return replace(fit, weights=weights)
 
 
 def highest_log_rate(counts: NDArray[np.generic]) -> float:

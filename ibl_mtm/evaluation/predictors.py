@@ -7,7 +7,7 @@ predictor.features()["neuron"]                   # log rates of all trials, to d
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import xarray as xr
@@ -24,7 +24,9 @@ from ibl_mtm.evaluation.tasks import ActivityTask, HeldOut
 from ibl_mtm.model.masking import Scheme
 from ibl_mtm.model.mtm import MtM
 
-__all__ = ["ModelPredictor", "Predictor"]
+__all__ = ["ModelPredictor", "Predictor", "Scored"]
+
+Scored = ActivityTask | Literal["region_pairs"]
 
 
 class Predictor(Protocol):
@@ -44,14 +46,14 @@ class Predictor(Protocol):
     @property
     def prompt(self) -> str | None: ...
 
-    def cannot(self, task: ActivityTask) -> str | None:
-        """Why it predicts no such task, if it does not."""
+    def cannot(self, what: Scored) -> str | None:
+        """Why it predicts no such task, or no pairs of regions, if it does not."""
 
     def held_out(self, task: ActivityTask) -> Iterator[tuple[HeldOut, np.ndarray]]:
         """Everything that a task holds out of the test trials, with expected counts per bin."""
 
     def region_pairs(self) -> Iterator[tuple[HeldOut, np.ndarray]]:
-        """Each region predicted from each other one alone; nothing if it cannot."""
+        """Each region predicted from each other one alone."""
 
     def features(self) -> Mapping[str, Features]:
         """What behaviour can be decoded from, by prompt: features of every trial."""
@@ -81,7 +83,7 @@ class ModelPredictor:
         schemes = model.scope.schemes
         self.prompt: Scheme = "neuron" if "neuron" in schemes else schemes[0]
 
-    def cannot(self, task: ActivityTask) -> str | None:
+    def cannot(self, what: Scored) -> str | None:
         """A model predicts every task."""
         return None
 

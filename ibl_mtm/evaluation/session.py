@@ -127,7 +127,10 @@ def score_session(
         if task == "co_smoothing":
             examples = _examples(test, rates)
         if task == "inter_region":
-            pairs = _score_pairs(predictor, test)
+            if no_pairs := predictor.cannot("region_pairs"):
+                skipped["region_pairs"] = no_pairs
+            else:
+                pairs = _score_pairs(predictor, test)
     found = decode_behaviour(predictor, ds, split, tasks)
     return SessionScores(
         per_unit=pd.concat(tables, ignore_index=True),

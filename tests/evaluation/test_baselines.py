@@ -18,6 +18,7 @@ from ibl_mtm.evaluation.evaluate import evaluate_baseline
 from ibl_mtm.evaluation.metrics import bits_per_spike
 from ibl_mtm.evaluation.poisson import fit_poisson, fit_reduced_rank
 from ibl_mtm.evaluation.tasks import ACTIVITY_TASKS, held_out
+from ibl_mtm.training.settings import DataSettings
 
 CASES = [(name, task) for name, baseline in BASELINES.items() for task in baseline.tasks]
 
@@ -158,6 +159,69 @@ def test_the_command_gives_the_document_of_a_run_and_files_to_compare(cache, tmp
         assert {"raw_spikes", "reduced_rank", "recurrent", "chance"} <= set(found["tasks"][task])
 
 
+@pytest.mark.parametrize("name", [n for n, b in BASELINES.items() if b.pairs])
+def test_a_region_is_predicted_from_another_one_alone(ds, name):
+    split, region = ds.split.values.astype(str), ds.beryl.values.astype(str)
+    test = (split == "test")[:, None, None]
+    own, other = np.unique(region)[:2]
+    shown = ds.spikes.values
+    noise = np.random.default_rng(3).integers(0, 40, shown.shape).astype(np.uint8)
+
+    def pairs(hidden):
+        changed = np.where(test & hidden, noise, shown)
+        found = BaselinePredictor(
+            name, ds.assign(spikes=(ds.spikes.dims, changed)), split, region
+        ).region_pairs()
+        return {(held.source, held.region): (held, rates) for held, rates in found}
+
+    before, blind, seen = (pairs(h) for h in (region == "", region != other, region == other))
+    names = np.unique(region)
+    assert set(before) == {(a, b) for a in names for b in names if a != b}
+    held, rates = before[other, own]
+    assert (region[held.outputs] == own).all()
+    np.testing.assert_allclose(blind[other, own][1], rates, rtol=1e-6)
+    assert not np.allclose(seen[other, own][1], rates, rtol=0.1)
+
+
+def test_pairs_of_regions_are_scored_as_those_of_runs_are(cache):
+    """Units follow one signal here, so that any region tells of any other one."""
+    found = evaluate_baseline("poisson_regression", open_cache(cache), tasks=["inter_region"],
+                              settings=DataSettings(min_units_per_region=3))  # fmt: skip
+    pairs = found.metrics["region_pairs"]
+    assert len(pairs) == 20
+    assert all(pair["n_units"] == 3 and pair["n_sessions"] == 1 for pair in pairs)
+    mean = evaluate_baseline("unit_mean", open_cache(cache), tasks=["inter_region"],
+                             settings=DataSettings(min_units_per_region=3)).metrics  # fmt: skip
+    assert mean["region_pairs"] is None
+    (skipped,) = mean["skipped"].values()
+    assert "pairs of regions" in skipped["region_pairs"]
+    score = mean["tasks"]["inter_region"]["bits_per_spike"]
+    assert np.mean([pair["bits_per_spike"] for pair in pairs]) > score + 0.1
+
+
+def test_the_past_tells_the_future_where_latents_are_slow_and_nothing_where_there_are_none():
+    """Rates follow two latents with a time constant of a trial, or are constant."""
+    rng = np.random.default_rng(4)
+    ds = make_session(n_units=12, n_trials=150, n_bins=40, seed=8)
+    z = rng.normal(size=(150, 1, 2)) + 0.1 * np.cumsum(rng.normal(size=(150, 40, 2)), axis=1)
+    truth = 0.6 * np.exp(0.5 * z @ rng.normal(size=(2, 12)))
+    split = ds.split.values.astype(str)
+    scores = {}
+    for kind, rates in (("slow", truth), ("none", np.full_like(truth, 0.4))):
+        spikes = rng.poisson(rates).clip(0, 50).astype(np.uint8)
+        counts = spikes[split == "test"][:, 36:]
+        known = ds.assign(spikes=(ds.spikes.dims, spikes))
+        for name in ("unit_mean", "autoregressive"):
+            predictor = BaselinePredictor(name, known, split, np.full(12, ""))
+            ((_, found),) = predictor.held_out("forward_prediction")
+            scores[kind, name] = np.mean(bits_per_spike(found[:, 36:], counts))
+        scores[kind, "truth"] = np.mean(bits_per_spike(rates[split == "test"][:, 36:], counts))
+    gain = scores["slow", "autoregressive"] - scores["slow", "unit_mean"]
+    possible = scores["slow", "truth"] - scores["slow", "unit_mean"]
+    assert 0.5 * possible < gain < possible
+    assert scores["none", "autoregressive"] > scores["none", "unit_mean"] - 0.01
+
+
 def test_a_task_that_a_baseline_is_not_made_for_is_skipped_with_a_reason(cache):
     found = evaluate_baseline("autoregressive", open_cache(cache), tasks=ACTIVITY_TASKS).metrics
     (skipped,) = found["skipped"].values()
@@ -171,6 +235,19 @@ def test_an_unknown_baseline_is_refused_with_those_there_are(cache):
         evaluate_baseline("gru", open_cache(cache))
 
 
+def reference(shared_data):
+    """The reference session, without conditions."""
+    held = np.load(shared_data / "simulated_session.npz")
+    spikes = held["spikes"].astype(np.float32)
+    trials = {name: held[name] for name in ("train", "val", "test")}
+    trials["fit"] = np.sort(np.concatenate([trials["train"], trials["val"]]))
+    return BaselineData(
+        {name: spikes[rows] for name, rows in trials.items()},
+        {name: np.zeros(len(rows), int) for name, rows in trials.items()},
+        held["regions"],
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "expected"),
@@ -178,14 +255,20 @@ def test_an_unknown_baseline_is_refused_with_those_there_are(cache):
      ("inter_region", 0.17)],
 )  # fmt: skip
 def test_poisson_regression_on_the_reference_session(shared_data, task, expected):
-    held = np.load(shared_data / "simulated_session.npz")
-    spikes = held["spikes"].astype(np.float32)
-    trials = {name: held[name] for name in ("train", "val", "test")}
-    trials["fit"] = np.sort(np.concatenate([trials["train"], trials["val"]]))
-    data = BaselineData(
-        {name: spikes[rows] for name, rows in trials.items()},
-        {name: np.zeros(len(rows), int) for name, rows in trials.items()},
-        held["regions"],
-    )
-    rates = BASELINES["poisson_regression"].predict(data, task)
+    data = reference(shared_data)
+    baseline = BASELINES["poisson_regression"]
+    rates = baseline.predict(data, task, *baseline.choose(data, task))
     assert data.score(rates, "test", task) == pytest.approx(expected, abs=0.015)
+
+
+@pytest.mark.slow
+def test_the_past_tells_the_future_of_the_reference_session(shared_data):
+    """The true rates score 0.43, knowing the past exactly 0.28, the mean count -0.13."""
+    data = reference(shared_data)
+    task, scores = "forward_prediction", {}
+    for name in ("unit_mean", "autoregressive"):
+        baseline = BASELINES[name]
+        rates = baseline.predict(data, task, *baseline.choose(data, task))
+        scores[name] = data.score(rates, "test", task)
+    assert scores["unit_mean"] == pytest.approx(-0.13, abs=0.01)
+    assert 0 < scores["autoregressive"] < 0.28
