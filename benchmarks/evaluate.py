@@ -1,34 +1,54 @@
-"""Speed of evaluation: leave-one-unit-out co-smoothing, and decoding.
+"""Speed of evaluation: leave-one-unit-out co-smoothing, decoding, and 20 sessions on all cores.
 
-python benchmarks/evaluate.py [--quick]
+python benchmarks/evaluate.py [--quick] [--only co_smoothing | decoding | sessions]
 """
 
 import argparse
+import os
 import resource
+import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
+from ibl_mtm.cache.cache import open_cache
+from ibl_mtm.cache.store import create_cache, write_session
 from ibl_mtm.evaluation.decoding import Features, decode_class, decode_trace
+from ibl_mtm.evaluation.evaluate import evaluate
 from ibl_mtm.evaluation.metrics import bits_per_spike
 from ibl_mtm.evaluation.predict import Population, Precision, predict_held_out, predict_unmasked
 from ibl_mtm.model.mtm import ModelSettings, MtM, Scope, TrialFormat
+from ibl_mtm.settings import validate_settings
+from ibl_mtm.training.run import train
+from ibl_mtm.training.settings import RunSettings
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from synthetic import make_regions, make_session
 
 PUBLISHED = 178.0  # s, the published code for 100 units and 80 trials, on 2 cores of another day
 N_TIME = 100
+PARTS = ("co_smoothing", "decoding", "sessions")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a tenth of the trials")
-    quick = parser.parse_args().quick
+    parser.add_argument("--only", choices=PARTS, help="this part alone")
+    given = parser.parse_args()
+    parts = (given.only,) if given.only else PARTS
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}")
-    co_smoothing(n_units=100, n_trials=8 if quick else 80)
-    with threadpool_limits(1, user_api="blas"):  # as in an evaluation
-        decoding(n_units=676, n_trials=300)
+    if "co_smoothing" in parts:
+        co_smoothing(n_units=100, n_trials=8 if given.quick else 80)
+    if "decoding" in parts:
+        with threadpool_limits(1, user_api="blas"):  # as in an evaluation
+            decoding(n_units=676, n_trials=300)
+    if "sessions" in parts:
+        sessions(n_sessions=20, n_trials=60 if given.quick else 300)
 
 
 def co_smoothing(n_units: int, n_trials: int) -> None:
@@ -109,6 +129,31 @@ def decoding(n_units: int, n_trials: int) -> None:
     print(f"  choice {took:.2f} s")
     took = seconds(lambda: decode_trace(Features(log_rates), trace, ~test, test))
     print(f"  whisker motion energy {took:.2f} s")
+
+
+def sessions(n_sessions: int, n_trials: int) -> None:
+    """Share of all cores that an evaluation of many sessions uses: all of it, default tasks."""
+    settings = {
+        "model": {"width": 128, "layers": 2, "heads": 4, "mlp": 256, "stitch_width": None},
+        "batch_size": 16,
+        "steps": 2,
+        "validate_every": 2,
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        create_cache(root / "cache.zarr")
+        for seed in range(n_sessions):
+            ds = make_session(n_units=60, n_trials=n_trials, n_bins=N_TIME, seed=seed)
+            write_session(root / "cache.zarr", ds, make_regions())
+        cache = open_cache(root / "cache.zarr")
+        train(validate_settings(settings, RunSettings, "benchmark"), cache, root / "run",
+              progress=False)  # fmt: skip
+        before, start = time.process_time(), time.perf_counter()
+        evaluate(root / "run", cache).write(root / "run")
+        took, used = time.perf_counter() - start, time.process_time() - before
+    cores = len(os.sched_getaffinity(0))
+    print(f"\nevaluating {n_sessions} sessions of 60 units x {n_trials} trials")
+    print(f"  {took:.1f} s on {cores} cores, {used / took / cores:.0%} of them used")
 
 
 def seconds(work: Callable[[], object]) -> float:
