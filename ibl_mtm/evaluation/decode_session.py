@@ -13,11 +13,14 @@ import xarray as xr
 
 from ibl_mtm.evaluation.behaviour import BEHAVIOUR_TASKS, BEHAVIOURS
 from ibl_mtm.evaluation.behaviour_scores import ClassScore, TraceScore, Undecodable
-from ibl_mtm.evaluation.decoding import Features, decode_class, decode_trace
+from ibl_mtm.evaluation.decoding import Features, decode_class, decode_levels, decode_trace
 from ibl_mtm.evaluation.fitted_decoders import GRADIENT_DECODERS, decode_by_gradients
 from ibl_mtm.evaluation.predictors import Predictor
 
-__all__ = ["DecodedSession", "decode_behaviour"]
+__all__ = ["CONTRASTS", "DecodedSession", "decode_behaviour"]
+
+CONTRASTS = (0.0, 0.0625, 0.125, 0.25, 1.0)
+"""Of the task's stimuli, on either side."""
 
 SHUFFLES = 50
 """Fits to shuffled trials whose mean score is the level of chance."""
@@ -38,12 +41,16 @@ class DecodedSession:
         By task: what was to be decoded, of all trials.
     skipped
         By task: why it cannot be decoded.
+    contrast
+        With contrast side: test trials, and log odds of each of `CONTRASTS` (n_test, 5), which
+        the brain-wide benchmark asks for; None if that cannot be decoded.
     """
 
     scores: dict[str, dict[str, Any]] = field(default_factory=dict)
     decoded: dict[str, ClassScore | TraceScore] = field(default_factory=dict)
     targets: dict[str, np.ndarray] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
+    contrast: tuple[np.ndarray, np.ndarray] | None = None
 
 
 def decode_behaviour(
@@ -106,4 +113,18 @@ def decode_behaviour(
             "raw_spikes": from_raw.to_json(),
             **more,
         }
+    if "contrast_side" in found.decoded and "contrast" in ds:
+        seen = prompts[predictor.prompt] if predictor.prompt else raw
+        found.contrast = _decode_contrast(seen, ds.contrast.values, fit, test)
     return found
+
+
+def _decode_contrast(
+    features: Features, contrast: np.ndarray, fit: np.ndarray, test: np.ndarray
+) -> tuple[np.ndarray, np.ndarray] | None:
+    same = np.isclose(np.abs(contrast)[:, None], CONTRASTS)
+    level = np.where(same.any(axis=1), same.argmax(axis=1), -1)
+    try:
+        return decode_levels(features, level, fit, test, len(CONTRASTS))
+    except Undecodable:
+        return None

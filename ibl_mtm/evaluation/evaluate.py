@@ -29,7 +29,7 @@ from ibl_mtm.commit import source_commit
 from ibl_mtm.errors import UserError
 from ibl_mtm.evaluation.baselines import BASELINES, BaselinePredictor
 from ibl_mtm.evaluation.document import make_document
-from ibl_mtm.evaluation.export import write_submission
+from ibl_mtm.evaluation.export import UnitFiltering, write_submission
 from ibl_mtm.evaluation.predict import Precision, select_known, uses_bf16
 from ibl_mtm.evaluation.predictors import ModelPredictor, Predictor
 from ibl_mtm.evaluation.session import (
@@ -70,6 +70,8 @@ class Evaluation:
         Predictions to look at, a dataset per session.
     label, seed
         Of the run; a baseline has its name and seed 0.
+    unit_filtering
+        Whether settings left units out, for the benchmark.
     """
 
     metrics: dict[str, Any]
@@ -78,10 +80,11 @@ class Evaluation:
     examples: dict[str, xr.Dataset]
     label: str
     seed: int
+    unit_filtering: UnitFiltering
 
     def export(self, path: Path) -> list[str]:
         """Write what was decoded as a submission to the brain-wide benchmark, a zip."""
-        return write_submission(self.scores, path, self.label, self.seed)
+        return write_submission(self.scores, path, self.label, self.seed, self.unit_filtering)
 
     def write(self, folder: Path) -> None:
         """Write ``metrics.json``, ``per_unit.parquet`` and ``evaluation.zarr`` to a folder."""
@@ -248,6 +251,7 @@ def _evaluate(
         examples={e: _colour(s.examples, cache) for e, s in scores.items() if s.examples},
         label=next(iter(what.values())),
         seed=0,
+        unit_filtering="custom" if settings.min_rate or settings.min_label else "all_units",
     )
 
 

@@ -256,7 +256,8 @@ def test_decoded_behaviour_is_exported_as_the_benchmark_takes_it(trained, tmp_pa
     decoded = evaluation.scores[eid].behaviour.decoded
     with safe_open(tmp_path / names[0], "numpy") as file:
         assert file.metadata() == {
-            "label": "mtm", "task": "ts1-choice", "recording_id": eid, "seed": "0"
+            "label": "mtm", "task": "ts1-choice", "recording_id": eid, "seed": "0",
+            "unit_filtering": "all_units", "dataset_version": "0.1.0",
         }  # fmt: skip
         logits = file.get_tensor("predictions")
         assert logits.shape == (decoded["choice"].n_test, 1, 2)
@@ -265,7 +266,20 @@ def test_decoded_behaviour_is_exported_as_the_benchmark_takes_it(trained, tmp_pa
         assert (ds.split.values[np.isin(ds.trial, file.get_tensor("trial_id"))] == "test").all()
     with safe_open(tmp_path / names[1], "numpy") as file:
         assert file.get_tensor("predictions").shape == (decoded["lick_rate"].n_test, 20, 1)
-        assert file.get_tensor("timestamps") == pytest.approx(ds.time.values + 0.01)
+        n_test = decoded["lick_rate"].n_test
+        assert file.get_tensor("timestamps") == pytest.approx(
+            np.tile(ds.time.values + 0.01, (n_test, 1)), abs=1e-6
+        )
+    # Contrast has five classes there, of either side, whatever else is decoded of it.
+    odds = np.arange(10.0).reshape(2, 5)
+    evaluation.scores[eid].behaviour.contrast = np.array([3, 5]), odds
+    (name,) = set(evaluation.export(tmp_path / "more.zip")) - set(names)
+    assert name == f"mtm/ts1-stimulus_contrast/{eid}/seed_0.safetensors"
+    with zipfile.ZipFile(tmp_path / "more.zip") as submission:
+        submission.extract(name, tmp_path)
+    with safe_open(tmp_path / name, "numpy") as file:
+        assert (file.get_tensor("predictions") == odds[:, None]).all()
+        assert (file.get_tensor("trial_id") == ds.trial.values[[3, 5]]).all()
     with pytest.raises(UserError, match="nothing to export"):
         evaluate(run, cache, tasks=["block"], sessions=[eid]).export(path)
 
