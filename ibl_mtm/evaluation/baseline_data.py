@@ -121,6 +121,8 @@ class BaselineData:
         train = self.counts["train"]
         mean = train.mean((0, 1))
         spread = (kernel @ train).std((0, 1))
+        # A unit whose spikes are all far from these bins hardly varies: that is no scale.
+        spread = np.maximum(spread, 0.1 * train.std((0, 1)))
         x: Array = (kernel @ self.counts[split] - mean) / np.where(spread > 0, spread, 1)
         return x
 

@@ -235,6 +235,14 @@ def test_an_unknown_baseline_is_refused_with_those_there_are(cache):
         evaluate_baseline("gru", open_cache(cache))
 
 
+def test_features_of_a_unit_whose_spikes_are_far_from_the_bins_stay_small():
+    spikes = np.zeros((4, 100, 2), np.float32)
+    spikes[::2, 5] = 1
+    data = BaselineData({"train": spikes}, {"train": np.zeros(4, int)}, np.array(["a", "a"]))
+    x = data.to_predict("train", 3.0, "forward_prediction")
+    assert np.abs(x).max() < 10
+
+
 def reference(shared_data):
     """The reference session, without conditions."""
     held = np.load(shared_data / "simulated_session.npz")
