@@ -237,7 +237,7 @@ def test_an_unknown_baseline_is_refused_with_those_there_are(cache):
 
 def test_features_of_a_unit_whose_spikes_are_far_from_the_bins_stay_small():
     spikes = np.zeros((4, 100, 2), np.float32)
-    spikes[::2, 60] = 1
+    spikes[::2, 70] = 1
     data = BaselineData({"train": spikes}, {"train": np.zeros(4, int)}, np.array(["a", "a"]))
     x = data.to_predict("train", 3.0, "forward_prediction")
     assert np.abs(x).max() < 10
