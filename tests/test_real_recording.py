@@ -41,7 +41,8 @@ def test_co_smoothing_is_above_zero_over_the_active_units(scores):
 def test_tasks_without_regions_or_behaviour_are_skipped_with_a_reason(scores):
     ds, evaluation = scores
     skipped = evaluation.metrics["skipped"][ds.attrs["eid"]]
-    assert set(skipped) == {"intra_region", "inter_region", "choice", "whisker_motion_energy"}
+    tasks = {"intra_region", "inter_region", "choice", "whisker_motion_energy"}
+    assert set(skipped) == tasks | {"psth_r2"}
     assert all(skipped.values())
     assert np.isfinite(evaluation.metrics["tasks"]["forward_prediction"]["bits_per_spike"])
     assert evaluation.metrics["simulated"] is False

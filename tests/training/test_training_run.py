@@ -129,7 +129,7 @@ def test_training_learns(cache, tmp_path):
 def test_training_ends_early_when_validation_gets_no_better(cache, tmp_path):
     # At this rate the second validation is worse than the first.
     chosen = tiny_settings(
-        patience=1, average=0, optimizer={"learning_rate": 1.0, "warmup": 0}, steps=400
+        patience=1, average=0, optimizer={"learning_rate": 0.3, "warmup": 0}, steps=400
     )
     report = train(chosen, cache, tmp_path / "run", progress=False)
     assert report.steps < 400
@@ -229,12 +229,14 @@ def test_shipped_configurations_are_valid_and_named_by_their_file(name):
     assert read_run_settings(name).name == name
 
 
-def test_ablations_differ_from_mtm_in_their_schemes_alone():
+def test_ablations_differ_from_mtm_in_their_scheme_and_prompt_alone():
     whole = read_run_settings("mtm").model_dump()
     for scheme in ("neuron", "causal", "intra_region", "inter_region"):
         one = read_run_settings(f"mask_{scheme}").model_dump()
         assert one["masks"].pop("schemes") == {scheme: 1.0}
+        assert one["model"].pop("prompt") is False
         whole["masks"].pop("schemes", None)
+        whole["model"].pop("prompt", None)
         assert one | {"name": "mtm"} == whole
     assert list(read_run_settings("temporal").masks.schemes) == ["temporal"]
 
