@@ -147,7 +147,8 @@ def own(folder: Path, tmp_path: Path) -> Iterator[tuple[Path, WebServer]]:
 
 
 Own = tuple[Path, WebServer]
-QUICK = {"client_options": {"timeout": timedelta(seconds=0.2)}, "retry_config": {"max_retries": 1}}
+ONCE_MORE = {"retry_config": {"max_retries": 1}}
+IMPATIENT = {"client_options": {"timeout": timedelta(seconds=0.2)}, **ONCE_MORE}
 
 
 def test_a_lost_chunk_is_no_silence(own: Own) -> None:
@@ -250,7 +251,7 @@ def test_a_server_that_is_down(own: Own) -> None:
     cache = open_cache(url)
     ds = cache[EID]
     server.stop()
-    for read in (lambda: open_cache(url, QUICK), lambda: check(url)):
+    for read in (lambda: open_cache(url, ONCE_MORE), lambda: check(url)):
         with pytest.raises(UserError, match=rf"^{url}/zarr\.json cannot be read .* server is up"):
             read()
     for read in (lambda: cache[SESSIONS[1].eid], ds.spikes.load):
@@ -262,12 +263,12 @@ def test_a_server_that_is_down(own: Own) -> None:
 def test_a_server_that_refuses(own: Own, status: int) -> None:
     _, server = own
     url = f"{server.url}/cache.zarr"
-    cache = open_cache(url, QUICK)
+    cache = open_cache(url, ONCE_MORE)
     ds = cache[EID]
     server.fault = status
     expected = rf"{url}.*: access denied" if status < 500 else rf"{url}.* cannot be read"
     for read in (
-        lambda: open_cache(url, QUICK),
+        lambda: open_cache(url, ONCE_MORE),
         lambda: cache[SESSIONS[1].eid],
         lambda: cache.regions,
         ds.spikes.load,
@@ -284,7 +285,7 @@ def test_a_server_that_does_not_answer(own: Own) -> None:
     _, server = own
     server.delay = 1.0
     with pytest.raises(UserError, match=r"zarr\.json cannot be read \(.*\); check the address"):
-        open_cache(f"{server.url}/cache.zarr", QUICK)
+        open_cache(f"{server.url}/cache.zarr", IMPATIENT)
     assert 1 <= len(server.requests) <= 2
 
 
