@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -123,6 +124,8 @@ class Group:
     causal: bool = False
     region: Tensor | None = None
     outputs: Tensor | None = None
+    #: Many of the time bins recur: embed only the distinct ones (equal to rounding; for scores).
+    recurring: bool = False
 
 
 class MtM(nn.Module):
@@ -270,7 +273,12 @@ class MtM(nn.Module):
         if self.settings.standardise:
             x = (x - self.input_mean[group.units]) / self.input_scale[group.units]
         hidden = group.hidden
-        x = torch.where(hidden, 0, x) @ table + self.read_in_bias[group.session]
+        x = torch.where(hidden, 0, x)
+        if group.recurring and self.settings.stitch_width and not self.settings.mask_indicator:
+            x, which = distinct_rows(x.flatten(0, 1))
+            x = self.embed(x @ table + self.read_in_bias[group.session])
+            return x[which].unflatten(0, (len(group.counts), -1))
+        x = x @ table + self.read_in_bias[group.session]
         if self.settings.mask_indicator:
             indicator = self.indicator[group.units]
             if hidden.shape[2] == 1:  # whole time steps: every unit of them
@@ -302,3 +310,11 @@ class MtM(nn.Module):
 def transform(x: Tensor, name: str) -> Tensor:
     """What the read-in sees of counts: themselves, or their square roots."""
     return x.sqrt() if name == "sqrt" else x
+
+
+def distinct_rows(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The distinct rows of (M, N), and which of them each row is, (M,)."""
+    numbers: dict[bytes, int] = {}  # on a CPU, Tensor.unique takes ten times as long
+    which = [numbers.setdefault(row.tobytes(), len(numbers)) for row in x.cpu().numpy()]
+    first = np.unique(which, return_index=True)[1]
+    return x[torch.from_numpy(first)], torch.tensor(which)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from ibl_mtm.model.layers import Block, Dropout, TemporalConvolution
+from ibl_mtm.model.layers import Block, Dropout, TemporalConvolution, attention
 
 
 @pytest.mark.parametrize("p", [0.1, 0.4, 0.9])
@@ -46,3 +46,34 @@ def test_a_layer_that_starts_as_the_identity_learns_to_differ():
     y.square().sum().backward()
     assert block.project.weight.grad.abs().sum() > 0
     assert block.mlp[-1].weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_attention_is_the_plain_definition(kind, causal):
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(2, 3, 7, 4, dtype=kind, requires_grad=True) for _ in range(3))
+    y = attention(q, k, v, causal, Dropout(0.0))
+    score = torch.einsum("bhid,bhjd->bhij", q.double(), k.double()) / 2
+    if causal:
+        score = score.masked_fill(torch.arange(7) > torch.arange(7)[:, None], -torch.inf)
+    expected = torch.einsum("bhij,bhjd->bhid", score.softmax(-1), v.double())
+    close = {"atol": 1e-6} if kind == torch.float32 else {"atol": 0.03}
+    assert y.dtype == kind
+    assert torch.allclose(y.double(), expected, **close)
+    got, wanted = (
+        torch.autograd.grad(z.sum(), (q, k, v), retain_graph=True) for z in (y, expected)
+    )
+    for ours, plain in zip(got, wanted, strict=True):
+        assert torch.allclose(ours.double(), plain.double(), **close)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention_drops_weights_in_training_only(causal):
+    torch.manual_seed(0)
+    q, k, v = torch.zeros(1, 1, 400, 2), torch.zeros(1, 1, 400, 2), torch.ones(1, 1, 400, 2)
+    dropout = Dropout(0.25)
+    last = torch.stack([attention(q, k, v, causal, dropout)[0, 0, -1] for _ in range(50)])
+    assert last.std() > 0.01
+    assert last.mean().item() == pytest.approx(1, abs=0.02)
+    assert torch.allclose(attention(q, k, v, causal, dropout.eval()), v)

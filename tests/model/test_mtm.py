@@ -110,6 +110,20 @@ def test_hidden_masks_of_any_broadcastable_shape_agree():
         assert torch.allclose(run(model, counts, hidden), run(model, counts, full), atol=1e-5)
 
 
+@pytest.mark.parametrize("settings", [SMALL, FULL, PAPER], ids=["small", "full", "paper"])
+def test_recurring_bins_may_be_embedded_once(settings):
+    model, counts = make_model(settings), make_counts()
+    counts[1:] = counts[:1]  # one trial, each time with another unit hidden
+    hidden = torch.eye(N_TRIALS, counts.shape[2], dtype=torch.bool)[:, None]
+    every = run(model, counts, hidden)
+    embedded = []
+    model.embed.register_forward_pre_hook(lambda _, given: embedded.extend(given))
+    once = run(model, counts, hidden, recurring=True)
+    assert torch.allclose(every, once, atol=1e-6)
+    if settings is PAPER:
+        assert len(embedded[0]) < N_TRIALS * N_TIME
+
+
 def test_groups_together_give_what_each_gives_alone():
     model, counts = make_model(), make_counts()
     groups = [
