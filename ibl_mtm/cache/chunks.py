@@ -125,9 +125,9 @@ def open_spikes(cache: Cache, eid: str) -> Spikes:
             # The store sees to it that the chunk is there, and of this very session.
             stored = sync((array.store_path / key).get(default_buffer_prototype()))
             assert stored is not None
-            content = stored.to_bytes()
+            content = stored.as_numpy_array()
             data = content[:-4]
-            if google_crc32c.value(data) != int.from_bytes(content[-4:], "little"):
+            if google_crc32c.value(data) != int.from_bytes(content[-4:].tobytes(), "little"):
                 raise ValueError("its checksum does not match")
             blosc.decompress(data, chunk)
         except SessionError:

@@ -36,7 +36,10 @@ class Held:
 
     def take(self, trials: np.ndarray) -> Tensor:
         """Counts of trials by their positions in the session, (B, T, N)."""
-        rows = send(torch.from_numpy(np.searchsorted(self.trials, trials)), self.counts.device)
+        positions = np.searchsorted(self.trials, trials)
+        if self.counts.device.type == "cpu":  # in one thread: others are busy decoding
+            return torch.from_numpy(self.counts.numpy().take(positions, 0))
+        rows = send(torch.from_numpy(positions), self.counts.device)
         if self.counts.dtype == torch.uint16:  # which not every device gathers
             return self.counts.view(torch.int16).index_select(0, rows).view(torch.uint16)
         return self.counts.index_select(0, rows)
