@@ -1,6 +1,7 @@
 """The commands as a user types them: results, JSON, exit codes, and mistakes told in one line."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 from synthetic import make_regions, make_session
 
+import ibl_mtm
 from ibl_mtm.cache.store import create_cache, write_session
 from ibl_mtm.cli import main
 
@@ -177,6 +179,15 @@ def test_evaluating_needs_no_ingestion_packages():
         "import ibl_mtm.training.run, ibl_mtm.evaluation.evaluate, ibl_mtm.evaluation.report"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_evaluation_does_not_know_what_is_made_of_it():
+    """Results of many runs are made of evaluations; so they are not imported there."""
+    room = Path(ibl_mtm.__file__).parent / "evaluation"
+    sources = {file.name: file.read_text(encoding="utf-8") for file in room.rglob("*.py")}
+    assert "report.py" in sources
+    imports = re.compile(r"^\s*(from|import) ibl_mtm(\.| import )results", re.MULTILINE)
+    assert [name for name, source in sources.items() if imports.search(source)] == []
 
 
 def test_shipped_files_are_found_from_anywhere(tmp_path, monkeypatch):

@@ -38,8 +38,11 @@ def report(
 ) -> None:
     """Write one self-contained HTML page about evaluated runs."""
     from ibl_mtm.evaluation.report import write_report
+    from ibl_mtm.results.section import read_experiment
 
-    write_report(runs, out, results or ())
+    write_report(
+        runs, out, [read_experiment(folder, at) for at, folder in enumerate(results or ())]
+    )
     typer.echo(f"Report: {out}")
 
 

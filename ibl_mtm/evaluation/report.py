@@ -18,18 +18,17 @@ from ibl_mtm import __version__
 from ibl_mtm.errors import UserError
 from ibl_mtm.evaluation import report_tables as tables
 from ibl_mtm.evaluation import report_words as words
+from ibl_mtm.evaluation.experiment import Experiment
 from ibl_mtm.evaluation.figure_style import RUN_COLORS, css_colors, inline_svg, save_figure
 from ibl_mtm.evaluation.report_sections import Section, make_sections
 from ibl_mtm.evaluation.scored_run import ScoredRun, read_scored_runs
-from ibl_mtm.results.section import read_experiment
-from ibl_mtm.results.summary import digits
 
 __all__ = ["write_report"]
 
 _log = logging.getLogger(__name__)
 
 
-def write_report(runs: Sequence[Path], out: Path, results: Sequence[Path] = ()) -> None:
+def write_report(runs: Sequence[Path], out: Path, experiments: Sequence[Experiment] = ()) -> None:
     """Write a page that shows evaluated runs side by side, and the runs' figures as files.
 
     Parameters
@@ -38,8 +37,8 @@ def write_report(runs: Sequence[Path], out: Path, results: Sequence[Path] = ()) 
         Run folders that `ibl-mtm eval` has scored; the first is the one in question.
     out
         The HTML file to write.
-    results
-        Folders of `ibl_mtm.results.write.write_results`: their tables and figures come first.
+    experiments
+        Tables and figures that come first (`ibl_mtm.results.section.read_experiment`).
 
     Raises
     ------
@@ -63,11 +62,11 @@ def write_report(runs: Sequence[Path], out: Path, results: Sequence[Path] = ()) 
     templates.filters["zip"] = zip
     templates.filters["number"] = tables.number
     # What is best among many runs is told by three decimals.
-    templates.filters["decimals"] = lambda value: "–" if value is None else digits(value)
+    templates.filters["decimals"] = lambda value: "–" if value is None else tables.digits(value)
     page = templates.get_template("report.html.j2").render(
         title=tables.listed([run.name for run in scored]),
         simulated=any(run.simulated for run in scored),
-        experiments=[read_experiment(folder, at) for at, folder in enumerate(results)],
+        experiments=experiments,
         facts=words.facts(scored),
         headline=words.headline(scored),
         columns=tables.score_columns(scored),

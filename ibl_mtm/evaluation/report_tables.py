@@ -18,6 +18,7 @@ __all__ = [
     "Row",
     "about_sessions",
     "behaviour_tasks",
+    "digits",
     "listed",
     "number",
     "prompt_rows",
@@ -224,3 +225,8 @@ def number(value: float | None) -> str:
         return "–"
     text = f"{value:.2f}" if abs(value) >= 0.095 else f"{value:.3f}"
     return text.replace("-", "−")
+
+
+def digits(value: float) -> str:
+    """A score as tables of many runs print it; what prints the same counts as equal."""
+    return f"{value:.3f}" if round(value, 3) else "0.000"  # never -0.000

@@ -10,10 +10,9 @@ from typing import Any
 
 import pandas as pd
 
-from ibl_mtm.evaluation.report_tables import listed
+from ibl_mtm.evaluation.report_tables import digits, listed
 from ibl_mtm.evaluation.tasks import ACTIVITY_TASKS, TASK_SCHEME
 from ibl_mtm.results.read import TASK_TITLES
-from ibl_mtm.results.summary import digits
 
 __all__ = ["NEAR", "Finding", "find"]
 

@@ -11,18 +11,15 @@ run of a single session there is none.
 import numpy as np
 import pandas as pd
 
-__all__ = ["HOW", "average_scores", "digits", "paired_difference"]
+from ibl_mtm.evaluation.report_tables import digits
+
+__all__ = ["HOW", "average_scores", "paired_difference"]
 
 HOW = (
     "Mean over sessions of the mean over runs; ± is the standard error over sessions, or over the "
     "runs where there is one session"
 )
 """How the numbers of a table came about, for its caption."""
-
-
-def digits(value: float) -> str:
-    """A score as tables print it; what prints the same counts as equal."""
-    return f"{value:.3f}" if round(value, 3) else "0.000"  # never -0.000
 
 
 def average_scores(lines: pd.DataFrame) -> pd.DataFrame:

@@ -8,10 +8,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from ibl_mtm.evaluation.report_tables import Cell, Row
+from ibl_mtm.evaluation.report_tables import Cell, Row, digits
 from ibl_mtm.results.read import TASK_TITLES, tasks_of
 from ibl_mtm.results.results import Results
-from ibl_mtm.results.summary import HOW, digits
+from ibl_mtm.results.summary import HOW
 
 __all__ = ["caption", "csv_table", "difference_table", "markdown_table", "score_table"]
 
