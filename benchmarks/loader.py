@@ -27,6 +27,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -157,7 +158,7 @@ def loader_rows(root: Path) -> list[Row]:
         settings = RunSettings(
             batch_size=BATCH, data=DataSettings(pool=POOL, memory_gb=memory, device_cache="off")
         )
-        with Loader(sessions, settings) as loader:
+        with closing(Loader(sessions, settings)) as loader:
             epochs = loader.training()
 
             def epoch(loader: Loader = loader, epochs: Iterator = epochs) -> int:
@@ -259,7 +260,7 @@ def memory_row(root: Path, folder: Path) -> list[Row]:
     train(settings, cache, folder / "run", overwrite=True, progress=False)
     trained = peak()
     sessions = describe_sessions(cache, settings.data)
-    with Loader(sessions, settings) as loader:
+    with closing(Loader(sessions, settings)) as loader:
         batches = itertools.islice(loader.training(), loader.order.steps_per_epoch)
         n_trials = sum(len(part.counts()) for batch in batches for part in batch.parts)
         n_trials += sum(len(part.counts()) for part in loader.validation())

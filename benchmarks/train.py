@@ -15,6 +15,7 @@ import json
 import resource
 import tempfile
 import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -153,7 +154,7 @@ def measure(settings: RunSettings, n_units: int, n_sessions: int, steps: int) ->
         yardstick = Yardstick(trainer.strategy.root_device, settings.trainer.precision)
         watch = Stopwatch(yardstick, steps - WARM_UP)
         trainer.callbacks.append(watch)
-        with quiet(), TimedLoader(sessions, settings) as loader:
+        with quiet(), closing(TimedLoader(sessions, settings)) as loader:
             trainer.fit(module, make_loaders(module, loader)[0])
     step = float(np.median(watch.seconds))
     limit = float(np.median(yardstick.rates))

@@ -1,6 +1,6 @@
 """Batches with their counts: for training in an order of their own, for validation one by one.
 
-with Loader(sessions, settings) as loader:
+with closing(Loader(sessions, settings)) as loader:
     for batch in loader.training(start=0):
         for part in batch.parts:
             part.counts()                           # (B, time, unit)
@@ -12,7 +12,6 @@ holds depends on its step alone: not on memory, threads, devices, or where train
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from types import TracebackType
 
 import numpy as np
 import torch
@@ -110,17 +109,6 @@ class Loader:
         """End all reading."""
         if self.store is not None:
             self.store.close()
-
-    def __enter__(self) -> "Loader":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _read_ahead(self, visits: Iterator[_Visit], device: torch.device) -> Iterator[Batch]:
         store = self._open_store(device)

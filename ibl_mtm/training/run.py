@@ -8,6 +8,7 @@ report = train(settings, other_cache, Path("runs/tuned"), init=Path("runs/mtm"))
 import errno
 import json
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -161,7 +162,7 @@ def fit(
     clock = Clock()
     trainer.callbacks.append(clock)  # type: ignore[attr-defined]
     try:
-        with quiet(), loader:
+        with quiet(), closing(loader):
             loaders = make_loaders(module, loader)
             trainer.fit(module, *loaders, ckpt_path=checkpoint, weights_only=True)
     except OSError as error:

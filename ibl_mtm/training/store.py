@@ -1,6 +1,6 @@
 """Counts of sessions, read in threads while the model computes, within a budget of memory.
 
-with Store(sessions, budget=10**9, pool=16) as store:
+with closing(Store(sessions, budget=10**9, pool=16)) as store:
     store.ask((3, "train"))                         # begins to read
     held = store.get((3, "train"))                  # waits for it
     store.release((3, "train"))                     # may be forgotten, if there is no room
@@ -10,7 +10,6 @@ import heapq
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from types import TracebackType
 
 import torch
 
@@ -143,17 +142,6 @@ class Store:
     def close(self) -> None:
         """End all reading."""
         self._readers.shutdown(cancel_futures=True)
-
-    def __enter__(self) -> "Store":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _read(self, key: Key) -> Held:
         index, split = key

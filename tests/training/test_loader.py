@@ -1,6 +1,7 @@
 """Batches with their counts: the same, however they are read."""
 
 import itertools
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
@@ -50,7 +51,7 @@ def same(a, b):
 
 
 def test_batches_hold_the_counts_of_their_trials(sessions, datasets):
-    with Loader(sessions, settings()) as loader:
+    with closing(Loader(sessions, settings())) as loader:
         got = take(loader, 2 * loader.order.steps_per_epoch)
     for _, index, trials, counts in got:
         assert np.array_equal(counts, datasets[index].spikes.values[trials])
@@ -65,18 +66,18 @@ def memory_of(sessions, share):
 
 @pytest.mark.parametrize("way", ["little memory", "on the device", "resumed"])
 def test_batches_are_the_same_however_they_are_read(sessions, way):
-    with Loader(sessions, settings()) as loader:
+    with closing(Loader(sessions, settings())) as loader:
         n = 3 * loader.order.steps_per_epoch
         expected = take(loader, n)
     if way == "resumed":
         start = n // 2 + 5
-        with Loader(sessions, settings()) as loader:
+        with closing(Loader(sessions, settings())) as loader:
             got = take(loader, n - start, start)
         expected = [batch for batch in expected if batch[0] >= start]
     else:
         little, on_device = {"memory_gb": memory_of(sessions, 0.85)}, {"device_cache": "on"}
         chosen = settings(**(little if way == "little memory" else on_device))
-        with Loader(sessions, chosen) as loader:
+        with closing(Loader(sessions, chosen)) as loader:
             got = take(loader, n)
             assert (len(loader.store.kept) < len(loader.store.size)) == (way == "little memory")
             assert (loader.store.device == CPU) == (way == "on the device")
@@ -85,7 +86,7 @@ def test_batches_are_the_same_however_they_are_read(sessions, way):
 
 @pytest.mark.parametrize("total", [2, 3])
 def test_processes_share_batches_without_overlap_or_loss(sessions, total):
-    with Loader(sessions, settings()) as loader:
+    with closing(Loader(sessions, settings())) as loader:
         n = loader.order.steps_per_epoch
         whole = {
             (step, session, trial): counts[i].tobytes()
@@ -94,7 +95,7 @@ def test_processes_share_batches_without_overlap_or_loss(sessions, total):
         }
     shares = {}
     for rank in range(total):
-        with Loader(sessions, settings()) as loader:
+        with closing(Loader(sessions, settings())) as loader:
             for batch in itertools.islice(loader.training(0, Place(CPU, rank, total)), n):
                 own = batch.share(rank, total)
                 for part in own.parts:
@@ -108,7 +109,7 @@ def test_processes_share_batches_without_overlap_or_loss(sessions, total):
 
 
 def test_a_process_reads_no_session_that_it_has_no_trials_of(sessions):
-    with Loader(sessions, settings()) as loader:
+    with closing(Loader(sessions, settings())) as loader:
         for batch in itertools.islice(loader.training(0, Place(CPU, 1, 2)), 20):
             own = {part.session for part in batch.share(1, 2).parts}
             assert {p.session for p in batch.parts if p.held is not None} == (
@@ -119,7 +120,7 @@ def test_a_process_reads_no_session_that_it_has_no_trials_of(sessions):
 def test_validation_holds_every_trial_once_on_one_of_the_processes(sessions, datasets):
     seen = []
     for rank in range(2):
-        with Loader(sessions, settings()) as loader:
+        with closing(Loader(sessions, settings())) as loader:
             parts = list(loader.validation(Place(CPU, rank, 2)))
             assert len(parts) == len(loader.validation_parts)
             for number, part in enumerate(parts):
@@ -136,9 +137,9 @@ def test_validation_holds_every_trial_once_on_one_of_the_processes(sessions, dat
 
 def test_validation_may_come_in_between(sessions):
     chosen = settings(memory_gb=memory_of(sessions, 0.85))
-    with Loader(sessions, chosen) as loader:
+    with closing(Loader(sessions, chosen)) as loader:
         expected = take(loader, 60)
-    with Loader(sessions, chosen) as loader:
+    with closing(Loader(sessions, chosen)) as loader:
         batches = loader.training()
         first = [next(batches) for _ in range(25)]
         assert len(list(loader.validation())) == len(loader.validation_parts)
@@ -160,7 +161,7 @@ def test_memory_stays_within_its_budget(sessions, monkeypatch, share):
         taken.append(sum(self.size[key] for key in self._entries))
 
     monkeypatch.setattr(Store, "ask", noted)
-    with Loader(sessions, settings(memory_gb=budget)) as loader:
+    with closing(Loader(sessions, settings(memory_gb=budget))) as loader:
         for batch in itertools.islice(loader.training(), 3 * loader.order.steps_per_epoch):
             if batch.step % 40 == 0:
                 list(loader.validation())
@@ -169,7 +170,7 @@ def test_memory_stays_within_its_budget(sessions, monkeypatch, share):
 
 def test_what_is_not_taken_to_its_end_is_let_go(sessions):
     chosen = settings(memory_gb=memory_of(sessions, 0.85))
-    with Loader(sessions, chosen) as loader:
+    with closing(Loader(sessions, chosen)) as loader:
         take(loader, 7)
         for _ in zip(range(5), loader.validation(), strict=False):
             pass
@@ -183,7 +184,7 @@ def test_damage_ends_the_batches_and_names_the_session(sessions):
 
     damaged = list(sessions)
     damaged[3] = replace(damaged[3], spikes=replace(damaged[3].spikes, decode=broken))
-    with Loader(damaged, settings()) as loader:
+    with closing(Loader(damaged, settings())) as loader:
         n = loader.order.steps_per_epoch
         with pytest.raises(SessionError, match=f"{sessions[3].eid}: .*is damaged"):
             take(loader, n)

@@ -1,6 +1,7 @@
 """Decoded sessions under a budget: what stays, what is read again, and what ends a reading."""
 
 import threading
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
@@ -51,7 +52,7 @@ def use(store, key):
 
 def test_what_fits_is_read_once(sessions):
     counted, reads = count_reads(sessions)
-    with Store(counted, total(sessions), pool=4) as store:
+    with closing(Store(counted, total(sessions), pool=4)) as store:
         for _ in range(3):
             for index, session in enumerate(sessions):
                 held = use(store, (index, "train"))
@@ -64,7 +65,7 @@ def test_what_fits_is_read_once(sessions):
 
 def test_beyond_the_budget_some_stay_and_the_others_are_read_again(sessions):
     counted, reads = count_reads(sessions)
-    with Store(counted, 0.8 * total(sessions), pool=2) as store:
+    with closing(Store(counted, 0.8 * total(sessions), pool=2)) as store:
         for _ in range(3):
             for index in range(N):
                 use(store, (index, "train"))
@@ -77,13 +78,13 @@ def test_beyond_the_budget_some_stay_and_the_others_are_read_again(sessions):
 
 
 def test_validation_trials_come_first(sessions):
-    with Store(sessions, 0.8 * total(sessions), pool=2) as store:
+    with closing(Store(sessions, 0.8 * total(sessions), pool=2)) as store:
         assert {key for key in store.kept if key[1] == "val"} == {(i, "val") for i in range(N)}
 
 
 def test_a_session_in_use_is_not_forgotten(sessions):
     counted, reads = count_reads(sessions)
-    with Store(counted, 0.8 * total(sessions), pool=2) as store:
+    with closing(Store(counted, 0.8 * total(sessions), pool=2)) as store:
         (key, *_) = (key for key in store.size if key[1] == "train" and key not in store.kept)
         store.ask(key)
         store.ask(key)
@@ -104,7 +105,10 @@ def test_a_budget_that_cannot_hold_the_pool_is_refused(sessions):
 
 def test_counts_on_the_device_are_the_same(sessions):
     device = torch.device("cpu")
-    with Store(sessions, 1, pool=4, device=device) as there, Store(sessions, 1e9, pool=4) as here:
+    with (
+        closing(Store(sessions, 1, pool=4, device=device)) as there,
+        closing(Store(sessions, 1e9, pool=4)) as here,
+    ):
         for index, session in enumerate(sessions):
             trials = session.trials_in("train")[::3]
             key = (index, "train")
@@ -120,7 +124,7 @@ def test_a_failure_is_told_at_once_even_if_its_session_is_not_needed_yet(session
         raise SessionError(sessions[1].eid, "spikes/c/0/0/0 is damaged")
 
     damaged = replace(sessions[1], spikes=replace(sessions[1].spikes, decode=broken))
-    with Store([sessions[0], damaged], 1e9, pool=2) as store:
+    with closing(Store([sessions[0], damaged], 1e9, pool=2)) as store:
         use(store, (0, "train"))
         store.ask((1, "train"))
         assert failed.wait(10)
