@@ -140,7 +140,7 @@ def _is_absent(folder: Location) -> bool:
     except FileNotFoundError:
         return True
     except DAMAGE:
-        pass
+        return False  # there, but damaged: how, its verification tells
     return False
 
 
