@@ -150,7 +150,7 @@ def measure(settings: RunSettings, n_units: int, n_sessions: int, steps: int) ->
     module = TimedTraining(settings, build_model(settings, sessions, format_), sessions, steps)
     with tempfile.TemporaryDirectory() as folder:
         # Validation would come after the last step: it is not measured here.
-        trainer, _ = make_trainer(settings, Path(folder), steps, steps + 1, progress=False)
+        trainer, *_ = make_trainer(settings, Path(folder), steps, steps + 1, progress=False)
         yardstick = Yardstick(trainer.strategy.root_device, settings.trainer.precision)
         watch = Stopwatch(yardstick, steps - WARM_UP)
         trainer.callbacks.append(watch)

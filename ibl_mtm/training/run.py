@@ -19,7 +19,6 @@ from ibl_mtm.cache.cache import Cache
 from ibl_mtm.errors import UserError
 from ibl_mtm.model.mtm import MtM, TrialFormat
 from ibl_mtm.training.build import build_model
-from ibl_mtm.training.clock import Clock
 from ibl_mtm.training.data import Session, describe_sessions, trial_format
 from ibl_mtm.training.folder import (
     CHECKPOINT,
@@ -158,9 +157,7 @@ def fit(
     steps = settings.steps or per_epoch * (settings.epochs or 100)
     every = min(steps, settings.validate_every or per_epoch)
     module = Training(settings, model, sessions, steps)
-    trainer, keep = make_trainer(settings, run, steps, every, progress)
-    clock = Clock()
-    trainer.callbacks.append(clock)  # type: ignore[attr-defined]
+    trainer, keep, clock = make_trainer(settings, run, steps, every, progress)
     try:
         with quiet(), closing(loader):
             loaders = make_loaders(module, loader)

@@ -15,6 +15,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch.utils.data import DataLoader, IterableDataset
 
 from ibl_mtm.errors import UserError
+from ibl_mtm.training.clock import Clock
 from ibl_mtm.training.folder import CHECKPOINT
 from ibl_mtm.training.keep import MONITOR, KeepBest
 from ibl_mtm.training.loader import Loader, Place
@@ -47,14 +48,14 @@ def quiet() -> Iterator[None]:
 
 def make_trainer(
     settings: RunSettings, run: Path, steps: int, every: int, progress: bool
-) -> tuple[pl.Trainer, KeepBest]:
-    """The trainer of a run that validates `every` so many of its `steps`."""
+) -> tuple[pl.Trainer, KeepBest, Clock]:
+    """The trainer of a run that validates `every` so many of its `steps`; what it kept and took."""
     chosen = settings.trainer
-    keep = KeepBest(run)
+    keep, clock = KeepBest(run), Clock()
     last = ModelCheckpoint(
         run / CHECKPOINT.parent, filename=CHECKPOINT.stem, enable_version_counter=False
     )
-    callbacks: list[Callback] = [keep, last]
+    callbacks: list[Callback] = [keep, clock, last]
     if settings.patience:
         callbacks.append(EarlyStopping(MONITOR, patience=settings.patience, mode="max"))
     trainer = pl.Trainer(
@@ -81,7 +82,7 @@ def make_trainer(
     )
     if progress and trainer.is_global_zero:
         trainer.callbacks.insert(0, ProgressBar(settings.name))  # type: ignore[attr-defined]
-    return trainer, keep
+    return trainer, keep, clock
 
 
 def _loggers(settings: RunSettings, run: Path) -> list[Logger]:
