@@ -86,7 +86,8 @@ def test_check_says_that_all_is_well(run, cache):
 
 def test_train_prints_one_document(trained):
     folder, document = trained
-    assert set(document) == {"run", "steps", "best_step", "val", "seconds"}
+    assert set(document) == {"run", "steps", "best_step", "val", "seconds", "init"}
+    assert document["init"] is None
     assert document["run"] == str(folder)
     assert document["steps"] == 4
 

@@ -72,8 +72,8 @@ class TrainReport:
     init: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """As plain Python; ``init`` only if there was one."""
-        return {key: value for key, value in asdict(self).items() if value is not None}
+        """As plain Python; ``init`` is None if there was none."""
+        return asdict(self)
 
 
 def train(
