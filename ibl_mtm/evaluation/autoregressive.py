@@ -43,20 +43,19 @@ def choose(data: BaselineData, task: ActivityTask) -> tuple[float]:
             continue
         model, fitted = _Model(known), None
         for at, penalty in enumerate(PENALTIES):
-            fitted = model.fit(known, penalty, fitted)
+            fitted = model.fit(penalty, fitted)
             gain[at] += np.nanmean(bits_per_spike(model.roll_out(fitted, asked, bins), truth))
     return (PENALTIES[int(gain.argmax())],)
 
 
 def predict(data: BaselineData, task: ActivityTask, penalty: float) -> Array:
     """Expected counts of the bins that the task asks for, in the test trials."""
-    known = data.counts["fit"]
-    model = _Model(known)
-    return model.roll_out(model.fit(known, penalty), data.counts["test"], data.bins(task))
+    model = _Model(data.counts["fit"])
+    return model.roll_out(model.fit(penalty), data.counts["test"], data.bins(task))
 
 
 class _Model:
-    """How a trial's past becomes features: standardised by the trials to fit."""
+    """What is fitted to trials: features of their past, which the same trials standardise."""
 
     def __init__(self, counts: Array) -> None:
         n_time = counts.shape[1]
@@ -69,6 +68,8 @@ class _Model:
         # No unit fires faster than its smoothed counts ever did, or feeding rates back could
         # explode.
         self.highest = np.split(seen, len(DECAYS), axis=-1)[1].max((0, 1)) + 0.01
+        self.x = self.features(seen, slice(None))
+        self.y = np.ascontiguousarray(counts.reshape(-1, counts.shape[-1]))
 
     def features(self, state: Array, time: slice) -> Array:
         """(trial, bin, filter x unit) to (sample, feature)."""
@@ -76,11 +77,9 @@ class _Model:
         x = np.concatenate([(state - self.mean) / self.spread, when], axis=-1)
         return np.ascontiguousarray(x.reshape(-1, x.shape[-1]))
 
-    def fit(self, counts: Array, penalty: float, start: PoissonFit | None = None) -> PoissonFit:
+    def fit(self, penalty: float, start: PoissonFit | None = None) -> PoissonFit:
         """One step ahead, from the counts themselves."""
-        x = self.features(_past(counts), slice(None))
-        y = np.ascontiguousarray(counts.reshape(-1, counts.shape[-1]))
-        return fit_poisson(x, y, penalty, start=start)
+        return fit_poisson(self.x, self.y, penalty, start=start)
 
     def roll_out(self, fitted: PoissonFit, counts: Array, bins: slice) -> Array:
         """From the counts before `bins`, bin by bin, each from the expected counts before it."""
