@@ -9,7 +9,7 @@ validation trials, is fitted to both, and predicts the test trials' held-out ent
 task shows.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -171,30 +171,24 @@ def _smooth(counts: Array, width: float) -> Array:
     return smooth
 
 
-def _fit_poisson(
-    data: BaselineData,
-    task: ActivityTask,
-    known: str,
-    width: float,
-    penalty: float,
-    start: PoissonFit | None = None,
-) -> PoissonFit:
-    x, y = data.to_fit(known, width, task)
-    return fit_poisson(x, y, penalty, data.allowed(task), start)
-
-
 def _choose_poisson(data: BaselineData, task: ActivityTask) -> tuple[float, float]:
     """The width that does best under a middle penalty, then the penalty."""
+    allowed = data.allowed(task)
 
-    def score(width: float, fit: PoissonFit) -> float:
-        return data.score(fit.rates(data.to_predict("val", width, task)), "val", task)
+    def fit_path(
+        width: float, penalties: Sequence[float], fit: PoissonFit | None = None
+    ) -> tuple[dict[float, float], PoissonFit | None]:
+        """Score under each penalty, each fit starting from the one before; and the last fit."""
+        x, y = data.to_fit("train", width, task)
+        val, scores = data.to_predict("val", width, task), {}
+        for penalty in penalties:
+            fit = fit_poisson(x, y, penalty, allowed, fit)
+            scores[penalty] = data.score(fit.rates(val), "val", task)
+        return scores, fit
 
-    middle = {width: _fit_poisson(data, task, "train", width, 1.0) for width in WIDTHS}
-    width = max(middle, key=lambda w: score(w, middle[w]))
-    fit, scores = middle[width], {}
-    for penalty in PENALTIES:
-        fit = _fit_poisson(data, task, "train", width, penalty, fit)
-        scores[penalty] = score(width, fit)
+    middle = {width: fit_path(width, [1.0]) for width in WIDTHS}
+    width = max(middle, key=lambda width: middle[width][0][1.0])
+    scores, _ = fit_path(width, PENALTIES, middle[width][1])
     return width, max(scores, key=lambda penalty: scores[penalty])
 
 
@@ -202,43 +196,38 @@ def _poisson_regression(
     data: BaselineData, task: ActivityTask, width: float, penalty: float
 ) -> Array:
     """Poisson regression with an L2 penalty on the smoothed counts of what the task shows."""
-    fit = _fit_poisson(data, task, "fit", width, penalty)
+    x, y = data.to_fit("fit", width, task)
+    fit = fit_poisson(x, y, penalty, data.allowed(task))
     return fit.rates(data.to_predict("test", width, task))
-
-
-def _fit_reduced_rank(
-    data: BaselineData,
-    task: ActivityTask,
-    known: str,
-    width: float,
-    penalty: float,
-    rank: int,
-    share: float,
-) -> PoissonFit:
-    x, y = data.to_fit(known, width, task)
-    full = _fit_poisson(data, task, known, width, penalty)
-    return fit_reduced_rank(x, y, penalty * share, rank, full, data.allowed(task))
 
 
 def _choose_reduced_rank(data: BaselineData, task: ActivityTask) -> tuple[Any, ...]:
     width, penalty = _choose_poisson(data, task)
+    fit_rank = _rank_fitter(data, task, "train", width, penalty)
     val = data.to_predict("val", width, task)
     # A low rank already restrains the weights: a smaller penalty may do better.
     ranks = [rank for rank in RANKS if rank < len(data.region)]
-    grid = [(width, penalty, rank, share) for rank in ranks for share in (1.0, 0.3)]
-
-    def score(at: tuple[float, float, int, float]) -> float:
-        return data.score(_fit_reduced_rank(data, task, "train", *at).rates(val), "val", task)
-
-    return max(grid, key=score)
+    grid = [(rank, share) for rank in ranks for share in (1.0, 0.3)]
+    best = max(grid, key=lambda at: data.score(fit_rank(*at).rates(val), "val", task))
+    return width, penalty, *best
 
 
 def _reduced_rank(
     data: BaselineData, task: ActivityTask, width: float, penalty: float, rank: int, share: float
 ) -> Array:
     """The same with weights of low rank."""
-    fit = _fit_reduced_rank(data, task, "fit", width, penalty, rank, share)
+    fit = _rank_fitter(data, task, "fit", width, penalty)(rank, share)
     return fit.rates(data.to_predict("test", width, task))
+
+
+def _rank_fitter(
+    data: BaselineData, task: ActivityTask, known: str, width: float, penalty: float
+) -> Callable[[int, float], PoissonFit]:
+    """Fit full weights once; what is returned fits those of a rank under a share of the penalty."""
+    x, y = data.to_fit(known, width, task)
+    allowed = data.allowed(task)
+    full = fit_poisson(x, y, penalty, allowed)
+    return lambda rank, share: fit_reduced_rank(x, y, penalty * share, rank, full, allowed)
 
 
 def _pca_poisson(
