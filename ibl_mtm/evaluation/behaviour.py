@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from ibl_mtm.evaluation.behaviour_scores import Undecodable
+from ibl_mtm.evaluation.behaviour_trials import Undecodable
 
 __all__ = ["BEHAVIOURS", "BEHAVIOUR_TASKS", "DEFAULT_BEHAVIOURS", "Behaviour"]
 

@@ -12,7 +12,8 @@ import numpy as np
 import xarray as xr
 
 from ibl_mtm.evaluation.behaviour import BEHAVIOUR_TASKS, BEHAVIOURS
-from ibl_mtm.evaluation.behaviour_scores import ClassScore, TraceScore, Undecodable
+from ibl_mtm.evaluation.behaviour_scores import ClassScore, TraceScore
+from ibl_mtm.evaluation.behaviour_trials import Undecodable
 from ibl_mtm.evaluation.decoding import Features, decode_class, decode_levels, decode_trace
 from ibl_mtm.evaluation.fitted_decoders import GRADIENT_DECODERS, decode_by_gradients
 from ibl_mtm.evaluation.predictors import Predictor

@@ -16,16 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.model_selection import KFold, StratifiedKFold
 
-from ibl_mtm.evaluation.behaviour_scores import (
-    FOLDS,
-    ClassScore,
-    TraceScore,
-    Undecodable,
-    class_trials,
-    score_class,
-    score_trace,
-    trace_trials,
-)
+from ibl_mtm.evaluation.behaviour_scores import ClassScore, TraceScore, score_class, score_trace
+from ibl_mtm.evaluation.behaviour_trials import FOLDS, Undecodable, class_trials, trace_trials
 from ibl_mtm.evaluation.dual import Array, LogisticFit, fit_logistic, ridge_predictions
 
 __all__ = [

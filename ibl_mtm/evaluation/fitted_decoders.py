@@ -17,15 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ibl_mtm.evaluation.behaviour_scores import (
-    ClassScore,
-    TraceScore,
-    Undecodable,
-    class_trials,
-    score_class,
-    score_trace,
-    trace_trials,
-)
+from ibl_mtm.evaluation.behaviour_scores import ClassScore, TraceScore, score_class, score_trace
+from ibl_mtm.evaluation.behaviour_trials import Undecodable, class_trials, trace_trials
 
 __all__ = ["GRADIENT_DECODERS", "decode_by_gradients"]
 

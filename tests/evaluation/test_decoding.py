@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 
-from ibl_mtm.evaluation.behaviour_scores import FOLDS, Undecodable
+from ibl_mtm.evaluation.behaviour_trials import FOLDS, Undecodable
 from ibl_mtm.evaluation.decoding import (
     ALPHAS,
     INVERSE_PENALTIES,
