@@ -34,6 +34,7 @@ __all__ = [
     "RUN_COLORS",
     "Look",
     "css_colors",
+    "finish_rows",
     "inline_svg",
     "legend_below",
     "panel",
@@ -42,6 +43,7 @@ __all__ = [
     "run_entries",
     "save_figure",
     "short_name",
+    "spread_around_zero",
     "styled",
 ]
 
@@ -165,6 +167,23 @@ def robust_range(scores: NDArray[np.float64]) -> tuple[float, float]:
     low, high = min(float(low), 0.0), max(float(high), 0.05)
     margin = 0.06 * (high - low)
     return low - margin, high + margin
+
+
+def finish_rows(axes: Axes, names: list[str]) -> None:
+    """Name the rows of dots on an axis of scores, and mark zero."""
+    axes.set_yticks(range(len(names)), names, color=INK)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.axvline(0, color=MUTED, lw=0.7, zorder=0)
+    axes.grid(axis="x", color=RULE, lw=0.6)
+    axes.set_axisbelow(True)
+
+
+def spread_around_zero(n: int, width: float) -> NDArray[np.float64]:
+    """Places (n,) of so many dots side by side, within `width`."""
+    spread: NDArray[np.float64] = ((np.arange(n) + 0.5) / n - 0.5) * width
+    return spread
 
 
 def save_figure(figure: Figure, path: Path) -> str:

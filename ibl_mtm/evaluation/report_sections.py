@@ -16,7 +16,7 @@ import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
 
-from ibl_mtm.evaluation import activity_figures, figures, training_figures
+from ibl_mtm.evaluation import activity_figures, figures, region_figures, training_figures
 from ibl_mtm.evaluation.behaviour import BEHAVIOURS
 from ibl_mtm.evaluation.figure_style import short_name
 from ibl_mtm.evaluation.figures import TASKS
@@ -155,7 +155,7 @@ def _regions(runs: Sequence[ScoredRun]) -> Section:
         if own[own["run"] == own["run"].iloc[0]]["region"].value_counts().max() < 5:
             section.missing.append(f"{TASKS[task]}: no region has 5 scored units.")
             continue
-        figure = figures.region_scores(units, task, regions)
+        figure = region_figures.region_scores(units, task, regions)
         section.plots.append(Plot(f"regions_{task}", figure, _folder(runs[0])))
     return section
 
@@ -239,7 +239,7 @@ def _matrix(runs: Sequence[ScoredRun]) -> Section:
             own = by_session.groupby("region", as_index=False)["bits_per_spike"].mean()
             own = own.assign(source=own["region"], target=own["region"])
             table = pd.concat([pairs, own]).dropna(subset="bits_per_spike")
-            figure = figures.region_matrix(table, regions, short_name(run.name, 34))
+            figure = region_figures.region_matrix(table, regions, short_name(run.name, 34))
             section.plots.append(Plot("region_matrix", figure, _folder(run)))
     return section
 

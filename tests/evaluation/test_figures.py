@@ -20,10 +20,10 @@ from ibl_mtm.evaluation.figure_style import (
 from ibl_mtm.evaluation.figures import (
     behaviour_scores,
     paired_scores,
-    region_scores,
     task_scores,
     unit_scores,
 )
+from ibl_mtm.evaluation.region_figures import region_scores
 from ibl_mtm.evaluation.report_sections import all_units
 from ibl_mtm.evaluation.scored_run import read_scored_run, region_table
 from ibl_mtm.evaluation.training_figures import training_curves, validation_by_scheme
