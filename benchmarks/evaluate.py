@@ -22,7 +22,8 @@ from ibl_mtm.evaluation.decoding import Features, decode_class, decode_trace
 from ibl_mtm.evaluation.evaluate import evaluate
 from ibl_mtm.evaluation.metrics import bits_per_spike
 from ibl_mtm.evaluation.predict import Population, Precision, predict_held_out, predict_unmasked
-from ibl_mtm.model.mtm import ModelSettings, MtM, Scope, TrialFormat
+from ibl_mtm.model.mtm import MtM, Scope, TrialFormat
+from ibl_mtm.model.settings import ModelSettings
 from ibl_mtm.settings import validate_settings
 from ibl_mtm.training.run import train
 from ibl_mtm.training.settings import RunSettings

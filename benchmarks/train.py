@@ -23,7 +23,8 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from ibl_mtm.cache.chunks import Spikes
-from ibl_mtm.model.mtm import ModelSettings, TrialFormat
+from ibl_mtm.model.mtm import TrialFormat
+from ibl_mtm.model.settings import ModelSettings
 from ibl_mtm.training.build import build_model
 from ibl_mtm.training.data import Session, sum_counts
 from ibl_mtm.training.loader import CPU, Loader

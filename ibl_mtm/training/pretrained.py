@@ -19,7 +19,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from ibl_mtm.errors import UserError
-from ibl_mtm.model.mtm import ModelSettings, MtM, Scope, TrialFormat
+from ibl_mtm.model.mtm import MtM, Scope, TrialFormat
+from ibl_mtm.model.settings import ModelSettings
 from ibl_mtm.settings import validate_settings
 from ibl_mtm.training.model_card import model_card
 

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from ibl_mtm.catalog import Split
 from ibl_mtm.model.loss import Reduction
 from ibl_mtm.model.masking import SCHEMES, MaskRatios, Scheme
-from ibl_mtm.model.mtm import ModelSettings
+from ibl_mtm.model.settings import ModelSettings
 from ibl_mtm.settings import Settings, find_shipped, read_settings
 
 __all__ = [

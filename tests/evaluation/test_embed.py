@@ -8,7 +8,8 @@ from synthetic import make_session
 from ibl_mtm.errors import UserError
 from ibl_mtm.evaluation.embed import embed
 from ibl_mtm.evaluation.predict import predict
-from ibl_mtm.model.mtm import ModelSettings, MtM, Scope
+from ibl_mtm.model.mtm import MtM, Scope
+from ibl_mtm.model.settings import ModelSettings
 from ibl_mtm.training.data import trial_format
 
 

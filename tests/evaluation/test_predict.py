@@ -9,7 +9,8 @@ from ibl_mtm.errors import UserError
 from ibl_mtm.evaluation.metrics import bits_per_spike
 from ibl_mtm.evaluation.predict import population_of, predict, predict_region_pairs
 from ibl_mtm.evaluation.tasks import ACTIVITY_TASKS, held_out
-from ibl_mtm.model.mtm import Group, ModelSettings, MtM, Scope
+from ibl_mtm.model.mtm import Group, MtM, Scope
+from ibl_mtm.model.settings import ModelSettings
 from ibl_mtm.training.data import eligible_regions, trial_format
 
 N_TIME = 20

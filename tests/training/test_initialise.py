@@ -9,7 +9,8 @@ from synthetic import make_regions, make_session
 from ibl_mtm.cache.cache import open_cache
 from ibl_mtm.cache.store import create_cache, write_session
 from ibl_mtm.errors import UserError
-from ibl_mtm.model.mtm import ModelSettings, MtM, Scope, TrialFormat
+from ibl_mtm.model.mtm import MtM, Scope, TrialFormat
+from ibl_mtm.model.settings import ModelSettings
 from ibl_mtm.settings import validate_settings
 from ibl_mtm.training.initialise import Match, initialise
 from ibl_mtm.training.pretrained import load_model

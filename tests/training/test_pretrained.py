@@ -9,7 +9,8 @@ import torch
 import yaml
 
 from ibl_mtm.errors import UserError
-from ibl_mtm.model.mtm import ModelSettings, Scope, TrialFormat
+from ibl_mtm.model.mtm import Scope, TrialFormat
+from ibl_mtm.model.settings import ModelSettings
 from ibl_mtm.training.pretrained import PretrainedMtM, load_model
 
 SCORES = {

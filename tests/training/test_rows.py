@@ -2,7 +2,8 @@
 
 import torch
 
-from ibl_mtm.model.mtm import Group, ModelSettings, MtM, Scope, TrialFormat
+from ibl_mtm.model.mtm import Group, MtM, Scope, TrialFormat
+from ibl_mtm.model.settings import ModelSettings
 from ibl_mtm.training.average import Average
 from ibl_mtm.training.objective import SessionRows
 from ibl_mtm.training.optimizer import RowAdamW

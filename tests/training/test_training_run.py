@@ -13,7 +13,7 @@ from training_runs import TINY, make_cache, read_logs, tiny_settings
 from ibl_mtm.cache.cache import open_cache
 from ibl_mtm.errors import UserError
 from ibl_mtm.model.loss import poisson_nll
-from ibl_mtm.model.mtm import ModelSettings
+from ibl_mtm.model.settings import ModelSettings
 from ibl_mtm.settings import validate_settings
 from ibl_mtm.training.pretrained import load_model
 from ibl_mtm.training.run import train
