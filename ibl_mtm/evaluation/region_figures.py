@@ -42,8 +42,8 @@ def region_scores(units: pd.DataFrame, task: str, regions: pd.DataFrame) -> Figu
     Parameters
     ----------
     units
-        As for `ibl_mtm.evaluation.figures.unit_scores`, with column region besides. Regions with fewer than 5 scored units
-        are left out; of more than 40 the ones with most units are shown.
+        As for `ibl_mtm.evaluation.figures.unit_scores`, with column region besides. Regions with
+        fewer than 5 scored units are left out; of more than 40 the ones with most units are shown.
     task
         One of `TASKS`.
     regions

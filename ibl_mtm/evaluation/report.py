@@ -20,7 +20,8 @@ from ibl_mtm.evaluation import report_tables as tables
 from ibl_mtm.evaluation import report_words as words
 from ibl_mtm.evaluation.experiment import Experiment
 from ibl_mtm.evaluation.figure_style import RUN_COLORS, css_colors, inline_svg, save_figure
-from ibl_mtm.evaluation.report_sections import Section, make_sections
+from ibl_mtm.evaluation.report_parts import Section
+from ibl_mtm.evaluation.report_sections import make_sections
 from ibl_mtm.evaluation.scored_run import ScoredRun, read_scored_runs
 
 __all__ = ["write_report"]

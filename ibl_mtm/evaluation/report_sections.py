@@ -9,49 +9,18 @@ by rules that each section states, never by hand, and few of them however many s
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import pandas as pd
-import xarray as xr
-from matplotlib.figure import Figure
 
-from ibl_mtm.evaluation import activity_figures, figures, region_figures, training_figures
+from ibl_mtm.evaluation import figures, region_figures, training_figures
 from ibl_mtm.evaluation.behaviour import BEHAVIOURS
+from ibl_mtm.evaluation.example_sections import decoded_traces, single_trial, unit_responses
 from ibl_mtm.evaluation.figure_style import short_name
 from ibl_mtm.evaluation.figures import TASKS
-from ibl_mtm.evaluation.representative import (
-    ENOUGH_SPIKES,
-    MOST_RASTER_UNITS,
-    busiest_units,
-    median_session,
-    representative_units,
-)
+from ibl_mtm.evaluation.report_parts import Plot, Section, figures_of
 from ibl_mtm.evaluation.scored_run import ScoredRun, region_table
 
-__all__ = ["Plot", "Section", "all_units", "make_sections"]
-
-_MOST_TRACES = 4
-
-
-@dataclass(frozen=True)
-class Plot:
-    """A figure, its name, and the folder that its files belong in."""
-
-    name: str
-    figure: Figure
-    folder: Path
-
-
-@dataclass(frozen=True)
-class Section:
-    """A heading, what to know before looking, the figures, and what is missing and why."""
-
-    title: str
-    text: str
-    plots: list[Plot] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
-    columns: int = 2
+__all__ = ["all_units", "make_sections"]
 
 
 def make_sections(runs: Sequence[ScoredRun]) -> list[Section]:
@@ -77,12 +46,12 @@ def _scores(runs: Sequence[ScoredRun]) -> Section:
         for rows in (_activity_rows, _behaviour_rows)
     ]
     if len(activity):
-        section.plots.append(Plot("activity", figures.task_scores(activity), _folder(runs[0])))
+        section.plots.append(Plot("activity", figures.task_scores(activity), figures_of(runs[0])))
     else:
         section.missing.append("No activity task was scored.")
     if len(behaviour):
         figure = figures.behaviour_scores(behaviour)
-        section.plots.append(Plot("behaviour", figure, _folder(runs[0])))
+        section.plots.append(Plot("behaviour", figure, figures_of(runs[0])))
     else:
         section.missing.append("No behaviour was decoded.")
     return section
@@ -122,7 +91,7 @@ def _units(runs: Sequence[ScoredRun]) -> Section:
     )
     units = all_units(runs)
     for task in _scored_tasks(units, section):
-        plot = Plot(f"units_{task}", figures.unit_scores(units, task), _folder(runs[0]))
+        plot = Plot(f"units_{task}", figures.unit_scores(units, task), figures_of(runs[0]))
         section.plots.append(plot)
     return section
 
@@ -139,7 +108,7 @@ def _pairs(runs: Sequence[ScoredRun]) -> Section:
             if both.get(task, 0) == 2:
                 figure = figures.paired_scores(units, task, first.name, other.name)
                 name = f"pairs_{task}" + (f"_{number}" if len(others) > 1 else "")
-                section.plots.append(Plot(name, figure, _folder(first)))
+                section.plots.append(Plot(name, figure, figures_of(first)))
     return section
 
 
@@ -156,71 +125,7 @@ def _regions(runs: Sequence[ScoredRun]) -> Section:
             section.missing.append(f"{TASKS[task]}: no region has 5 scored units.")
             continue
         figure = region_figures.region_scores(units, task, regions)
-        section.plots.append(Plot(f"regions_{task}", figure, _folder(runs[0])))
-    return section
-
-
-def _responses(runs: Sequence[ScoredRun]) -> Section:
-    section = Section(
-        "Responses of single units",
-        "Mean over test trials of the observed spikes (thin, smoothed by a Gaussian of 30 ms) and "
-        "of the co-smoothing prediction (bold): the best, the median and the worst unit of "
-        f"{runs[0].name} among those with at least {ENOUGH_SPIKES} spikes in the scored trials. "
-        "The number is bits/spike.",
-        columns=3,
-    )
-    for run in runs:
-        for rank, (eid, unit, _) in representative_units(runs[0].units).items():
-            session = run.session(eid)
-            if session is None or unit not in session["unit"]:
-                section.missing.append(f"{run.name} stored no prediction of the {rank} unit.")
-                continue
-            own = run.units
-            own = own[(own["eid"] == eid) & (own["unit"] == unit) & (own["task"] == "co_smoothing")]
-            score = f"{own['bits_per_spike'].iloc[0]:.2f}" if len(own) else "not scored"
-            score = score.replace("-", "−")
-            region = str(session["region"].sel(unit=unit).item())
-            title = f"{rank.capitalize()}, {region}: {score}"
-            if len(runs) > 1:
-                title += f" · {short_name(run.name)}"
-            figure = activity_figures.psth(session, unit, title)
-            section.plots.append(Plot(f"psth_{rank}", figure, _folder(run)))
-    return section
-
-
-def _trials(runs: Sequence[ScoredRun]) -> Section:
-    section = Section(
-        "A single trial",
-        "The first stored test trial of the session whose co-smoothing score is the median: its "
-        f"spikes, and the rates that each run expects. Of more than {MOST_RASTER_UNITS} units the "
-        "ones with most spikes are shown, sorted by region.",
-        columns=3,
-    )
-    eid = median_session(runs[0], "co_smoothing", "bits_per_spike")
-    first = runs[0].session(eid) if eid else None
-    if eid is None or first is None:
-        section.missing.append(f"{runs[0].name} stored no single trials.")
-        return section
-    units = busiest_units(runs[0].units, eid, first)
-    trial = first["example"].values[0]
-    section.plots.append(
-        Plot(
-            "trial_spikes",
-            activity_figures.spike_raster(first, 0, f"Spikes, trial {trial}", units),
-            _folder(runs[0]),
-        )
-    )
-    rates = first["example_rates"].sel(unit=units).isel(example=0)
-    highest = float(rates.quantile(0.995))
-    for run in runs:
-        session = run.session(eid)
-        if session is None or not _same_trials(session, first):
-            section.missing.append(f"{run.name} stored no rates of this trial.")
-            continue
-        figure = activity_figures.rate_raster(
-            session, 0, f"Rates, {short_name(run.name)}", units, highest
-        )
-        section.plots.append(Plot("trial_rates", figure, _folder(run)))
+        section.plots.append(Plot(f"regions_{task}", figure, figures_of(runs[0])))
     return section
 
 
@@ -240,40 +145,7 @@ def _matrix(runs: Sequence[ScoredRun]) -> Section:
             own = own.assign(source=own["region"], target=own["region"])
             table = pd.concat([pairs, own]).dropna(subset="bits_per_spike")
             figure = region_figures.region_matrix(table, regions, short_name(run.name, 34))
-            section.plots.append(Plot("region_matrix", figure, _folder(run)))
-    return section
-
-
-def _traces(runs: Sequence[ScoredRun]) -> Section:
-    section = Section(
-        "Decoded behaviour",
-        "Test trials of the session whose R² is the median, decoded by ridge regression.",
-        columns=1,
-    )
-    traces = {task: b for task, b in BEHAVIOURS.items() if b.classes is None}
-    for task, behaviour in traces.items():
-        eid = median_session(runs[0], task, "r2")
-        sessions = {run.name: run.session(eid) for run in runs} if eid else {}
-        traced = {
-            name: session.isel(example=slice(_MOST_TRACES))
-            for name, session in sessions.items()
-            if session is not None and f"{task}_predicted" in session
-        }
-        first = traced.get(runs[0].name)
-        if first is None:
-            continue
-        predicted = {
-            run.name: traced[run.name][f"{task}_predicted"]
-            if run.name in traced and _same_trials(traced[run.name], first)
-            else None
-            for run in runs
-        }
-        figure = activity_figures.decoded_trace(
-            first[f"{task}_observed"], predicted, behaviour.title, behaviour.measured
-        )
-        section.plots.append(Plot(f"trace_{task}", figure, _folder(runs[0])))
-    if not section.plots:
-        section.missing.append("No trace of behaviour was decoded.")
+            section.plots.append(Plot("region_matrix", figure, figures_of(run)))
     return section
 
 
@@ -285,7 +157,7 @@ def _training(runs: Sequence[ScoredRun]) -> Section:
     )
     curves = _joined(runs, [run.curves() for run in runs])
     if curves["tag"].isin(["train/bits_per_spike", "val/bits_per_spike"]).any():
-        plot = Plot("training", training_figures.training_curves(curves), _folder(runs[0]))
+        plot = Plot("training", training_figures.training_curves(curves), figures_of(runs[0]))
         section.plots.append(plot)
     else:
         section.missing.append("No training curves: the run folder has no logs.")
@@ -293,7 +165,7 @@ def _training(runs: Sequence[ScoredRun]) -> Section:
         own = curves[curves["run"] == run.name]
         if own["tag"].isin(list(training_figures.SCHEMES)).any():
             figure = training_figures.validation_by_scheme(curves, run.name)
-            section.plots.append(Plot("validation_by_scheme", figure, _folder(run)))
+            section.plots.append(Plot("validation_by_scheme", figure, figures_of(run)))
     return section
 
 
@@ -303,9 +175,9 @@ _SECTIONS = (
     _pairs,
     _regions,
     _matrix,
-    _responses,
-    _trials,
-    _traces,
+    unit_responses,
+    single_trial,
+    decoded_traces,
     _training,
 )
 
@@ -316,15 +188,6 @@ def _joined(runs: Sequence[ScoredRun], tables: Sequence[pd.DataFrame]) -> pd.Dat
     joined = pd.concat(filled, ignore_index=True)
     # A run keeps its colour where another one has nothing to show.
     return joined.assign(run=pd.Categorical(joined["run"], [run.name for run in runs]))
-
-
-def _folder(run: ScoredRun) -> Path:
-    return run.path / "figures"
-
-
-def _same_trials(a: xr.Dataset, b: xr.Dataset) -> bool:
-    """Whether two runs stored the same trials of the same units."""
-    return a["example"].equals(b["example"]) and a["unit"].equals(b["unit"])
 
 
 def _scored_tasks(units: pd.DataFrame, section: Section) -> list[str]:
