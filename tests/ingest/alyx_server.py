@@ -11,7 +11,6 @@ Answers have the shape of those recorded from a real Alyx 3.6.1 (see `test_inges
 import hashlib
 import json
 import threading
-import time
 import urllib.parse
 import uuid
 from collections.abc import Callable, Iterator
@@ -22,72 +21,10 @@ from typing import Any
 
 import pandas as pd
 from one.alf.path import add_uuid_string, remove_uuid_string
+from server_faults import Fault, Reply
 
 USER, PASSWORD, TOKEN = "reader", "open sesame", "0123456789" * 4
 TAG = "RepeatedSite"
-STALL = 30.0
-
-Reply = tuple[int, dict[str, str], bytes]
-Fault = Callable[["_Handler", Callable[[], Reply]], None]
-
-
-def status(code: int, **headers: str) -> Fault:
-    """Answer with an error; headers as in Retry_After="1"."""
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return lambda handler, reply: handler.send((code, named, b'{"detail": "out of order"}'))
-
-
-def stall(handler, reply) -> None:
-    """Say nothing."""
-    time.sleep(STALL)
-    handler.close_connection = True
-
-
-def stall_midway(handler, reply) -> None:
-    """Send half, then nothing."""
-    code, headers, body = reply()
-    handler.send((code, headers, body), end=len(body) // 2)
-    time.sleep(STALL)
-    handler.close_connection = True
-
-
-def drip(handler, reply) -> None:
-    """Send byte by byte: never silent for long, and never done."""
-    code, headers, body = reply()
-    handler.send((code, headers, body), end=0)
-    for position in range(int(STALL / 0.05)):
-        handler.wfile.write(body[position : position + 1])
-        time.sleep(0.05)
-
-
-def drop(handler, reply) -> None:
-    """Close the connection without a word."""
-    handler.close_connection = True
-
-
-def cut(handler, reply) -> None:
-    """Promise the whole, send half, and close."""
-    code, headers, body = reply()
-    handler.send((code, headers, body), end=len(body) // 2)
-    handler.close_connection = True
-
-
-def html(handler, reply) -> None:
-    """What a proxy answers."""
-    handler.send((200, {"Content-Type": "text/html"}, b"<html>maintenance</html>"))
-
-
-def truncated(handler, reply) -> None:
-    """A file that is shorter on the server than the database has it."""
-    code, headers, body = reply()
-    handler.send((code, headers, body[: len(body) // 2]))
-
-
-def altered(handler, reply) -> None:
-    """Flip bits in the middle."""
-    code, headers, body = reply()
-    middle = len(body) // 2
-    handler.send((code, headers, body[:middle] + bytes([body[middle] ^ 8]) + body[middle + 1 :]))
 
 
 @dataclass

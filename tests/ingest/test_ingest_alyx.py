@@ -4,15 +4,14 @@ The server is `alyx_server`; the independent truth is an ingest of the same file
 """
 
 import json
-import os
-import stat
 from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
-from alyx_server import PASSWORD, TAG, TOKEN, AlyxServer, status
+from alyx_server import PASSWORD, TAG, AlyxServer
 from remote_ingest import alyx, assert_same, single
+from server_faults import status
 from typer.testing import CliRunner
 
 from ibl_mtm.catalog import Dataset, SessionEntry
@@ -83,131 +82,6 @@ def test_chosen_insertions(server, experiment, tmp_path):
             assert set(xr.open_zarr(cache / eid)["probe"].values) == {"probe01"}
         else:
             assert expected in report.failed[eid]
-
-
-class TestRelease:
-    """What a tag or a revision pins."""
-
-    revised = 2  # the session of the experiment that was sorted anew
-
-    def files(self, server, experiment, tmp_path, **settings) -> list[str]:
-        dataset = single(server, experiment, self.revised, **settings)
-        report = ingest(dataset, "x", tmp_path / "cache.zarr")
-        assert not report.failed
-        self.notes = next(iter(report.sessions.values())).notes
-        return [file for file in server.file_requests() if "spikes.times" in file]
-
-    def test_the_default_revision_without_either(self, server, experiment, tmp_path):
-        (times,) = self.files(server, experiment, tmp_path, tag=None)
-        assert "#2024-05-06#" in times
-        assert len(server.rest_requests()) == 1
-
-    def test_the_files_that_carry_the_tag(self, server, experiment, tmp_path):
-        server.tags = lambda path: [] if "#2024-05-06#" in path else [TAG]
-        (times,) = self.files(server, experiment, tmp_path)
-        assert "#2024-05-06#" not in times
-        assert self.notes == ()
-
-    def test_a_tag_that_only_contains_the_name_is_another(self, server, experiment, tmp_path):
-        server.tags = lambda path: [f"{TAG}2" if "#2024-05-06#" not in path else TAG]
-        (times,) = self.files(server, experiment, tmp_path)
-        assert "#2024-05-06#" in times
-
-    def test_the_last_revision_up_to_a_date(self, server, experiment, tmp_path):
-        (times,) = self.files(server, experiment, tmp_path, revision="2024-01-01")
-        assert "#2024-05-06#" not in times
-        with xr.open_zarr(tmp_path / "cache.zarr" / experiment.eids[self.revised]) as ds:
-            assert json.loads(ds.attrs["definition"])["source"]["revision"] == "2024-01-01"
-            assert ds.attrs["revisions"] == [""]
-
-    def test_what_the_release_lacks_is_taken_and_noted(self, server, experiment, tmp_path):
-        server.tags = lambda path: [] if "probe" in path or "wheel" in path else [TAG]
-        (times,) = self.files(server, experiment, tmp_path)
-        assert "#2024-05-06#" in times
-        assert any(note.startswith("alf/probe00: not in release") for note in self.notes)
-        assert any("_ibl_wheel.position.npy: not in release" in note for note in self.notes)
-
-    def test_files_of_several_revisions_are_refused(self, server, experiment, tmp_path):
-        server.tags = lambda path: [TAG] if "#" not in path or "spikes.times" in path else []
-        server.edit = lambda record: (
-            None if record["name"] == "spikes.times.npy" and not record["revision"] else record
-        )
-        dataset = single(server, experiment, self.revised)
-        (reason,) = ingest(dataset, "x", tmp_path / "cache.zarr").failed.values()
-        assert "files of several revisions" in reason
-
-
-class TestTheLogIn:
-    def test_token_and_parameters_are_the_owners_alone(self, server, tmp_path):
-        ingest(Dataset(source=alyx(server)), "x", tmp_path / "cache.zarr", limit=1)
-        folder = tmp_path / "cache.one" / ".ibl-mtm" / "alyx"
-        assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o700}
-        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-        kept = [path for path in folder.rglob("*") if path.is_file() and TOKEN in path.read_text()]
-        assert kept
-        assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in kept)
-
-    def test_the_password_is_kept_nowhere_and_the_home_folder_left_alone(
-        self, server, tmp_path, monkeypatch
-    ):
-        home = tmp_path / "home"
-        home.mkdir()
-        monkeypatch.setenv("HOME", str(home))
-        ingest(Dataset(source=alyx(server)), "x", tmp_path / "cache.zarr", limit=1)
-        assert os.environ["HOME"] == str(home)
-        assert not (home / ".one").exists()
-        assert not (home / "Downloads").exists()
-        files = [path for path in tmp_path.rglob("*") if path.is_file()]
-        secrets = [path for path in files if PASSWORD.encode() in path.read_bytes()]
-        assert secrets == []
-        tokens = [path for path in files if TOKEN.encode() in path.read_bytes()]
-        assert {path.parent.name for path in tokens} == {".one"}
-
-    def test_once_for_many_ingests(self, server, tmp_path, monkeypatch):
-        for number in range(2):
-            source = alyx(server, path=tmp_path / "ONE")
-            ingest(Dataset(source=source), "x", tmp_path / f"{number}.zarr", limit=1)
-            monkeypatch.delenv("IBL_MTM_PASSWORD", raising=False)
-        assert sum("auth-token" in request for request in server.requests) == 1
-
-    def test_again_when_the_token_has_expired(self, server, experiment, tmp_path):
-        dataset = single(server, experiment, path=tmp_path / "ONE")
-        ingest(dataset, "x", tmp_path / "0.zarr")
-        server.tokens = {"f" * 40}
-        report = ingest(dataset, "x", tmp_path / "1.zarr")
-        assert not report.failed
-        assert sum("auth-token" in request for request in server.requests) == 2
-
-    def test_parameters_cut_short_are_made_anew(self, server, tmp_path):
-        source = alyx(server, path=tmp_path / "ONE")
-        ingest(Dataset(source=source), "x", tmp_path / "0.zarr", limit=1)
-        for path in (tmp_path / "ONE" / ".ibl-mtm" / "alyx").glob("*/.one/*"):
-            path.write_text(path.read_text()[:20])
-        assert not ingest(Dataset(source=source), "x", tmp_path / "1.zarr", limit=1).failed
-
-    @pytest.mark.parametrize(
-        ("password", "message"),
-        [
-            (None, "no password for reader at .*: set the environment variable IBL_MTM_PASSWORD"),
-            ("guess", "refused the user reader .password from IBL_MTM_PASSWORD"),
-        ],
-    )
-    def test_without_the_password(self, server, tmp_path, monkeypatch, password, message):
-        monkeypatch.delenv("IBL_MTM_PASSWORD")
-        if password:
-            monkeypatch.setenv("IBL_MTM_PASSWORD", password)
-        with pytest.raises(UserError, match=message):
-            ingest(Dataset(source=alyx(server)), "x", tmp_path / "cache.zarr")
-        assert not (tmp_path / "cache.zarr").exists()
-
-    def test_where_there_is_no_alyx(self, server, tmp_path):
-        server.fail("/auth-token", status(404), method="POST")
-        with pytest.raises(UserError, match=r"is no Alyx database \(HTTP 404\)"):
-            ingest(Dataset(source=alyx(server)), "x", tmp_path / "cache.zarr")
-
-    def test_a_tag_that_nothing_carries(self, server, tmp_path):
-        with pytest.raises(UserError, match=r"no session of .* has the tag 'Repeated'"):
-            ingest(Dataset(source=alyx(server, tag="Repeated")), "x", tmp_path / "cache.zarr")
 
 
 class TestWhatIsOnDisk:
@@ -373,27 +247,3 @@ def test_names_that_lead_elsewhere_are_refused(server, experiment, tmp_path, mon
     monkeypatch.setattr(server, "session", lambda eid: session(eid) | {field: "../../etc"})
     report = ingest(Dataset(source=alyx(server)), "x", tmp_path / "cache.zarr", limit=1)
     assert "names a folder or file '../../etc'" in next(iter(report.failed.values()))
-
-
-class TestTheServer:
-    """Its answers have the shape of those recorded from a real Alyx."""
-
-    def test_a_session(self, server, experiment, shared_data):
-        recorded = json.loads((shared_data / "alyx_responses/session_detail_A.json").read_text())
-        ours = server.session(experiment.eids[0])
-        assert set(ours) == set(recorded)
-        for key in ("data_dataset_session_related", "probe_insertion"):
-            assert set(ours[key][0]) == set(recorded[key][0])
-            for field, value in recorded[key][0].items():
-                if value is not None and field != "json":
-                    assert type(ours[key][0][field]) is type(value), field
-
-    def test_lists(self, server, experiment, shared_data):
-        recorded = json.loads((shared_data / "alyx_responses/insertions_by_tag.json").read_text())
-        ours = server.answer("/insertions", {"django": f"datasets__tags__name,{TAG}"})
-        assert set(ours) == set(recorded)
-        assert set(ours["results"][0]) == set(recorded["results"][0])
-        path = shared_data / "alyx_responses/datasets_of_session_A.json"
-        recorded = json.loads(path.read_text())["results"][0]
-        query = {"session": experiment.eids[0], "tag": TAG}
-        assert set(server.answer("/datasets", query)["results"][0]) <= set(recorded)

@@ -7,10 +7,10 @@ import time
 from email.utils import formatdate
 from pathlib import Path
 
-import alyx_server
 import pytest
 import requests
-from alyx_server import AlyxServer, status
+import server_faults
+from alyx_server import AlyxServer
 from remote_ingest import alyx, assert_same, single
 
 from ibl_mtm.catalog import Dataset, SessionEntry
@@ -22,28 +22,28 @@ FOR_EVER = float("inf")
 TIMES = "probe00/pykilosort/spikes.times"
 
 ANYWHERE = {
-    "500": status(500),
-    "502": status(502),
-    "503": status(503, Retry_After="0.1"),
-    "429": status(429, Retry_After="0.1"),
-    "stall": alyx_server.stall,
-    "stall midway": alyx_server.stall_midway,
-    "drop": alyx_server.drop,
-    "cut": alyx_server.cut,
+    "500": server_faults.status(500),
+    "502": server_faults.status(502),
+    "503": server_faults.status(503, Retry_After="0.1"),
+    "429": server_faults.status(429, Retry_After="0.1"),
+    "stall": server_faults.stall,
+    "stall midway": server_faults.stall_midway,
+    "drop": server_faults.drop,
+    "cut": server_faults.cut,
 }
-OF_REST = ANYWHERE | {"html": alyx_server.html}
+OF_REST = ANYWHERE | {"html": server_faults.html}
 OF_FILES = ANYWHERE | {
-    "drip": alyx_server.drip,
-    "truncated": alyx_server.truncated,
-    "altered": alyx_server.altered,
-    "html": alyx_server.html,
+    "drip": server_faults.drip,
+    "truncated": server_faults.truncated,
+    "altered": server_faults.altered,
+    "html": server_faults.html,
 }
 
 
 QUICK = ("503", "cut", "html", "truncated", "altered")
 
 
-def cases(faults: dict[str, alyx_server.Fault]) -> list:
+def cases(faults: dict[str, server_faults.Fault]) -> list:
     """Names of faults; those that take their time, or are like others, are for the slow tests."""
     return [
         pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in faults
@@ -74,7 +74,7 @@ def assert_refused(cache: Path, eid: str) -> None:
 class TestAPassingFault:
     def test_all_of_them(self, server, experiment, from_disk, tmp_path, monkeypatch):
         """Every one of the database, one after the other; every one of the files, each of one."""
-        monkeypatch.setattr(alyx_server, "STALL", 2.0)
+        monkeypatch.setattr(server_faults, "STALL", 2.0)
         for fault in OF_REST.values():
             server.fail("/sessions/", fault)
         parts = (
@@ -150,7 +150,7 @@ class TestALastingFault:
     def test_a_listed_file_that_is_not_there(
         self, server, dataset, experiment, tmp_path, code, part
     ):
-        server.fail(part, status(code), FOR_EVER)
+        server.fail(part, server_faults.status(code), FOR_EVER)
         outcome = outcome_within(20, dataset, tmp_path / "cache.zarr")
         assert f"HTTP {code}" in outcome.reason
         assert part.split("/")[-1] in outcome.reason
@@ -159,7 +159,7 @@ class TestALastingFault:
     def test_of_one_session_leaves_the_others(self, server, experiment, from_disk, tmp_path):
         entries = tuple(SessionEntry(eid=eid) for eid in experiment.eids[:2])
         dataset = Dataset(source=alyx(server, timeout=0.5, attempts=2), sessions=entries)
-        server.fail("SIM1_002", alyx_server.altered, FOR_EVER)
+        server.fail("SIM1_002", server_faults.altered, FOR_EVER)
         report = ingest(dataset, "x", tmp_path / "cache.zarr")
         assert list(report.failed) == [experiment.eids[1]]
         assert_same(tmp_path / "cache.zarr", from_disk, experiment.eids[:1])
@@ -173,7 +173,7 @@ class TestALastingFault:
     ):
         strangers = [f"{n}b9a5c1e-6b3a-4c53-8d0e-0c7c0a9e8f21" for n in range(8)]
         entries = tuple(SessionEntry(eid=eid) for eid in strangers)
-        server.fail("/sessions/", status(503), FOR_EVER)
+        server.fail("/sessions/", server_faults.status(503), FOR_EVER)
         dataset = Dataset(source=alyx(server, attempts=2), sessions=entries)
         report = ingest(dataset, "x", tmp_path / "cache.zarr")
         assert list(report.failed) == strangers
@@ -211,7 +211,7 @@ class TestADatabaseThatIsWrong:
         assert "spikes.times.npy: no MD5 in the database; its size alone was compared" in note
 
     def test_neither_and_a_transfer_cut_short(self, server, dataset, tmp_path):
-        server.fail(TIMES, alyx_server.cut, FOR_EVER)
+        server.fail(TIMES, server_faults.cut, FOR_EVER)
         outcome = self.ingest(server, dataset, tmp_path, hash=None, file_size=None)
         assert outcome.status == "failed"
 
@@ -272,16 +272,16 @@ class TestRetry:
 
 def test_the_faults_are_real(experiment, monkeypatch):
     """A plain client is fooled by them: the tests above show something."""
-    monkeypatch.setattr(alyx_server, "STALL", 0.2)
+    monkeypatch.setattr(server_faults, "STALL", 0.2)
     with AlyxServer(experiment.root) as server:
         record = server.session(experiment.eids[0])["data_dataset_session_related"][0]
         whole = requests.get(record["data_url"], timeout=5).content
         for fault in ("truncated", "altered", "html"):
             server.fail("/public/", OF_FILES[fault])
             assert requests.get(record["data_url"], timeout=5).content != whole
-        server.fail("/public/", alyx_server.cut)
+        server.fail("/public/", server_faults.cut)
         with pytest.raises(requests.exceptions.ChunkedEncodingError):
             requests.get(record["data_url"], timeout=5)
-        server.fail("/public/", alyx_server.drop)
+        server.fail("/public/", server_faults.drop)
         with pytest.raises(requests.ConnectionError):
             requests.get(record["data_url"], timeout=5)

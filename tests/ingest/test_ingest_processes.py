@@ -13,11 +13,11 @@ import sys
 import time
 from pathlib import Path
 
-import alyx_server
 import psutil
 import pytest
 from alyx_server import PASSWORD, AlyxServer
 from remote_ingest import alyx, assert_same
+from server_faults import status
 
 from ibl_mtm.cache.cache import open_cache
 from ibl_mtm.cache.check import check
@@ -127,7 +127,7 @@ def test_workers_give_what_one_process_gives(server, quartet, tmp_path):
 
 def test_a_failing_session_stops_no_worker(server, quartet, tmp_path):
     _, truth, eids = quartet
-    server.fail("SIM3_002", alyx_server.status(404), float("inf"))
+    server.fail("SIM3_002", status(404), float("inf"))
     report = ingest(Dataset(source=alyx(server)), "x", tmp_path / "cache.zarr", workers=2)
     assert len(report.failed) == 1
     assert_same(tmp_path / "cache.zarr", truth, set(eids) - set(report.failed))
