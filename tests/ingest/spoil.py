@@ -1,0 +1,101 @@
+"""What can be wrong with the files of a session: functions that spoil its folder `alf`.
+
+experiment.copy_session(root, 1, spoil=cut("_ibl_trials.table.pqt"))
+"""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+SORTING = "probe00/pykilosort"
+TRIALS = "_ibl_trials.table.pqt"
+CLUSTER_FILES = ("amps", "channels", "depths", "peakToTrough")
+
+Spoil = Callable[[Path], object]
+
+
+def cut(name: str) -> Spoil:
+    def spoil(alf):
+        whole = (alf / name).read_bytes()
+        (alf / name).write_bytes(whole[: len(whole) // 2])
+
+    return spoil
+
+
+def write(name: str, content: bytes) -> Spoil:
+    return lambda alf: (alf / name).write_bytes(content)
+
+
+def remove(*patterns: str) -> Spoil:
+    def spoil(alf):
+        found = [path for pattern in patterns for path in alf.glob(pattern)]
+        assert found
+        for path in found:
+            path.unlink()
+
+    return spoil
+
+
+def edit_array(name: str, edit: Callable[[np.ndarray], object]) -> Spoil:
+    def spoil(alf):
+        array = np.load(alf / name)
+        edited = edit(array)
+        np.save(alf / name, array if edited is None else edited)
+
+    return spoil
+
+
+def edit_table(name: str, edit: Callable[[pd.DataFrame], pd.DataFrame]) -> Spoil:
+    return lambda alf: edit(pd.read_parquet(alf / name)).to_parquet(alf / name)
+
+
+def edit_uuids(edit: Callable[[list[str]], list[str]]) -> Spoil:
+    def spoil(alf):
+        path = alf / SORTING / "clusters.uuids.csv"
+        header, *uuids = path.read_text().split("\n")
+        path.write_text("\n".join([header, *edit(uuids)]))
+
+    return spoil
+
+
+def put(index, value) -> Callable[[np.ndarray], None]:
+    return lambda array: array.__setitem__(index, value)
+
+
+def without_units(alf):
+    folder = alf / SORTING
+    for name in CLUSTER_FILES:
+        np.save(folder / f"clusters.{name}.npy", np.load(folder / f"clusters.{name}.npy")[:0])
+    edit_uuids(lambda uuids: [])(alf)
+    edit_table(f"{SORTING}/clusters.metrics.pqt", lambda table: table[:0])(alf)
+
+
+def partly_sorted_anew(alf):
+    revised = alf / SORTING / "#2024-05-06#"
+    revised.mkdir()
+    shutil.copy(alf / SORTING / "spikes.times.npy", revised)
+    shutil.copy(alf / SORTING / "spikes.clusters.npy", revised)
+
+
+def sites_of_another_probe(alf):
+    for name in ("localCoordinates", "mlapdv", "brainLocationIds_ccf_2017"):
+        sites = np.load(alf / SORTING / f"channels.{name}.npy")
+        np.save(alf / "probe00" / f"electrodeSites.{name}.npy", np.concatenate([sites, sites[:9]]))
+    (alf / SORTING / "channels.rawInd.npy").unlink()
+
+
+def probe_with_a_longer_name(alf):
+    shutil.copytree(alf / "probe00", alf / "probe00a")
+    folder = alf / "probe00a" / "pykilosort"
+    (folder / "clusters.uuids.csv").unlink()
+    for name in ("times", "clusters"):
+        np.save(folder / f"spikes.{name}.npy", np.load(folder / f"spikes.{name}.npy")[::2])
+
+
+def events_missing(alf):
+    table = pd.read_parquet(alf / TRIALS)
+    table.loc[[3, 7], "stimOn_times"] = np.nan
+    table.to_parquet(alf / TRIALS)
