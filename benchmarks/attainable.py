@@ -10,8 +10,9 @@ block-tridiagonal solver: Paninski et al., 2010, doi 10.1007/s10827-009-0179-x) 
 was held out. A model that has to learn all this from the same training trials stays below, but for
 what a linear-Gaussian model cannot say (on forward prediction that may be much).
 
-The file has arrays `spikes` and `rates` (trial, time, unit; counts per bin), `regions` (unit,), and
-`train` and `test`, positions of trials. Of all units, every fifth is predicted.
+The file, as `numpy.savez` writes it, has arrays `spikes` and `rates` (trial, time, unit; counts per
+bin), `regions` (unit,), and `train` and `test`, positions of trials. Of all units, every fifth is
+predicted.
 """
 
 import argparse
@@ -44,7 +45,7 @@ def main() -> None:
     everything = torch.ones_like(counts)
     begin, _ = observer.infer(counts, everything)
 
-    def score_units(seen_by: "np.ndarray") -> float:
+    def score_units(seen_by: np.ndarray) -> float:
         """Mean bits/spike; row of `seen_by`: the units from which each chosen one is predicted."""
         scores = []
         for unit, others in zip(chosen, seen_by, strict=True):
@@ -110,6 +111,7 @@ class Observer:
             )
             largest = (step @ self.loading.T).abs().amax((1, 2), keepdim=True)
             x = x + step * (LONGEST_STEP / largest.clamp(min=LONGEST_STEP))
+        assert largest.max() < 0.01, f"not converged: log rates still move by {largest.max():.2g}"
         return x, covariance
 
     def rates(self, x: Tensor, covariance: Tensor, units: list[int]) -> Tensor:

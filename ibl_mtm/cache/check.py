@@ -141,7 +141,8 @@ def _is_absent(folder: Location) -> bool:
         return True
     except DAMAGE:
         return False  # there, but damaged: how, its verification tells
-    return False
+    else:
+        return False
 
 
 def _compare_sessions(

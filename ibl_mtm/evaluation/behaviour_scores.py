@@ -132,7 +132,7 @@ def score_class(
     Parameters
     ----------
     y, fit_at, test_at
-        From `class_trials`.
+        From `ibl_mtm.evaluation.behaviour_trials.class_trials`.
     logit
         (n_test,)
     chosen

@@ -4,6 +4,7 @@ rates = predict(model, ds, task="co_smoothing")        # (trial, time, unit), sp
 rates = predict(model, ds)                             # nothing hidden: denoised activity
 """
 
+import math
 from collections.abc import Iterator
 from itertools import groupby
 from typing import Literal
@@ -41,6 +42,9 @@ __all__ = [
 
 #: Trials in a forward pass: few enough for their activations to stay near the processor.
 BATCH = 32
+
+#: Bytes of predictions that are held at a time.
+_ROOM = 1 << 28
 
 Precision = Literal["auto", "32", "bf16"]
 
@@ -144,25 +148,27 @@ def _predict_alike(
 ) -> Iterator[tuple[HeldOut, np.ndarray]]:
     device, model = population.counts.device, population.model
     region_row = {name: row for row, name in enumerate(model.scope.regions)}
-    for start in range(0, len(items), BATCH):
-        some = items[start : start + BATCH]
+    shape = (n_trials, population.counts.shape[1], len(items[0].outputs))
+    at_once = max(1, min(BATCH, _ROOM // (4 * math.prod(shape))))
+    for start in range(0, len(items), at_once):
+        some = items[start : start + at_once]
         hidden = torch.from_numpy(np.stack([held.hidden for held in some])).to(device)
         outputs = torch.from_numpy(np.stack([held.outputs for held in some])).to(device)
         region = torch.tensor([region_row.get(held.region, -1) for held in some], device=device)
-        parts = []
+        rates = np.empty((len(some), *shape), np.float32)
         # Trial by trial, because the items of a trial differ in few bins.
+        recurring = len(some) > 1 and device.type == "cpu"
         with torch.autocast(device.type, torch.bfloat16, enabled=population.bf16):
             for pairs in torch.arange(len(some) * n_trials, device=device).split(BATCH):
                 trial, item = pairs // len(some), pairs % len(some)
                 group = population.group(
-                    hidden[item], trial, scheme, region[item], outputs[item], len(some) > 1
+                    hidden[item], trial, scheme, region[item], outputs[item], recurring
                 )
                 encoded = model.encode([group])
                 with torch.autocast(device.type, enabled=False):
-                    parts.append(model.decode(encoded.float(), group).exp().cpu())
-        rates = torch.cat(parts).unflatten(0, (n_trials, len(some)))
-        for item, held in enumerate(some):
-            yield held, rates[:, item].numpy()
+                    predicted = model.decode(encoded.float(), group).exp()
+                rates[item.cpu(), trial.cpu()] = predicted.cpu()
+        yield from zip(some, rates, strict=True)
 
 
 @torch.inference_mode()

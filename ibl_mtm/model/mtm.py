@@ -241,7 +241,9 @@ class MtM(nn.Module):
             x = (x - self.input_mean[group.units]) / self.input_scale[group.units]
         hidden = group.hidden
         x = torch.where(hidden, 0, x)
-        if group.recurring and self.settings.stitch_width and not self.settings.mask_indicator:
+        # A hidden entry must look like a silent one, or bins with another unit hidden differ.
+        alike = not (self.settings.mask_indicator or self.settings.standardise)
+        if group.recurring and alike and self.settings.stitch_width:
             x, which = distinct_rows(x.flatten(0, 1))
             x = self.embed(x @ table + self.read_in_bias[group.session])
             return x[which].unflatten(0, (len(group.counts), -1))

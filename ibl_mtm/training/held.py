@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Held", "send"]
+__all__ = ["Held", "gather", "send"]
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:
@@ -39,7 +39,11 @@ class Held:
         positions = np.searchsorted(self.trials, trials)
         if self.counts.device.type == "cpu":  # in one thread: others are busy decoding
             return torch.from_numpy(self.counts.numpy().take(positions, 0))
-        rows = send(torch.from_numpy(positions), self.counts.device)
-        if self.counts.dtype == torch.uint16:  # which not every device gathers
-            return self.counts.view(torch.int16).index_select(0, rows).view(torch.uint16)
-        return self.counts.index_select(0, rows)
+        return gather(self.counts, send(torch.from_numpy(positions), self.counts.device))
+
+
+def gather(counts: Tensor, rows: Tensor) -> Tensor:
+    """Rows of counts on any device; not every one gathers uint16 itself."""
+    if counts.dtype == torch.uint16:
+        return counts.view(torch.int16).index_select(0, rows).view(torch.uint16)
+    return counts.index_select(0, rows)

@@ -64,7 +64,7 @@ class MaskSettings(Settings):
     draw_per: Literal["step", "trial"] = "step"
     ratios: MaskRatios = MaskRatios()
     #: `sum` over masked entries (the paper), or their mean, so that all schemes weigh alike.
-    loss: Reduction = "mean"
+    loss: Reduction = "sum"
 
     @field_validator("schemes")
     @classmethod

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 from synthetic import make_regions, make_session
-from zarr.codecs import GzipCodec
+from zarr.codecs import BloscCodec, GzipCodec
 
 from ibl_mtm.cache import groups
 from ibl_mtm.cache.cache import open_cache
@@ -116,6 +117,23 @@ def test_a_session_that_was_replaced_is_not_mixed_with_its_successor(cache):
     with pytest.raises(SessionError, match=rf"{eid}: replaced since it was opened"):
         spikes.read(np.arange(150), np.arange(9))
     assert open_spikes(cache, eid).read(np.arange(150), np.arange(9)).any()
+
+
+@pytest.mark.parametrize("name", ["lz4hc", "zstd"])
+def test_counts_are_read_whatever_blosc_compressed_them_with(cache, name, monkeypatch):
+    if name == "zstd":  # as early versions did
+
+        def make(**settings):
+            return BloscCodec(**(settings | {"cname": "zstd", "clevel": 5}))
+
+        monkeypatch.setattr(groups, "BloscCodec", make)
+    ds = make_session(n_units=9, n_trials=70, n_bins=20, seed=3)
+    write_session(cache.path, ds, make_regions())
+    eid = ds.attrs["eid"]
+    array = zarr.open_array(cache.path / eid / "spikes", mode="r")
+    assert array.compressors[0].cname.value == name
+    counts = open_spikes(open_cache(cache.path), eid).read(np.arange(70), np.arange(9))
+    assert np.array_equal(counts, ds.spikes.values)
 
 
 def test_what_others_wrote_with_other_codecs_is_read_by_zarr(cache, monkeypatch):

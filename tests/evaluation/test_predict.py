@@ -7,7 +7,7 @@ from synthetic import make_session
 
 from ibl_mtm.errors import UserError
 from ibl_mtm.evaluation.metrics import bits_per_spike
-from ibl_mtm.evaluation.predict import population_of, predict, predict_region_pairs
+from ibl_mtm.evaluation.predict import BATCH, population_of, predict, predict_region_pairs
 from ibl_mtm.evaluation.tasks import ACTIVITY_TASKS, held_out
 from ibl_mtm.model.mtm import Group, MtM, Scope
 from ibl_mtm.model.settings import ModelSettings
@@ -89,8 +89,10 @@ def one_by_one(model, ds, task):
     return rates
 
 
+@pytest.mark.parametrize("batch", [4, BATCH])  # fewer than there are units, and more
 @pytest.mark.parametrize("task", ACTIVITY_TASKS)
-def test_predictions_are_those_of_the_plain_definition(model, ds, task):
+def test_predictions_are_those_of_the_plain_definition(model, ds, task, batch, monkeypatch):
+    monkeypatch.setattr("ibl_mtm.evaluation.predict.BATCH", batch)
     rates = predict(model, ds, task)
     assert rates.dims == ("trial", "time", "unit")
     expected = one_by_one(model, ds, task)

@@ -76,4 +76,7 @@ def test_attention_drops_weights_in_training_only(causal):
     last = torch.stack([attention(q, k, v, causal, dropout)[0, 0, -1] for _ in range(50)])
     assert last.std() > 0.01
     assert last.mean().item() == pytest.approx(1, abs=0.02)
+    if causal:  # the first step sees itself alone
+        first = torch.stack([attention(q, k, v, causal, dropout)[0, 0, 0] for _ in range(50)])
+        assert first.unique().tolist() == pytest.approx([0, 4 / 3])
     assert torch.allclose(attention(q, k, v, causal, dropout.eval()), v)

@@ -11,6 +11,7 @@ from synthetic import make_session
 
 from ibl_mtm.errors import SessionError, UserError
 from ibl_mtm.training.data import READERS, describe_session
+from ibl_mtm.training.held import Held, gather
 from ibl_mtm.training.settings import DataSettings
 from ibl_mtm.training.store import Store
 
@@ -114,6 +115,14 @@ def test_counts_on_the_device_are_the_same(sessions):
             key = (index, "train")
             assert torch.equal(use(there, key).take(trials), use(here, key).take(trials))
         assert there.kept == set(there.size)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_trials_are_taken_by_their_positions_in_the_session(kind):
+    counts = np.random.default_rng(0).integers(0, np.iinfo(kind).max, (4, 3, 2), kind)
+    taken = Held(torch.from_numpy(counts), np.array([1, 4, 5, 9])).take(np.array([9, 4]))
+    assert np.array_equal(taken.numpy(), counts[[3, 1]])
+    assert torch.equal(gather(torch.from_numpy(counts), torch.tensor([3, 1])), taken)
 
 
 def test_a_failure_is_told_at_once_even_if_its_session_is_not_needed_yet(sessions):
