@@ -71,7 +71,7 @@ def test_a_loss_that_is_not_a_number_ends_the_run_with_the_last_good_weights(
 @pytest.mark.parametrize("what", ["model", "checkpoint"])
 def test_a_full_disk_ends_the_run_with_what_was_written_before(cache, tmp_path, monkeypatch, what):
     run, whole = tmp_path / "run", tmp_path / "whole"
-    settings = tiny_settings(optimizer={"learning_rate": 3e-3})
+    settings = tiny_settings(optimizer={"learning_rate": 3e-4})
     assert train(settings, cache, whole, progress=False).best_step > 4
     undisturbed = Path.write_bytes
     writes = []
