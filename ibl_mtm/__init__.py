@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ibl_mtm.cache.cache import Cache, open_cache
     from ibl_mtm.cache.queries import population_raster, psth, region_summary, select_units
-    from ibl_mtm.evaluation.embed import embed
-    from ibl_mtm.evaluation.predict import predict
-    from ibl_mtm.training.pretrained import PretrainedMtM, load_model
+    from ibl_mtm.evaluation.activity.embed import embed
+    from ibl_mtm.evaluation.activity.predict import predict
+    from ibl_mtm.training.checkpoint.pretrained import PretrainedMtM, load_model
 
 __all__ = [
     "Cache",
@@ -38,12 +38,12 @@ __version__: str = metadata.version("ibl-mtm")
 
 _EXPORTS = {
     "Cache": "ibl_mtm.cache.cache",
-    "PretrainedMtM": "ibl_mtm.training.pretrained",
-    "embed": "ibl_mtm.evaluation.embed",
-    "load_model": "ibl_mtm.training.pretrained",
+    "PretrainedMtM": "ibl_mtm.training.checkpoint.pretrained",
+    "embed": "ibl_mtm.evaluation.activity.embed",
+    "load_model": "ibl_mtm.training.checkpoint.pretrained",
     "open_cache": "ibl_mtm.cache.cache",
     "population_raster": "ibl_mtm.cache.queries",
-    "predict": "ibl_mtm.evaluation.predict",
+    "predict": "ibl_mtm.evaluation.activity.predict",
     "psth": "ibl_mtm.cache.queries",
     "region_summary": "ibl_mtm.cache.queries",
     "select_units": "ibl_mtm.cache.queries",

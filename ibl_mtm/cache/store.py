@@ -20,7 +20,6 @@ import xarray as xr
 from ibl_mtm.cache.groups import CHECKSUM, DAMAGE, metadata_digest, read_metadata, write_group
 from ibl_mtm.cache.guard import CHUNK_CHECKSUMS
 from ibl_mtm.cache.location import Location, RemotePath, local_path
-from ibl_mtm.cache.schema import FORMAT, FORMAT_VERSION, VARIABLES, validate
 from ibl_mtm.cache.staging import lock_cache, remove_leftovers, stage
 from ibl_mtm.cache.tables import (
     REGION_COLUMNS,
@@ -34,6 +33,7 @@ from ibl_mtm.cache.tables import (
     write_table,
 )
 from ibl_mtm.errors import SessionError, UserError
+from ibl_mtm.sessions.schema import FORMAT, FORMAT_VERSION, VARIABLES, validate
 
 __all__ = [
     "create_cache",

@@ -15,10 +15,10 @@ import torch
 
 import ibl_mtm
 from ibl_mtm.cache.cache import Cache
-from ibl_mtm.catalog import Split
-from ibl_mtm.evaluation.behaviour import BEHAVIOUR_TASKS
+from ibl_mtm.config.catalog import Split
+from ibl_mtm.evaluation.behaviour.behaviours import BEHAVIOUR_TASKS
 from ibl_mtm.evaluation.metrics import summarise
-from ibl_mtm.evaluation.session import SessionScores
+from ibl_mtm.evaluation.score_session import SessionScores
 
 __all__ = ["make_document"]
 

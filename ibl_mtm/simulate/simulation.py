@@ -19,8 +19,8 @@ import numpy as np
 from filelock import FileLock
 from pydantic import Field, model_validator
 
+from ibl_mtm.config.yaml_settings import Settings
 from ibl_mtm.errors import UserError
-from ibl_mtm.settings import Settings
 from ibl_mtm.simulate.alf import InsertionEntry, SessionEntry, draw_uuids, write_one_tables
 from ibl_mtm.simulate.session import SessionPlan, write_session
 from ibl_mtm.simulate.trials import FULL_PACING, SMALL_PACING

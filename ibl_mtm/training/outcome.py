@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 import ibl_mtm
-from ibl_mtm.commit import source_commit
+from ibl_mtm._provenance import source_commit
 
 __all__ = ["OUTCOME", "read_outcome", "write_outcome"]
 

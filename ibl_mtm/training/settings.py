@@ -6,11 +6,11 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from ibl_mtm.catalog import Split
+from ibl_mtm.config.catalog import Split
+from ibl_mtm.config.yaml_settings import Settings, find_shipped, read_settings
 from ibl_mtm.model.loss import Reduction
 from ibl_mtm.model.masking import SCHEMES, MaskRatios, Scheme
 from ibl_mtm.model.settings import ModelSettings
-from ibl_mtm.settings import Settings, find_shipped, read_settings
 
 __all__ = [
     "DataSettings",
