@@ -37,7 +37,7 @@ from ibl_mtm.cache.cache import open_cache
 from ibl_mtm.cache.groups import CHECKSUM, metadata_digest
 from ibl_mtm.cache.guard import CHUNK_CHECKSUMS
 from ibl_mtm.cache.store import create_cache, write_session
-from ibl_mtm.sessions.view import READERS, describe_sessions
+from ibl_mtm.training.data.describe import READERS, describe_sessions
 from ibl_mtm.training.data.loader import Loader
 from ibl_mtm.training.run import train
 from ibl_mtm.training.settings import DataSettings, RunSettings, read_run_settings

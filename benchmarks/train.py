@@ -22,9 +22,9 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from ibl_mtm.cache.chunks import Spikes
-from ibl_mtm.model.mtm import TrialFormat
 from ibl_mtm.model.settings import ModelSettings
+from ibl_mtm.sessions.spikes import Spikes
+from ibl_mtm.sessions.trial_format import TrialFormat
 from ibl_mtm.sessions.view import Session, sum_counts
 from ibl_mtm.training.checkpoint.build import build_model
 from ibl_mtm.training.data.loader import CPU, Loader

@@ -10,8 +10,10 @@
 Importing this package imports neither torch nor ONE nor xarray; they come when first needed.
 """
 
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from ibl_mtm._provenance import __version__
 
 if TYPE_CHECKING:
     from ibl_mtm.cache.cache import Cache, open_cache
@@ -33,8 +35,6 @@ __all__ = [
     "region_summary",
     "select_units",
 ]
-
-__version__: str = metadata.version("ibl-mtm")
 
 _EXPORTS = {
     "Cache": "ibl_mtm.cache.cache",

@@ -1,4 +1,4 @@
-"""Which state of the source code made a result.
+"""Which version, and which state of the source code, made a result.
 
 source_commit()     # "0417ffa2c1d3", "0417ffa2c1d3-dirty", or None for an installed package
 """
@@ -6,9 +6,12 @@ source_commit()     # "0417ffa2c1d3", "0417ffa2c1d3-dirty", or None for an insta
 import functools
 import os
 import subprocess
+from importlib import metadata
 from pathlib import Path
 
-__all__ = ["source_commit"]
+__all__ = ["__version__", "source_commit"]
+
+__version__: str = metadata.version("ibl-mtm")
 
 
 @functools.cache

@@ -14,7 +14,7 @@ import jinja2
 import yaml
 from markupsafe import Markup
 
-from ibl_mtm import __version__
+from ibl_mtm._provenance import __version__
 from ibl_mtm.errors import UserError
 from ibl_mtm.evaluation.scored_run import ScoredRun, read_scored_runs
 from ibl_mtm.report import tables, words

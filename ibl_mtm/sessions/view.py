@@ -1,56 +1,35 @@
-"""What a run uses of the sessions of a cache: units, regions, trials, sums over training trials.
+"""What a run uses of a session: units, regions, trials, sums over training trials.
 
-sessions = describe_sessions(cache, settings.data)
-sessions[0].units, sessions[0].trials_in("train")
-sessions[0].read("train")                           # counts (trial, time, unit), decoded now
+session = describe_session(ds, settings.data)
+session.units, session.trials_in("train")
+session.read("train")                               # counts (trial, time, unit), decoded now
 
 Describing a session reads its training trials once, chunk by chunk, and keeps none of them.
 """
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
 
-from ibl_mtm.cache.cache import Cache
-from ibl_mtm.cache.chunks import Spikes, open_spikes, spikes_of
 from ibl_mtm.errors import UserError
-from ibl_mtm.model.mtm import TrialFormat
+from ibl_mtm.sessions.selection import SelectionSettings
+from ibl_mtm.sessions.spikes import Spikes, spikes_of
 from ibl_mtm.sessions.split import split_trials
 from ibl_mtm.sessions.text import as_text
-from ibl_mtm.training.settings import DataSettings
 
 __all__ = [
     "NO_REGION",
-    "READERS",
     "CountSums",
     "Session",
     "describe_session",
-    "describe_sessions",
     "eligible_regions",
     "split_of",
     "sum_counts",
-    "trial_format",
 ]
 
 #: Regions that are none: outside the brain, fibre tracts, and units without histology.
 NO_REGION = frozenset({"void", "root", "unknown", ""})
-
-#: Threads that read and decode.
-READERS = min(4, os.cpu_count() or 1)
-
-
-def trial_format(ds: xr.Dataset) -> TrialFormat:
-    """Format of a session's trials."""
-    time = ds.time.values
-    return TrialFormat(
-        n_time=len(time),
-        bin_size=round(float(ds.attrs["bin_size"]), 9),
-        alignment=str(ds.attrs["alignment"]),
-        start=round(float(time[0]), 9),
-    )
 
 
 @dataclass(frozen=True)
@@ -160,23 +139,8 @@ class Session:
         return self.spikes.read(self.trial_positions[self.trials_in(split)], self.unit_positions)
 
 
-def describe_sessions(cache: Cache, settings: DataSettings) -> list[Session]:
-    """Every session of a cache (see `describe_session`), several read at once."""
-
-    def describe(eid: str) -> Session:
-        # Spikes first: should the session be replaced in between, reading them will say so.
-        spikes = open_spikes(cache, eid)
-        return describe_session(cache[eid], settings, spikes)
-
-    readers = ThreadPoolExecutor(READERS, "describe")
-    try:
-        return list(readers.map(describe, cache))
-    finally:
-        readers.shutdown(cancel_futures=True)
-
-
 def describe_session(
-    ds: xr.Dataset, settings: DataSettings, spikes: Spikes | None = None
+    ds: xr.Dataset, settings: SelectionSettings, spikes: Spikes | None = None
 ) -> Session:
     """Apply a run's filters to a session of the cache.
 
@@ -233,7 +197,7 @@ def describe_session(
     )
 
 
-def split_of(ds: xr.Dataset, settings: DataSettings) -> np.ndarray:
+def split_of(ds: xr.Dataset, settings: SelectionSettings) -> np.ndarray:
     """Split of a session's trials that a run uses: its own, or the one in the cache, (trial,)."""
     if settings.split is None:
         return as_text(ds.split)

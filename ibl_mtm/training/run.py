@@ -17,11 +17,13 @@ import torch
 
 from ibl_mtm.cache.cache import Cache
 from ibl_mtm.errors import UserError
-from ibl_mtm.model.mtm import MtM, TrialFormat
-from ibl_mtm.sessions.view import Session, describe_sessions, trial_format
+from ibl_mtm.model.mtm import MtM
+from ibl_mtm.sessions.trial_format import TrialFormat, trial_format
+from ibl_mtm.sessions.view import Session
 from ibl_mtm.training.checkpoint.build import build_model
 from ibl_mtm.training.checkpoint.initialise import InitReport, initialise
 from ibl_mtm.training.checkpoint.pretrained import load_model
+from ibl_mtm.training.data.describe import describe_sessions
 from ibl_mtm.training.data.loader import Loader
 from ibl_mtm.training.folder import (
     CHECKPOINT,

@@ -96,8 +96,9 @@ def test_a_resumed_run_ends_with_the_weights_of_an_undisturbed_one(cache, tmp_pa
 def test_before_training_each_unit_is_predicted_at_its_mean(cache, tmp_path):
     """And the validation score of that is zero bits, up to the finite number of trials."""
     from ibl_mtm.model.mtm import Group
-    from ibl_mtm.sessions.view import describe_sessions, trial_format
+    from ibl_mtm.sessions.trial_format import trial_format
     from ibl_mtm.training.checkpoint.build import build_model
+    from ibl_mtm.training.data.describe import describe_sessions
 
     sessions = describe_sessions(cache, tiny_settings().data)
     model = build_model(tiny_settings(), sessions, trial_format(next(iter(cache.values())))).eval()

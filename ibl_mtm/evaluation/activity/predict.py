@@ -26,7 +26,8 @@ from ibl_mtm.evaluation.activity.tasks import (
 from ibl_mtm.model.masking import SCHEMES, Scheme
 from ibl_mtm.model.mtm import Group, MtM
 from ibl_mtm.sessions.text import as_text
-from ibl_mtm.sessions.view import eligible_regions, trial_format
+from ibl_mtm.sessions.trial_format import trial_format
+from ibl_mtm.sessions.view import eligible_regions
 
 __all__ = [
     "Population",

@@ -28,7 +28,6 @@ from ibl_mtm.ingest.alyx.retry import GaveUpError, Patience
 from ibl_mtm.ingest.files import one_line
 from ibl_mtm.ingest.job import Origin
 from ibl_mtm.ingest.sources.folder import Folder, open_folder
-from ibl_mtm.simulate.simulation import Simulation, plan_session, simulate
 
 __all__ = ["Found", "find_sessions"]
 
@@ -119,12 +118,11 @@ def find_sessions(
                 log.info("%d sessions without spikes are left aside", len(table) - len(spiking))
             yield _OnDisk(eids, opened)
     else:
+        # The simulator is needed for simulated data alone.
+        from ibl_mtm.ingest.sources.simulated import simulate_sessions
+
         root = source.path or cache.with_suffix(".one")
-        simulation = Simulation(**source.model_dump(exclude={"kind", "path"}))
-        if not dry_run:
-            simulate(root, simulation)
-        plans = [plan_session(simulation, index) for index in range(simulation.sessions)]
-        eids = [plan.entry.eid for plan in plans]
+        eids = simulate_sessions(source, root, dry_run=dry_run)
         chosen = listed or eids if sessions is None else _choose(sessions, listed or eids, [], name)
         yield _OnDisk(chosen[:limit], Folder(root, root))
 

@@ -21,8 +21,8 @@ from one.api import One
 
 from ibl_mtm.errors import UserError
 from ibl_mtm.ingest.files import one_line
+from ibl_mtm.one_files.marker import is_simulated
 from ibl_mtm.one_files.one_tables import write_tables
-from ibl_mtm.simulate.truth import is_simulated
 
 __all__ = ["Folder", "open_folder", "session_id"]
 

@@ -20,8 +20,9 @@ from safetensors.torch import load_file, save
 
 from ibl_mtm.config.yaml_settings import validate_settings
 from ibl_mtm.errors import UserError
-from ibl_mtm.model.mtm import MtM, Scope, TrialFormat
+from ibl_mtm.model.mtm import MtM, Scope
 from ibl_mtm.model.settings import ModelSettings
+from ibl_mtm.sessions.trial_format import TrialFormat
 from ibl_mtm.training.checkpoint.model_card import model_card
 
 __all__ = ["FORMAT_VERSION", "PretrainedMtM", "load_model", "save_model"]

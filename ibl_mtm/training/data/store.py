@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import torch
 
 from ibl_mtm.errors import UserError
-from ibl_mtm.sessions.view import READERS, Session
+from ibl_mtm.sessions.view import Session
+from ibl_mtm.training.data.describe import READERS
 from ibl_mtm.training.data.held import Held
 
 __all__ = ["Key", "Store"]

@@ -10,7 +10,7 @@ from ibl_mtm.evaluation.activity.embed import embed
 from ibl_mtm.evaluation.activity.predict import predict
 from ibl_mtm.model.mtm import MtM, Scope
 from ibl_mtm.model.settings import ModelSettings
-from ibl_mtm.sessions.view import trial_format
+from ibl_mtm.sessions.trial_format import trial_format
 
 
 @pytest.fixture(scope="module")

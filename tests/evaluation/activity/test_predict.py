@@ -11,7 +11,8 @@ from ibl_mtm.evaluation.activity.tasks import ACTIVITY_TASKS, held_out
 from ibl_mtm.evaluation.metrics import bits_per_spike
 from ibl_mtm.model.mtm import Group, MtM, Scope
 from ibl_mtm.model.settings import ModelSettings
-from ibl_mtm.sessions.view import eligible_regions, trial_format
+from ibl_mtm.sessions.trial_format import trial_format
+from ibl_mtm.sessions.view import eligible_regions
 
 N_TIME = 20
 SETTINGS = ModelSettings(

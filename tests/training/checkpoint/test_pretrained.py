@@ -9,8 +9,9 @@ import torch
 import yaml
 
 from ibl_mtm.errors import UserError
-from ibl_mtm.model.mtm import Scope, TrialFormat
+from ibl_mtm.model.mtm import Scope
 from ibl_mtm.model.settings import ModelSettings
+from ibl_mtm.sessions.trial_format import TrialFormat
 from ibl_mtm.training.checkpoint.pretrained import PretrainedMtM, load_model
 
 SCORES = {

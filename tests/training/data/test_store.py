@@ -10,7 +10,8 @@ import torch
 from synthetic import make_session
 
 from ibl_mtm.errors import SessionError, UserError
-from ibl_mtm.sessions.view import READERS, describe_session
+from ibl_mtm.sessions.view import describe_session
+from ibl_mtm.training.data.describe import READERS
 from ibl_mtm.training.data.held import Held, gather
 from ibl_mtm.training.data.store import Store
 from ibl_mtm.training.settings import DataSettings

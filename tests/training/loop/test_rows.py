@@ -2,8 +2,9 @@
 
 import torch
 
-from ibl_mtm.model.mtm import Group, MtM, Scope, TrialFormat
+from ibl_mtm.model.mtm import Group, MtM, Scope
 from ibl_mtm.model.settings import ModelSettings
+from ibl_mtm.sessions.trial_format import TrialFormat
 from ibl_mtm.training.loop.ema import Average
 from ibl_mtm.training.loop.objective import SessionRows
 from ibl_mtm.training.loop.optimizer import RowAdamW
