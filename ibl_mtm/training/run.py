@@ -7,6 +7,7 @@ report = train(settings, other_cache, Path("runs/tuned"), init=Path("runs/mtm"))
 
 import errno
 import json
+import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -22,7 +23,7 @@ from ibl_mtm.sessions.trial_format import TrialFormat, trial_format
 from ibl_mtm.sessions.view import Session
 from ibl_mtm.training.checkpoint.build import build_model
 from ibl_mtm.training.checkpoint.initialise import InitReport, initialise
-from ibl_mtm.training.checkpoint.pretrained import load_model
+from ibl_mtm.training.checkpoint.pretrained import load_model, save_model
 from ibl_mtm.training.data.describe import describe_sessions
 from ibl_mtm.training.data.loader import Loader
 from ibl_mtm.training.folder import (
@@ -33,6 +34,7 @@ from ibl_mtm.training.folder import (
     on_first_process,
     write_request,
 )
+from ibl_mtm.training.loop.dynamics import choose_shares, fit_systems
 from ibl_mtm.training.loop.module import Training
 from ibl_mtm.training.loop.trainer import make_loaders, make_trainer, quiet
 from ibl_mtm.training.outcome import write_outcome
@@ -133,7 +135,7 @@ def train(
         if resume:
             check_unchanged(run, settings, sessions)
             _check_same_init(run, init)
-            return fit(settings, sessions, model, run, run / CHECKPOINT, progress)
+            return fit(settings, sessions, model, run, run / CHECKPOINT, progress, say)
         taken = initialise(model, load_model(init), str(init)) if init else None
         if on_first_process():
             empty_folder(run)
@@ -142,7 +144,7 @@ def train(
                 _write_init(taken, run)
                 for line in taken.lines():
                     say(line)
-        return fit(settings, sessions, model, run, None, progress)
+        return fit(settings, sessions, model, run, None, progress, say)
 
 
 def fit(
@@ -152,8 +154,13 @@ def fit(
     run: Path,
     checkpoint: Path | None = None,
     progress: bool = True,
+    say: Callable[[str], None] = lambda message: None,
 ) -> TrainReport:
     """Train a model on sessions (see `train`)."""
+    begun = time.perf_counter()
+    if checkpoint is None:
+        fit_systems(model, sessions, say)
+    fitting = time.perf_counter() - begun
     loader = Loader(sessions, settings)
     per_epoch = loader.order.steps_per_epoch
     steps = settings.steps or per_epoch * (settings.epochs or 100)
@@ -171,13 +178,19 @@ def fit(
             f"the disk of {run} is full ({error.strerror}) at step {trainer.global_step}; "
             "what it holds is whole: free some space and go on with --resume"
         ) from error
+    if settings.model.dynamics and on_first_process():
+        best = load_model(run)
+        choose_shares(best, sessions, settings)
+        # As the baselines are: on all but the test trials, now that nothing is left to choose.
+        fit_systems(best, sessions, say, ("train", "val"))
+        save_model(best, run)
     taken = _read_init(run)
     report = TrainReport(
         run=str(run),
         steps=trainer.global_step,
         best_step=keep.best_step,
         val=keep.val,
-        seconds=round(clock.seconds, 1),
+        seconds=round(clock.seconds + fitting, 1),
         init=taken["counts"] if taken else None,
     )
     if on_first_process():
