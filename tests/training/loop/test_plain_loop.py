@@ -5,7 +5,9 @@ and a schedule given as numbers. It shares with the package only what is tested 
 model, the order of trials, and which entries are masked.
 """
 
+import copy
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from ibl_mtm.cache.cache import Cache, open_cache
 from ibl_mtm.cache.store import create_cache, write_session
 from ibl_mtm.model.mtm import MtM
 from ibl_mtm.sessions.trial_format import trial_format
+from ibl_mtm.sessions.view import Session
 from ibl_mtm.training.checkpoint.build import build_model
 from ibl_mtm.training.checkpoint.pretrained import load_model
 from ibl_mtm.training.data.describe import describe_sessions
@@ -65,12 +68,31 @@ def settings_of(**changes) -> RunSettings:
     return tiny_settings(**values | changes)
 
 
-def plain_loop(settings: RunSettings, cache: Cache) -> tuple[MtM, MtM]:
-    """Train; the last weights, and their average."""
+def begin(settings: RunSettings, cache: Cache) -> tuple[MtM, list[Session]]:
+    """A model that reads something out, so that all of it learns from the first step on."""
     sessions = describe_sessions(cache, settings.data)
     torch.manual_seed(settings.seed)
     model = build_model(settings, sessions, trial_format(cache[sessions[0].eid]))
-    average = build_model(settings, sessions, trial_format(cache[sessions[0].eid]))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    return model, sessions
+
+
+def lightning(settings: RunSettings, cache: Cache, run: Path) -> tuple[dict, dict]:
+    """Train; the last weights, and those that are kept."""
+    model, sessions = begin(settings, cache)
+    run.mkdir()
+    fit(settings, sessions, model, run, progress=False)
+    state = torch.load(run / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    kept = dict(load_model(run).named_parameters())
+    return {name: state[f"model.{name}"] for name in kept}, kept
+
+
+def plain_loop(settings: RunSettings, cache: Cache) -> tuple[MtM, MtM]:
+    """Train; the last weights, and their average."""
+    model, sessions = begin(settings, cache)
+    average = copy.deepcopy(model)
     all_rows = SessionRows.of(sessions, model.scope)
     parameters = dict(model.named_parameters())
     first, second, count = ({n: torch.zeros_like(p) for n, p in parameters.items()} for _ in "123")
@@ -145,26 +167,19 @@ def check_same(found: dict[str, torch.Tensor], expected: MtM) -> None:
 )
 def test_three_steps_are_those_of_a_plain_loop(cache, tmp_path, changes):
     settings = settings_of(**changes)
-    train(settings, cache, tmp_path / "run", progress=False)
-    last, averaged = plain_loop(settings, cache)
-    kept = dict(load_model(tmp_path / "run").named_parameters())
-    check_same(kept, averaged)
-    # What goes on when it is resumed is the last weights.
-    state = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["state_dict"]
-    check_same({name: state[f"model.{name}"] for name in kept}, last)
-    assert not torch.allclose(kept["read_in"], state["model.read_in"], atol=1e-5)
+    last, kept = lightning(settings, cache, tmp_path / "run")
+    plain_last, plain_kept = plain_loop(settings, cache)
+    check_same(last, plain_last)  # what goes on when it is resumed
+    check_same(kept, plain_kept)
+    assert not torch.allclose(kept["read_in"], last["read_in"], atol=1e-5)
 
 
 def test_three_steps_of_fine_tuning_are_those_of_a_plain_loop(cache, tmp_path):
-    """The body waits for a step, and then learns at half the rate."""
+    """The body waits for a step, and then learns at half the rate; nothing is averaged."""
     settings = settings_of(finetune={"stitchers_only": 1, "body_rate": 0.5}, average=0.0)
-    sessions = describe_sessions(cache, settings.data)
-    torch.manual_seed(settings.seed)
-    model = build_model(settings, sessions, trial_format(cache[sessions[0].eid]))
-    (tmp_path / "run").mkdir()
-    fit(settings, sessions, model, tmp_path / "run", progress=False)
+    last, kept = lightning(settings, cache, tmp_path / "run")
     expected, _ = plain_loop(settings, cache)
-    kept = dict(load_model(tmp_path / "run").named_parameters())
+    check_same(last, expected)
     check_same(kept, expected)
 
 
