@@ -85,9 +85,8 @@ def wrong_calls(code: str, module: ModuleType, others: dict[str, list[Any]]) -> 
             case ast.Call(func=func):
                 called = _found(candidates, func)
                 if isinstance(func, ast.Name) and func.id in defined:  # an instance
-                    called = [
-                        vars(kind).get("__call__") for kind in called if inspect.isclass(kind)
-                    ]
+                    kinds = [kind for kind in called if inspect.isclass(kind)]
+                    called = [vars(kind).get("__call__") for kind in kinds]
                 problems = [_unbound(found, node) for found in called]
                 if problems and all(problems):
                     yield f"{ast.unparse(node)}: {problems[0]}"

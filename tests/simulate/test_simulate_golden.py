@@ -47,7 +47,8 @@ def _numbers(values: np.ndarray) -> list[float]:
     if not len(known):
         return [len(x), 0.0, 0.0, 0.0]
     ramp = np.linspace(0, 1, len(known))
-    return [len(x), known.mean(), known.std(), float(known @ ramp) / len(known)]
+    numbers = known.mean(), known.std(), known @ ramp / len(known)
+    return [len(x), *(float(f"{number:.9g}") for number in numbers)]
 
 
 @pytest.fixture(scope="module")
@@ -63,14 +64,14 @@ def test_an_experiment_is_what_it_was(golden, tmp_path):
     for name, columns in golden["files"].items():
         assert set(found[name]) == set(columns), name
         for column, expected in columns.items():
-            assert found[name][column] == pytest.approx(expected, rel=1e-6, abs=1e-9), (
-                name,
-                column,
-            )
+            same = pytest.approx(expected, rel=1e-6, abs=1e-9)
+            assert found[name][column] == same, (name, column)
 
 
 if __name__ == "__main__":
     with TemporaryDirectory() as folder:
         simulate(Path(folder) / "ONE", Simulation(**SETTINGS))
-        document = {"generator": GENERATOR, "files": facts(Path(folder) / "ONE")}
-    GOLDEN.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        files = facts(Path(folder) / "ONE")
+    lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(files[name])}" for name in files)
+    text = f'{{"generator": {GENERATOR}, "files": {{\n{lines}\n}}}}\n'
+    GOLDEN.write_text(text, encoding="utf-8")
