@@ -314,8 +314,11 @@ def main() -> None:
 
 
 def _measured(copy: Path, test: str) -> dict:
-    status = in_fork(copy, lambda: measure(test), limit=900)
-    if status not in (0, 5):  # 5: nothing in it is quick
+    for _ in range(2):  # a busy machine may fail a test of processes once
+        status = in_fork(copy, lambda: measure(test), limit=900)
+        if status in (0, 5):  # 5: nothing in it is quick
+            break
+    else:
         output = (copy / "output.txt").read_text(errors="replace")[-2000:]
         raise SystemExit(f"{test} fails without any fault (status {status}):\n{output}")
     found: dict = json.loads((copy / "measured.json").read_text())
