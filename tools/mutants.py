@@ -326,11 +326,9 @@ def main() -> None:
             )
             for number, (fault, (noticed, by)) in enumerate(zip(drawn, tried, strict=True), 1):
                 results[fault.room, noticed] += 1
-                print(
-                    f"{number:4} {'noticed ' if noticed else 'SURVIVED'} {fault.file}:{fault.line}: "
-                    f"{fault.kind}: {fault.text}{f'  [{by}]' if by else ''}",
-                    flush=True,
-                )
+                verdict = "noticed " if noticed else "SURVIVED"
+                where = f"{fault.file}:{fault.line}: {fault.kind}: {fault.text}"
+                print(f"{number:4} {verdict} {where}{f'  [{by}]' if by else ''}", flush=True)
     for room in rooms:
         hit, missed = results[room, True], results[room, False]
         if hit + missed:
