@@ -317,10 +317,10 @@ def main() -> None:
             )
             new = [test for test in tests if test not in known]
             measured = pool.map(lambda test: with_copy(lambda copy: _measured(copy, test)), new)
-            known |= dict(zip(new, measured, strict=True))
-            if chosen.known:
-                chosen.known.parent.mkdir(parents=True, exist_ok=True)
-                chosen.known.write_text(json.dumps(known))
+            for test, found in zip(new, measured, strict=True):
+                known[test] = found
+                if chosen.known:
+                    chosen.known.write_text(json.dumps(known))
             tried = pool.map(
                 lambda fault: with_copy(lambda copy: try_fault(copy, fault, known)), drawn
             )
