@@ -1,17 +1,25 @@
 """Predictions of held-out activity: exactly what a task asks for, and nothing that it hides."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 from synthetic import make_session
 
 from ibl_mtm.errors import UserError
-from ibl_mtm.evaluation.activity.predict import BATCH, population_of, predict, predict_region_pairs
+from ibl_mtm.evaluation.activity.predict import (
+    BATCH,
+    population_of,
+    predict,
+    predict_region_pairs,
+    uses_bf16,
+)
 from ibl_mtm.evaluation.activity.tasks import ACTIVITY_TASKS, held_out
 from ibl_mtm.evaluation.metrics import bits_per_spike
 from ibl_mtm.model.mtm import Group, MtM, Scope
 from ibl_mtm.model.settings import ModelSettings
-from ibl_mtm.sessions.trial_format import trial_format
+from ibl_mtm.sessions.trial_format import TrialFormat, trial_format
 from ibl_mtm.sessions.view import eligible_regions
 
 N_TIME = 20
@@ -219,3 +227,44 @@ def test_bad_requests_name_the_mend(model, ds):
     coarse = ds.assign_attrs(bin_size=0.05)
     with pytest.raises(UserError, match="another format"):
         predict(model, coarse, "co_smoothing")
+
+
+def test_attention_is_causal_only_where_that_was_trained(model, ds):
+    """A model that never saw a causal mask is asked for the future with all bins in view."""
+    for schemes in (("neuron",), ("neuron", "causal")):
+        scope = dataclasses.replace(model.scope, schemes=schemes)
+        own = MtM(SETTINGS, scope).eval()
+        own.load_state_dict(
+            {name: value[: len(own.state_dict()[name])] if value.ndim else value
+             for name, value in model.state_dict().items()}
+        )  # fmt: skip
+        rates = predict(own, ds, "forward_prediction").values[:, 18:]
+        hidden = torch.zeros(len(ds.trial), N_TIME, 1, dtype=torch.bool)
+        hidden[:, 18:] = True
+        counts = torch.from_numpy(ds.spikes.values)
+        expected = {}
+        for causal in (False, True):
+            group = Group(
+                counts, hidden, torch.arange(1, 16), 1, "causal", causal,
+                torch.full((len(counts),), -1),
+            )  # fmt: skip
+            with torch.no_grad():
+                expected[causal] = own([group])[0][:, 18:].exp().numpy()
+        assert not np.allclose(expected[True], expected[False], rtol=1e-3)
+        assert rates == pytest.approx(expected["causal" in schemes], rel=1e-4)
+
+
+def test_bfloat16_is_for_wide_models_on_a_cpu_that_has_it(monkeypatch):
+    narrow, wide = (
+        MtM(ModelSettings(width=width, heads=8, layers=0, stitch_width=None), Scope(
+            ("u",), ("s",), (), TrialFormat(4, 0.02, "stimOn_times", -0.5), ("neuron",)))
+        for width in (128, 256)
+    )  # fmt: skip
+    for has_it in (True, False):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda has_it=has_it: has_it)
+        assert uses_bf16(wide, "auto") is has_it
+        assert uses_bf16(narrow, "auto") is False
+        assert uses_bf16(narrow, "bf16") is True
+        assert uses_bf16(wide, "32") is False
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    assert uses_bf16(wide.to("meta"), "auto") is False  # on any other device
