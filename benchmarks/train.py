@@ -27,6 +27,7 @@ from ibl_mtm.model.mtm import TrialFormat
 from ibl_mtm.model.settings import ModelSettings
 from ibl_mtm.training.build import build_model
 from ibl_mtm.training.data import Session, sum_counts
+from ibl_mtm.training.deal import Deal
 from ibl_mtm.training.loader import CPU, Loader
 from ibl_mtm.training.module import Training
 from ibl_mtm.training.settings import RunSettings, read_run_settings
@@ -59,6 +60,9 @@ def make_sessions(n_sessions: int, n_units: int, n_trials: int) -> list[Session]
             units=np.array([f"{number}-{unit}" for unit in range(n_units)]),
             region=regions,
             training=training,
+            deal=Deal(
+                np.arange(n_trials), 2.0 * np.arange(n_trials), 2.0, split, split != "", "made up"
+            ),
             trial_positions=np.arange(n_trials),
             unit_positions=np.arange(n_units),
         )

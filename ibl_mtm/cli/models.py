@@ -107,7 +107,6 @@ def evaluate(
     from ibl_mtm.evaluation.evaluate import evaluate_baseline
     from ibl_mtm.evaluation.session import TASKS
     from ibl_mtm.terminal import say, show_scores
-    from ibl_mtm.training.settings import DataSettings, read_data_settings
 
     if (run is None) == (baseline is None):
         raise UserError("give either the folder of a run or --baseline NAME")
@@ -123,7 +122,7 @@ def evaluate(
         evaluation = evaluate_baseline(
             str(baseline),
             opened,
-            settings=read_data_settings(like) if like else DataSettings(),
+            like=like,
             tasks=tasks,
             sessions=session,
             oracle=oracle,

@@ -92,11 +92,28 @@ def compare_runs(paths: Sequence[Path]) -> list[Pair]:
     runs = read_scored_runs(paths)
     pairs = []
     for a, b in combinations(runs, 2):
+        _check_same_trials(a, b)
         found = [*_activity(a, b), *_behaviour(a, b)]
         if not found:
             raise UserError(f"{a.name} and {b.name} have no unit, session and task in common")
         pairs += found
     return pairs
+
+
+def _check_same_trials(a: ScoredRun, b: ScoredRun) -> None:
+    """Of evaluations that do not tell their trials, `_activity` finds it by the spikes alone."""
+    rows = [run.scores.get("provenance", {}).get("sessions", {}) for run in (a, b)]
+    for eid in rows[0]:
+        digests = {row[eid].get("test_trials") for row in rows if eid in row} - {None}
+        if len(digests) > 1:
+            raise UserError(_other_trials(a, b, eid))
+
+
+def _other_trials(a: ScoredRun, b: ScoredRun, eid: str) -> str:
+    return (
+        f"{a.name} and {b.name} were not scored on the same trials: they split session {eid} "
+        "differently; give both the same data.split, and a baseline --like RUN"
+    )
 
 
 def _activity(a: ScoredRun, b: ScoredRun) -> list[Pair]:
@@ -107,10 +124,7 @@ def _activity(a: ScoredRun, b: ScoredRun) -> list[Pair]:
     both = a.units[[*columns, "region"]].merge(b.units[columns], on=keys, suffixes=("_a", "_b"))
     other = both[both["n_spikes_a"] != both["n_spikes_b"]]
     if len(other):
-        raise UserError(
-            f"{a.name} and {b.name} were not scored on the same trials: they split session "
-            f"{other['eid'].iloc[0]} differently"
-        )
+        raise UserError(_other_trials(a, b, str(other["eid"].iloc[0])))
     both = both.assign(difference=both["bits_per_spike_a"] - both["bits_per_spike_b"])
     both = both[both["difference"].notna()]
     return [

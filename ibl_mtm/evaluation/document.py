@@ -1,6 +1,6 @@
 """The JSON document of an evaluation: scores by task, by session, and where they come from.
 
-document = make_document({"run": "runs/mtm"}, cache, scores, tasks, split)
+document = make_document({"run": "runs/mtm"}, cache, scores, tasks, deals)
 document["tasks"]["co_smoothing"]["bits_per_spike"]
 """
 
@@ -15,10 +15,10 @@ import torch
 
 import ibl_mtm
 from ibl_mtm.cache.cache import Cache
-from ibl_mtm.catalog import Split
 from ibl_mtm.evaluation.behaviour import BEHAVIOUR_TASKS
 from ibl_mtm.evaluation.metrics import summarise
 from ibl_mtm.evaluation.session import SessionScores
+from ibl_mtm.training.deal import Deal
 
 __all__ = ["make_document"]
 
@@ -28,7 +28,7 @@ def make_document(
     cache: Cache,
     scores: Mapping[str, SessionScores],
     tasks: Sequence[str],
-    split: Split | None,
+    deals: Mapping[str, Deal],
 ) -> dict[str, Any]:
     """Gather the scores of sessions.
 
@@ -42,8 +42,8 @@ def make_document(
         By eid.
     tasks
         The tasks that were asked for; one that no session has is null.
-    split
-        The run's own split of trials; None for the one in the cache.
+    deals
+        How the trials of each session were dealt out, by eid.
     """
     rows = cache.sessions.loc[list(scores)]
     per_unit = pd.concat([s.per_unit for s in scores.values()], ignore_index=True)
@@ -60,7 +60,7 @@ def make_document(
             "torch": torch.__version__,
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "dataset": ", ".join(sorted(set(rows.dataset))),
-            "split": _describe_split(split, cache, next(iter(scores))),
+            "split": deals[next(iter(scores))].rule,
             "sessions": {
                 str(eid): {
                     "subject": str(row.subject),
@@ -68,6 +68,8 @@ def make_document(
                     "date": str(row.date),
                     "n_units": int(row.n_units),
                     "n_test": scores[str(eid)].n_test,
+                    "trials": deals[str(eid)].digest,
+                    "test_trials": deals[str(eid)].test_digest,
                 }
                 for eid, row in rows.iterrows()
             },
@@ -152,14 +154,3 @@ def _region_pairs(sessions: Sequence[SessionScores]) -> list[dict[str, Any]] | N
     )
     rows: list[dict[str, Any]] = json.loads(grouped.round(6).to_json(orient="records"))
     return rows
-
-
-def _describe_split(split: Split | None, cache: Cache, eid: str) -> str:
-    """The run's own split, or the one that a session was ingested with."""
-    if split is None:
-        definition = json.loads(cache[eid].attrs["definition"])
-        if "split" not in definition:
-            return "as ingested"
-        split = Split.model_validate(definition["split"])
-    shares = "/".join(f"{100 * share:g}" for share in split.fractions)
-    return f"{split.kind}, {shares} % train/val/test, seed {split.seed}"

@@ -10,7 +10,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +24,6 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from ibl_mtm.cache.cache import Cache
 from ibl_mtm.cache.groups import write_group
-from ibl_mtm.catalog import Split
 from ibl_mtm.commit import source_commit
 from ibl_mtm.errors import UserError
 from ibl_mtm.evaluation.baselines import BASELINES, BaselinePredictor
@@ -42,16 +41,17 @@ from ibl_mtm.evaluation.session import (
 from ibl_mtm.settings import read_settings
 from ibl_mtm.simulate.truth import open_truth
 from ibl_mtm.text import as_text
-from ibl_mtm.training.data import describe_session, split_of
+from ibl_mtm.training.data import describe_session
+from ibl_mtm.training.deal import Deal, deal_trials, read_deals
 from ibl_mtm.training.pretrained import load_model
-from ibl_mtm.training.settings import DataSettings, RunSettings
+from ibl_mtm.training.settings import DataSettings, RunSettings, read_data_settings
 
 __all__ = ["Evaluation", "evaluate", "evaluate_baseline"]
 
 logger = logging.getLogger(__name__)
 
 #: Makes the predictor of a session, and the session with the units that it is scored on.
-Prepare = Callable[[xr.Dataset, np.ndarray], tuple[Predictor, xr.Dataset]]
+Prepare = Callable[[xr.Dataset, Deal], tuple[Predictor, xr.Dataset]]
 
 
 @dataclass(frozen=True)
@@ -140,14 +140,16 @@ def evaluate(
     model = load_model(run, device)
     settings = read_settings(run / "config.yaml", RunSettings)
 
-    def prepare(ds: xr.Dataset, split: np.ndarray) -> tuple[Predictor, xr.Dataset]:
+    deals = _deals_of(run, settings.data)
+
+    def prepare(ds: xr.Dataset, deal: Deal) -> tuple[Predictor, xr.Dataset]:
         ds = select_known(model, ds).load()
-        return ModelPredictor(model, ds, np.flatnonzero(split == "test"), precision), ds
+        return ModelPredictor(model, ds, np.flatnonzero(deal.split == "test"), precision), ds
 
     eids = list(dict.fromkeys(sessions)) if sessions else _sessions_of(model.scope.sessions, cache)
     what = {"run": str(run), "precision": "bf16" if uses_bf16(model, precision) else "32"}
     at_once = 1 if model.read_in.device.type != "cpu" else None
-    found = _evaluate(what, prepare, cache, eids, tasks, settings.data, oracle, say, at_once)
+    found = _evaluate(what, prepare, cache, eids, tasks, settings.data, deals, oracle, say, at_once)
     return replace(found, label=settings.name, seed=settings.seed)
 
 
@@ -156,6 +158,7 @@ def evaluate_baseline(
     cache: Cache,
     *,
     settings: DataSettings = DataSettings(),  # noqa: B008 - immutable
+    like: Path | None = None,
     tasks: Sequence[str] = TASKS,
     sessions: Sequence[str] | None = None,
     oracle: Path | None = None,
@@ -171,25 +174,47 @@ def evaluate_baseline(
         Where the sessions are.
     settings
         Which units and trials, as in a run's settings.
+    like
+        A run whose units and split of trials are to be used instead.
     tasks, sessions, oracle, say
         As for `evaluate`; by default every session of the cache.
 
     Raises
     ------
     UserError
-        If the baseline, a task or a session is unknown.
+        If the baseline, a task or a session is unknown, or the run had other trials.
     """
     if name not in BASELINES:
         raise UserError(f"unknown baseline '{name}'; known: {', '.join(BASELINES)}")
+    if like is not None:
+        settings = read_data_settings(like)
+    deals = _deals_of(like, settings) if like is not None else {}
 
-    def prepare(ds: xr.Dataset, split: np.ndarray) -> tuple[Predictor, xr.Dataset]:
-        session = describe_session(ds, settings)
+    def prepare(ds: xr.Dataset, deal: Deal) -> tuple[Predictor, xr.Dataset]:
+        session = describe_session(ds, settings, deal=deal)
         ds = ds.isel(unit=np.flatnonzero(np.isin(as_text(ds.unit), session.units))).load()
-        return BaselinePredictor(name, ds, split, session.region), ds
+        return BaselinePredictor(name, ds, deal.split, session.region), ds
 
     eids = list(dict.fromkeys(sessions)) if sessions else list(cache)
     what = {"baseline": name}
-    return _evaluate(what, prepare, cache, eids, _known_tasks(tasks), settings, oracle, say)
+    return _evaluate(what, prepare, cache, eids, _known_tasks(tasks), settings, deals, oracle, say)
+
+
+def _deals_of(run: Path, settings: DataSettings) -> dict[str, Deal]:
+    """How the trials of a run's sessions were dealt out, if it is young enough to say."""
+    deals = read_deals(run)
+    if not deals and settings.included_only and settings.split is not None:
+        raise UserError(
+            f"{run} was trained by a version that split included trials on their own "
+            "(data.included_only with data.split), so which are held out is not known; train anew"
+        )
+    if not deals:
+        logger.warning(
+            "%s does not tell which trials it was trained on (an earlier version made it): the "
+            "test trials are those that its settings and this cache give now",
+            run,
+        )
+    return deals
 
 
 def _known_tasks(tasks: Sequence[str]) -> Sequence[str]:
@@ -219,6 +244,7 @@ def _evaluate(
     eids: Sequence[str],
     tasks: Sequence[str],
     settings: DataSettings,
+    deals: Mapping[str, Deal],
     oracle: Path | None,
     say: Callable[[str], None] | None,
     at_once: int | None = None,
@@ -229,23 +255,25 @@ def _evaluate(
         if eid not in cache:
             cache.open(eid)  # whose error names the sessions that there are
 
+    dealt = {eid: deals.get(eid) or deal_trials(cache[eid], settings) for eid in eids}
+    for eid, deal in dealt.items():
+        deal.check(cache[eid])
+
     def score(eid: str) -> SessionScores:
         if say:
             say(f"scoring session {eids.index(eid) + 1} of {len(eids)}: {eid}")
-        ds = cache[eid]
-        split = split_of(ds, settings)
-        if not (split == "test").any():
+        deal = dealt[eid]
+        if not (deal.split == "test").any():
             return nothing_scored(tasks, "no test trials")
         truth = open_truth(oracle, eid) if oracle else None
-        predictor, ds = prepare(ds, split)
-        return score_session(predictor, ds, split, tasks, truth)
+        predictor, ds = prepare(cache[eid], deal)
+        return score_session(predictor, ds, deal.split, tasks, truth)
 
     start = time.perf_counter()
     scores = dict(zip(eids, _side_by_side(score, eids, at_once), strict=True))
-    split: Split | None = settings.split
     made = {"seconds": round(time.perf_counter() - start, 1), "commit": source_commit()}
     return Evaluation(
-        metrics=make_document(what, cache, scores, tasks, split) | made,
+        metrics=make_document(what, cache, scores, tasks, dealt) | made,
         per_unit=pd.concat([s.per_unit for s in scores.values()], ignore_index=True),
         scores=scores,
         examples={e: _colour(s.examples, cache) for e, s in scores.items() if s.examples},

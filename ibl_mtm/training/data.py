@@ -8,6 +8,7 @@ Describing a session reads its training trials once, chunk by chunk, and keeps n
 """
 
 import os
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -18,8 +19,8 @@ from ibl_mtm.cache.cache import Cache
 from ibl_mtm.cache.chunks import Spikes, open_spikes, spikes_of
 from ibl_mtm.errors import UserError
 from ibl_mtm.model.mtm import TrialFormat
-from ibl_mtm.split import split_trials
 from ibl_mtm.text import as_text
+from ibl_mtm.training.deal import Deal, deal_trials
 from ibl_mtm.training.settings import DataSettings
 
 __all__ = [
@@ -30,7 +31,6 @@ __all__ = [
     "describe_session",
     "describe_sessions",
     "eligible_regions",
-    "split_of",
     "sum_counts",
     "trial_format",
 ]
@@ -125,6 +125,8 @@ class Session:
         take part in region schemes.
     training
         Sums over the training trials.
+    deal
+        All trials of the session and what they are for, those too that the run leaves out.
     trial_positions, unit_positions : ndarray of int
         Where these trials and units are in `spikes`.
     """
@@ -136,6 +138,7 @@ class Session:
     units: np.ndarray
     region: np.ndarray
     training: CountSums
+    deal: Deal
     trial_positions: np.ndarray
     unit_positions: np.ndarray
 
@@ -160,13 +163,18 @@ class Session:
         return self.spikes.read(self.trial_positions[self.trials_in(split)], self.unit_positions)
 
 
-def describe_sessions(cache: Cache, settings: DataSettings) -> list[Session]:
-    """Every session of a cache (see `describe_session`), several read at once."""
+def describe_sessions(
+    cache: Cache, settings: DataSettings, deals: Mapping[str, Deal] | None = None
+) -> list[Session]:
+    """Every session of a cache (see `describe_session`), several read at once.
+
+    `deals` are those that a run was begun with, by eid, if it was.
+    """
 
     def describe(eid: str) -> Session:
         # Spikes first: should the session be replaced in between, reading them will say so.
         spikes = open_spikes(cache, eid)
-        return describe_session(cache[eid], settings, spikes)
+        return describe_session(cache[eid], settings, spikes, (deals or {}).get(eid))
 
     readers = ThreadPoolExecutor(READERS, "describe")
     try:
@@ -176,7 +184,10 @@ def describe_sessions(cache: Cache, settings: DataSettings) -> list[Session]:
 
 
 def describe_session(
-    ds: xr.Dataset, settings: DataSettings, spikes: Spikes | None = None
+    ds: xr.Dataset,
+    settings: DataSettings,
+    spikes: Spikes | None = None,
+    deal: Deal | None = None,
 ) -> Session:
     """Apply a run's filters to a session of the cache.
 
@@ -190,19 +201,20 @@ def describe_session(
         The run's.
     spikes
         Its counts, by default as `ds` has them.
+    deal
+        What its trials are for, if a run decided that; by default as `deal_trials` decides.
 
     Raises
     ------
     UserError
-        If no unit or no training trial is left.
+        If no unit or no training trial is left, or the run had other trials.
     """
     eid, spikes = str(ds.attrs["eid"]), spikes or spikes_of(ds)
-    trials = np.arange(ds.sizes["trial"])
-    if settings.included_only:
-        if "included" not in ds:
-            raise UserError(f"session {eid} has no trials table; set data.included_only=false")
-        trials = np.flatnonzero(ds.included.values)
-    split = split_of(ds.isel(trial=trials), settings)
+    if deal is None:
+        deal = deal_trials(ds, settings)
+    deal.check(ds)
+    trials = np.flatnonzero(deal.used)
+    split = deal.split[trials]
     if not (split == "train").any():
         raise UserError(f"session {eid} has no training trials")
     training = sum_counts(spikes, trials[split == "train"])
@@ -228,23 +240,9 @@ def describe_session(
             as_text(ds[settings.regions].values[keep]), settings.min_units_per_region
         ),
         training=training.of(units),
+        deal=deal,
         trial_positions=trials,
         unit_positions=units,
-    )
-
-
-def split_of(ds: xr.Dataset, settings: DataSettings) -> np.ndarray:
-    """Split of a session's trials that a run uses: its own, or the one in the cache, (trial,)."""
-    if settings.split is None:
-        return as_text(ds.split)
-    return split_trials(
-        str(ds.attrs["eid"]),
-        ds.trial.values,
-        settings.split.fractions,
-        settings.split.kind,
-        settings.split.seed,
-        ds.window_start.values,
-        ds.sizes["time"] * float(ds.attrs["bin_size"]),
     )
 
 

@@ -20,6 +20,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from ibl_mtm.errors import UserError
 from ibl_mtm.settings import read_settings
 from ibl_mtm.training.data import Session
+from ibl_mtm.training.deal import write_deals
 from ibl_mtm.training.settings import RunSettings
 
 __all__ = [
@@ -82,11 +83,12 @@ def empty_folder(run: Path) -> None:
 
 
 def write_request(run: Path, settings: RunSettings, sessions: Sequence[Session]) -> None:
-    """Write down what was asked for: ``config.yaml`` and ``units.parquet``."""
+    """Write down what was asked for: ``config.yaml``, ``units.parquet``, ``trials.parquet``."""
     (run / _SETTINGS).write_text(
         yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False), encoding="utf-8"
     )
     _unit_table(sessions).to_parquet(run / _UNITS)
+    write_deals(run, {session.eid: session.deal for session in sessions})
 
 
 def check_unchanged(run: Path, settings: RunSettings, sessions: Sequence[Session]) -> None:

@@ -7,7 +7,7 @@ report = train(settings, other_cache, Path("runs/tuned"), init=Path("runs/mtm"))
 
 import errno
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from ibl_mtm.errors import UserError
 from ibl_mtm.model.mtm import MtM, TrialFormat
 from ibl_mtm.training.build import build_model
 from ibl_mtm.training.data import Session, describe_sessions, trial_format
+from ibl_mtm.training.deal import Deal, check_held_out, digest_of, read_deals
 from ibl_mtm.training.folder import (
     CHECKPOINT,
     check_unchanged,
@@ -125,14 +126,17 @@ def train(
     if init is not None and run.resolve() == init.resolve():
         raise UserError(f"--init and --run are the same folder, {run}; give the run its own")
     with claim_folder(run, resume=resume, overwrite=overwrite):
-        format_, sessions = _load(cache, settings)
+        format_, sessions = _load(cache, settings, read_deals(run) if resume else {})
         torch.manual_seed(settings.seed)
         model = build_model(settings, sessions, format_)
         if resume:
             check_unchanged(run, settings, sessions)
             _check_same_init(run, init)
             return fit(settings, sessions, model, run, run / CHECKPOINT, progress)
-        taken = initialise(model, load_model(init), str(init)) if init else None
+        taken = None
+        if init:
+            check_held_out(_deals(sessions), read_deals(init), str(init))
+            taken = initialise(model, load_model(init), str(init))
         if on_first_process():
             empty_folder(run)
             write_request(run, settings, sessions)
@@ -179,7 +183,11 @@ def fit(
         init=taken["counts"] if taken else None,
     )
     if on_first_process():
-        about = {"seed": settings.seed, "n_sessions": len(sessions)}
+        about = {
+            "seed": settings.seed,
+            "n_sessions": len(sessions),
+            "trials": digest_of(_deals(sessions)),
+        }
         write_outcome(run, report.to_json() | about)
     return report
 
@@ -201,7 +209,13 @@ def _check_same_init(run: Path, init: Path | None) -> None:
         raise UserError(f"{run} was begun {begun}, not from {init}; leave --init out to resume it")
 
 
-def _load(cache: Cache, settings: RunSettings) -> tuple[TrialFormat, list[Session]]:
+def _deals(sessions: Sequence[Session]) -> dict[str, Deal]:
+    return {session.eid: session.deal for session in sessions}
+
+
+def _load(
+    cache: Cache, settings: RunSettings, deals: Mapping[str, Deal]
+) -> tuple[TrialFormat, list[Session]]:
     formats = {eid: trial_format(ds) for eid, ds in cache.items()}
     first, *others = formats
     for eid in others:
@@ -210,4 +224,4 @@ def _load(cache: Cache, settings: RunSettings) -> tuple[TrialFormat, list[Sessio
                 f"sessions {first} and {eid} have trials of different formats "
                 f"({formats[first]} and {formats[eid]}); train on one of them with `where`"
             )
-    return formats[first], describe_sessions(cache, settings.data)
+    return formats[first], describe_sessions(cache, settings.data, deals)

@@ -39,6 +39,7 @@ def test_a_run_leaves_its_files(cache, tmp_path):
         "logs",
         "model.safetensors",
         "training.json",
+        "trials.parquet",
         "units.parquet",
     }
     assert [p.name for p in (run / "checkpoints").iterdir()] == ["last.ckpt"]
