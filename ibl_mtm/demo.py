@@ -4,7 +4,6 @@ result = run_demo(Path("demo"))
 result.report         # demo/report.html
 """
 
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from ibl_mtm.errors import UserError
 from ibl_mtm.evaluation.evaluate import evaluate
 from ibl_mtm.evaluation.report import write_report
 from ibl_mtm.ingest.run import ingest
+from ibl_mtm.marker import is_marked, mark
 from ibl_mtm.settings import find_shipped
 from ibl_mtm.training.run import train
 from ibl_mtm.training.settings import read_run_settings
@@ -57,10 +57,7 @@ def run_demo(out: Path, say: Callable[[str], None] = lambda message: None) -> De
         say(f"[{time.perf_counter() - start:4.0f} s] {message}")
 
     cache_path, runs, page = out / "cache.zarr", out / "runs", out / "report.html"
-    if out.exists() and any(out.iterdir()) and not cache_path.is_dir():
-        raise UserError(f"{out} holds other files; give the demo a folder of its own with --out")
-    out.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(runs, ignore_errors=True)
+    _claim(out)
 
     tell("simulating and ingesting four sessions of a repeated-site experiment")
     dataset = load_catalog(find_shipped("data_catalog.yaml")).dataset(DATASET)
@@ -72,7 +69,7 @@ def run_demo(out: Path, say: Callable[[str], None] = lambda message: None) -> De
     scores = []
     for name, config in RUNS.items():
         tell(f"training {name} ({config})")
-        train(read_run_settings(config), cache, runs / name)
+        train(read_run_settings(config), cache, runs / name, overwrite=True)
         tell(f"evaluating {name} on held-out trials")
         evaluation = evaluate(runs / name, cache, oracle=cache_path.with_suffix(".one"))
         evaluation.write(runs / name)
@@ -80,3 +77,17 @@ def run_demo(out: Path, say: Callable[[str], None] = lambda message: None) -> De
     write_report([runs / name for name in RUNS], page)
     tell("done")
     return DemoResult(page, scores)
+
+
+def _claim(out: Path) -> None:
+    """Take a folder that is new, empty, or of an earlier demo."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if any(out.iterdir()) and not is_marked(out, "demo"):
+            raise UserError(
+                f"{out} holds files that no demo made; give the demo a folder of its own with "
+                "--out (one of an earlier version: delete it first)"
+            )
+        mark(out, "demo")
+    except OSError as error:
+        raise UserError(f"cannot write the demo to {out}: {error.strerror}") from None

@@ -3,11 +3,13 @@
 with claim_folder(run, resume=False, overwrite=True):
     empty_folder(run)
     ...
+
+A folder that is no run is never emptied, and of one that is only what a run writes is removed.
 """
 
-import shutil
+import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,10 @@ from filelock import FileLock, Timeout
 from lightning.pytorch.utilities import rank_zero_only
 
 from ibl_mtm.errors import UserError
+from ibl_mtm.marker import MARKER, is_marked, mark, remove
 from ibl_mtm.settings import read_settings
 from ibl_mtm.training.data import Session
-from ibl_mtm.training.deal import write_deals
+from ibl_mtm.training.deal import TRIALS, write_deals
 from ibl_mtm.training.settings import RunSettings
 
 __all__ = [
@@ -28,6 +31,7 @@ __all__ = [
     "check_unchanged",
     "claim_folder",
     "empty_folder",
+    "is_run",
     "on_first_process",
     "write_request",
 ]
@@ -36,6 +40,26 @@ CHECKPOINT = Path("checkpoints") / "last.ckpt"
 #: Settings that do not decide the outcome of a training.
 _FREE: Any = {"trainer": True, "data": {"memory_gb", "device_cache"}}
 _LOCK, _SETTINGS, _UNITS = ".lock", "config.yaml", "units.parquet"
+_OF_A_RUN = {"data", "masks", "model", "optimizer", "trainer"}
+#: What a training that got anywhere leaves.
+_TRAINED = ("model.safetensors", str(CHECKPOINT), "training.json")
+#: All that training, `eval` and `report` write into the folder of a run.
+_OWN = (
+    _SETTINGS,
+    _UNITS,
+    TRIALS,
+    "init.json",
+    "config.json",
+    "model.safetensors",
+    "training.json",
+    "checkpoints",
+    "logs",
+    "wandb",
+    "metrics.json",
+    "per_unit.parquet",
+    "evaluation.zarr",
+    "figures",
+)
 
 
 def on_first_process() -> bool:
@@ -47,20 +71,22 @@ def on_first_process() -> bool:
 def claim_folder(run: Path, *, resume: bool, overwrite: bool) -> Iterator[None]:
     """Hold a folder against other trainings; the system lets go of it when the process dies.
 
-    Of the processes of one training only the first holds it.
+    Of the processes of one training only the first holds it. A folder that was made for nothing,
+    because the training was refused, is removed.
 
     Raises
     ------
     UserError
         If another training uses it, it holds an earlier run that was not to be replaced, or
-        there is nothing in it to resume.
+        files that are of no run, or there is nothing in it to resume.
     """
     if not on_first_process():
         yield
         return
     if resume and not (run / CHECKPOINT).is_file():
         raise UserError(f"{run} holds no checkpoint to resume from ({run / CHECKPOINT} is missing)")
-    run.mkdir(parents=True, exist_ok=True)
+    made = [folder for folder in (run, *run.parents) if not folder.exists()]
+    _make_folder(run)
     lock = FileLock(run / _LOCK)
     try:
         lock.acquire(timeout=0)
@@ -69,17 +95,64 @@ def claim_folder(run: Path, *, resume: bool, overwrite: bool) -> Iterator[None]:
             f"{run} is in use by another training; wait for it, or give another folder"
         ) from None
     try:
-        if not (resume or overwrite) and _contents(run):
-            raise UserError(f"{run} exists; use --overwrite to replace it or --resume to go on")
+        if not resume:
+            _refuse_others(run, overwrite)
         yield
+    except BaseException:
+        if made and not _contents(run):
+            remove(run, [_LOCK, MARKER])
+            with suppress(OSError):  # somebody else was quick to put something there
+                for folder in made:
+                    folder.rmdir()
+        raise
     finally:
         lock.release()
 
 
 def empty_folder(run: Path) -> None:
-    """Remove what an earlier run left in a claimed folder."""
-    for path in _contents(run):
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    """Remove what an earlier run left in a claimed folder, and make it the folder of a run."""
+    remove(run, _OWN)
+    mark(run, "run")
+
+
+def _make_folder(run: Path) -> None:
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise UserError(f"{run} is a file; give --run a folder") from None
+    except OSError as error:
+        raise UserError(f"cannot make the folder {run}: {error.strerror}") from None
+    if not os.access(run, os.W_OK | os.X_OK):
+        raise UserError(f"cannot write to {run}; give --run a folder where you may write")
+
+
+def _refuse_others(run: Path, overwrite: bool) -> None:
+    """Refuse a folder that holds a run which is not to be replaced, or what is no run."""
+    contents = _contents(run)
+    if not contents:
+        return
+    if not is_run(run):
+        some = ", ".join(sorted(path.name for path in contents)[:3])
+        raise UserError(
+            f"{run} is not the folder of a run: it holds {some}; give --run a folder of its own"
+        )
+    if not overwrite and any((run / name).exists() for name in _TRAINED):
+        raise UserError(f"{run} exists; use --overwrite to replace it or --resume to go on")
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a training made this folder."""
+    # Runs of earlier versions have no marker; the settings of a run name every key.
+    if is_marked(folder, "run"):
+        return True
+    file = folder / _SETTINGS
+    if not (file.is_file() and (folder / _UNITS).is_file()):
+        return False
+    try:
+        settings = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return False
+    return isinstance(settings, dict) and settings.keys() >= _OF_A_RUN
 
 
 def write_request(run: Path, settings: RunSettings, sessions: Sequence[Session]) -> None:
@@ -122,7 +195,7 @@ def check_unchanged(run: Path, settings: RunSettings, sessions: Sequence[Session
 
 
 def _contents(run: Path) -> list[Path]:
-    return [path for path in run.iterdir() if path.name != _LOCK]
+    return [path for path in run.iterdir() if path.name not in (_LOCK, MARKER)]
 
 
 def _flat(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:

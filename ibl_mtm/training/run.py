@@ -119,6 +119,8 @@ def train(
     """
     if not len(cache):
         raise UserError(f"{cache.path} holds no session to train on")
+    if isinstance(cache.path, Path) and run.resolve().is_relative_to(cache.path.resolve()):
+        raise UserError(f"{run} is inside of the cache {cache.path}; give --run a folder elsewhere")
     if overwrite and not (run / CHECKPOINT).is_file():
         resume = False
     if init is None and not resume and settings.finetune != FinetuneSettings():
@@ -137,14 +139,19 @@ def train(
         if init:
             check_held_out(_deals(sessions), read_deals(init), str(init))
             taken = initialise(model, load_model(init), str(init))
-        if on_first_process():
+
+        def begin() -> None:
+            """Only now does an earlier run go: whatever refuses a training has done so."""
+            if not on_first_process():
+                return
             empty_folder(run)
             write_request(run, settings, sessions)
             if taken:
                 _write_init(taken, run)
                 for line in taken.lines():
                     say(line)
-        return fit(settings, sessions, model, run, None, progress)
+
+        return fit(settings, sessions, model, run, None, progress, begin)
 
 
 def fit(
@@ -154,14 +161,17 @@ def fit(
     run: Path,
     checkpoint: Path | None = None,
     progress: bool = True,
+    begin: Callable[[], None] = lambda: None,
 ) -> TrainReport:
-    """Train a model on sessions (see `train`)."""
+    """Train a model on sessions (see `train`); `begin` is called before anything is written."""
     loader = Loader(sessions, settings)
     per_epoch = loader.order.steps_per_epoch
     steps = settings.steps or per_epoch * (settings.epochs or 100)
     every = min(steps, settings.validate_every or per_epoch)
     module = Training(settings, model, sessions, steps)
     trainer, keep, clock = make_trainer(settings, run, steps, every, progress)
+    loader.open_store(trainer.strategy.root_device)
+    begin()
     try:
         with quiet(), closing(loader):
             loaders = make_loaders(module, loader)

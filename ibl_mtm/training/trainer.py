@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from ibl_mtm.errors import UserError
 from ibl_mtm.training.clock import Clock
+from ibl_mtm.training.devices import check_devices
 from ibl_mtm.training.folder import CHECKPOINT
 from ibl_mtm.training.keep import MONITOR, KeepBest
 from ibl_mtm.training.loader import Loader, Place
@@ -51,6 +52,7 @@ def make_trainer(
 ) -> tuple[pl.Trainer, KeepBest, Clock]:
     """The trainer of a run that validates `every` so many of its `steps`; what it kept and took."""
     chosen = settings.trainer
+    check_devices(chosen)
     keep, clock = KeepBest(run), Clock()
     last = ModelCheckpoint(
         run / CHECKPOINT.parent, filename=CHECKPOINT.stem, enable_version_counter=False
