@@ -99,6 +99,13 @@ def evaluate(
             "exists is added to. Decodes all behaviours.",
         ),
     ] = None,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Replace the scores that are there; else these join them, by session and task.",
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Score a model, or a baseline, on held-out trials."""
@@ -116,8 +123,18 @@ def evaluate(
         raise UserError("a run's scores go into its own folder; --out is for a baseline")
     tasks = task or (["all"] if export else TASKS)
     opened = open_cache(cache)
+    folder = run or out
     if run:
-        evaluation = score(run, opened, tasks=tasks, sessions=session, oracle=oracle, say=say)
+        evaluation = score(
+            run,
+            opened,
+            tasks=tasks,
+            sessions=session,
+            oracle=oracle,
+            into=folder,
+            overwrite=overwrite,
+            say=say,
+        )
     else:
         evaluation = evaluate_baseline(
             str(baseline),
@@ -126,11 +143,12 @@ def evaluate(
             tasks=tasks,
             sessions=session,
             oracle=oracle,
+            into=folder,
+            overwrite=overwrite,
             say=say,
         )
-    folder = run or out
     if folder:
-        evaluation.write(folder)
+        evaluation.write(folder, overwrite=overwrite)
     if export:
         say(f"{len(evaluation.export(export))} files in {export}")
     print_json(evaluation.metrics) if as_json else show_scores([evaluation.metrics])

@@ -1,12 +1,13 @@
 """The JSON document of an evaluation: scores by task, by session, and where they come from.
 
-document = make_document({"run": "runs/mtm"}, cache, scores, tasks, deals)
+document = make_document({"run": "runs/mtm"}, cache, scores, tasks, deals, origin)
 document["tasks"]["co_smoothing"]["bits_per_spike"]
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,10 @@ from ibl_mtm.cache.cache import Cache
 from ibl_mtm.evaluation.behaviour import BEHAVIOUR_TASKS
 from ibl_mtm.evaluation.metrics import summarise
 from ibl_mtm.evaluation.session import SessionScores
+from ibl_mtm.text import as_text
 from ibl_mtm.training.deal import Deal
 
-__all__ = ["make_document"]
+__all__ = ["average_pairs", "make_document", "summarise_tasks", "tell_origin"]
 
 
 def make_document(
@@ -29,6 +31,7 @@ def make_document(
     scores: Mapping[str, SessionScores],
     tasks: Sequence[str],
     deals: Mapping[str, Deal],
+    origin: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Gather the scores of sessions.
 
@@ -44,18 +47,25 @@ def make_document(
         The tasks that were asked for; one that no session has is null.
     deals
         How the trials of each session were dealt out, by eid.
+    origin
+        What was scored and on which data (see `tell_origin`).
     """
     rows = cache.sessions.loc[list(scores)]
     per_unit = pd.concat([s.per_unit for s in scores.values()], ignore_index=True)
+    behaviour = {eid: session.behaviour.scores for eid, session in scores.items()}
+    pairs = pd.concat([s.region_pairs for s in scores.values()], ignore_index=True)
     return {
         **what,
-        "tasks": _tasks(per_unit, list(scores.values()), tasks),
-        "sessions": {eid: _tasks(s.per_unit, [s], tasks) for eid, s in scores.items()},
+        "tasks": summarise_tasks(per_unit, list(behaviour.values()), tasks),
+        "sessions": {
+            eid: summarise_tasks(s.per_unit, [behaviour[eid]], tasks) for eid, s in scores.items()
+        },
         "skipped": {eid: s.skipped for eid, s in scores.items() if s.skipped},
-        "region_pairs": _region_pairs(list(scores.values())),
+        "region_pairs": average_pairs(pairs, [s.skipped for s in scores.values()]),
         "simulated": any(bool(cache[eid].attrs.get("simulated")) for eid in scores),
         "cache": str(cache.path),
         "provenance": {
+            "model": origin["model"],
             "ibl_mtm": ibl_mtm.__version__,
             "torch": torch.__version__,
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -70,6 +80,7 @@ def make_document(
                     "n_test": scores[str(eid)].n_test,
                     "trials": deals[str(eid)].digest,
                     "test_trials": deals[str(eid)].test_digest,
+                    **origin["sessions"][str(eid)],
                 }
                 for eid, row in rows.iterrows()
             },
@@ -77,10 +88,42 @@ def make_document(
     }
 
 
-def _tasks(
-    per_unit: pd.DataFrame, sessions: Sequence[SessionScores], tasks: Sequence[str]
+def tell_origin(model: str, cache: Cache, deals: Mapping[str, Deal]) -> dict[str, Any]:
+    """What scores are of: a digest of the model, and of the data of each session.
+
+    Scores of the same session and task that differ in neither are the same scores.
+
+    Parameters
+    ----------
+    model
+        Digest of a model's weights, or of a baseline's settings.
+    cache
+        Where the sessions are.
+    deals
+        How their trials are dealt out, by eid.
+    """
+    sessions = {}
+    for eid, deal in deals.items():
+        ds = cache[eid]
+        parts = [str(ds.attrs["definition_hash"]), deal.digest, *as_text(ds.unit).tolist()]
+        sessions[eid] = {"data": sha256("\n".join(parts).encode()).hexdigest()[:16]}
+    return {"model": model, "sessions": sessions}
+
+
+def summarise_tasks(
+    per_unit: pd.DataFrame, behaviour: Sequence[Mapping[str, Any]], tasks: Sequence[str]
 ) -> dict[str, Any]:
-    """Scores by task; a task that no session has is None."""
+    """Scores by task; a task that no session has is None.
+
+    Parameters
+    ----------
+    per_unit
+        Scores of activity (see `ibl_mtm.evaluation.metrics.summarise`).
+    behaviour
+        Of each session, its scores by task.
+    tasks
+        Those that were asked for.
+    """
     found: dict[str, Any] = dict.fromkeys(tasks)
     if len(per_unit):
         for task, row in summarise(per_unit).iterrows():
@@ -88,7 +131,7 @@ def _tasks(
                 # Without trials there is no mean response: said as null, its reason in `skipped`.
                 found[str(task)] = {"psth_r2": None, "residual_r2": None} | _plain(row.to_dict())
     for task in BEHAVIOUR_TASKS:
-        scored = [s.behaviour.scores[task] for s in sessions if task in s.behaviour.scores]
+        scored = [scores[task] for scores in behaviour if task in scores]
         if len(scored) > 1:
             found[task] = {**_mean(scored), **_spread(scored), "n_sessions": len(scored)}
         elif scored:
@@ -142,11 +185,20 @@ def _spread(scores: Sequence[dict[str, Any]]) -> dict[str, float]:
     }
 
 
-def _region_pairs(sessions: Sequence[SessionScores]) -> list[dict[str, Any]] | None:
-    """Mean over sessions of each pair of regions; None if pairs are not predicted at all."""
-    pairs = pd.concat([s.region_pairs for s in sessions], ignore_index=True)
+def average_pairs(
+    pairs: pd.DataFrame, skipped: Sequence[Mapping[str, str]]
+) -> list[dict[str, Any]] | None:
+    """Mean over sessions of each pair of regions; None if pairs are not predicted at all.
+
+    Parameters
+    ----------
+    pairs
+        One row per session and pair.
+    skipped
+        Of each session, the reasons for what it lacks.
+    """
     if pairs.empty:
-        return None if any("region_pairs" in s.skipped for s in sessions) else []
+        return None if any("region_pairs" in reasons for reasons in skipped) else []
     grouped = pairs.groupby(["source", "target"], as_index=False).agg(
         bits_per_spike=("bits_per_spike", "mean"),
         n_units=("n_units", "sum"),

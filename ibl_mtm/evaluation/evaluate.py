@@ -5,15 +5,15 @@ evaluation.metrics["tasks"]["co_smoothing"]["bits_per_spike"]
 evaluation.write(Path("runs/mtm"))
 """
 
+import hashlib
 import json
 import logging
-import os
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -27,8 +27,9 @@ from ibl_mtm.cache.groups import write_group
 from ibl_mtm.commit import source_commit
 from ibl_mtm.errors import UserError
 from ibl_mtm.evaluation.baselines import BASELINES, BaselinePredictor
-from ibl_mtm.evaluation.document import make_document
+from ibl_mtm.evaluation.document import make_document, tell_origin
 from ibl_mtm.evaluation.export import UnitFiltering, write_submission
+from ibl_mtm.evaluation.merge import METRICS, PAIRS, PER_UNIT, check_joins, join
 from ibl_mtm.evaluation.predict import Precision, select_known, uses_bf16
 from ibl_mtm.evaluation.predictors import ModelPredictor, Predictor
 from ibl_mtm.evaluation.session import (
@@ -38,17 +39,23 @@ from ibl_mtm.evaluation.session import (
     nothing_scored,
     score_session,
 )
+from ibl_mtm.files import replace_file
+from ibl_mtm.marker import remove
 from ibl_mtm.settings import read_settings
 from ibl_mtm.simulate.truth import open_truth
+from ibl_mtm.targets import check_folder
 from ibl_mtm.text import as_text
 from ibl_mtm.training.data import describe_session
 from ibl_mtm.training.deal import Deal, deal_trials, read_deals
-from ibl_mtm.training.pretrained import load_model
+from ibl_mtm.training.folder import is_run
+from ibl_mtm.training.pretrained import load_model, model_digest
 from ibl_mtm.training.settings import DataSettings, RunSettings, read_data_settings
 
 __all__ = ["Evaluation", "evaluate", "evaluate_baseline"]
 
 logger = logging.getLogger(__name__)
+
+EXAMPLES = "evaluation.zarr"
 
 #: Makes the predictor of a session, and the session with the units that it is scored on.
 Prepare = Callable[[xr.Dataset, Deal], tuple[Predictor, xr.Dataset]]
@@ -64,6 +71,8 @@ class Evaluation:
         The JSON document of `ibl-mtm eval`.
     per_unit
         One row per session, unit and activity task.
+    region_pairs
+        One row per session and pair of regions.
     scores
         Everything that was scored and decoded, by session.
     examples
@@ -76,6 +85,7 @@ class Evaluation:
 
     metrics: dict[str, Any]
     per_unit: pd.DataFrame
+    region_pairs: pd.DataFrame
     scores: dict[str, SessionScores]
     examples: dict[str, xr.Dataset]
     label: str
@@ -86,17 +96,39 @@ class Evaluation:
         """Write what was decoded as a submission to the brain-wide benchmark, a zip."""
         return write_submission(self.scores, path, self.label, self.seed, self.unit_filtering)
 
-    def write(self, folder: Path) -> None:
-        """Write ``metrics.json``, ``per_unit.parquet`` and ``evaluation.zarr`` to a folder."""
+    def write(self, folder: Path, *, overwrite: bool = False) -> None:
+        """Write ``metrics.json``, tables and ``evaluation.zarr`` to a folder.
+
+        Scores that are there stay beside these, if they are of the same model and data.
+
+        Parameters
+        ----------
+        folder
+            Of the run, or for the scores of a baseline.
+        overwrite
+            Replace what is there instead.
+
+        Raises
+        ------
+        UserError
+            If these scores and those that are there cannot stand side by side.
+        """
         folder.mkdir(parents=True, exist_ok=True)
-        aside = folder / f".evaluation.{os.getpid()}.zarr"
-        aside.mkdir()
+        metrics, per_unit, pairs = self.metrics, self.per_unit, self.region_pairs
+        if not overwrite:
+            metrics, per_unit, pairs = join(folder, metrics, per_unit, pairs)
+        if overwrite or not (folder / METRICS).is_file():
+            remove(folder, [EXAMPLES])
         for eid, examples in self.examples.items():
-            write_group(aside / eid, examples)
-        shutil.rmtree(folder / "evaluation.zarr", ignore_errors=True)
-        aside.rename(folder / "evaluation.zarr")
-        self.per_unit.to_parquet(folder / "per_unit.parquet")
-        (folder / "metrics.json").write_text(json.dumps(self.metrics, indent=1), encoding="utf-8")
+            with TemporaryDirectory(dir=folder, prefix=".evaluation.") as aside:
+                write_group(Path(aside) / eid, examples)
+                (folder / EXAMPLES).mkdir(exist_ok=True)
+                remove(folder / EXAMPLES, [eid])
+                (Path(aside) / eid).rename(folder / EXAMPLES / eid)
+        replace_file(folder / PER_UNIT, per_unit.to_parquet)
+        replace_file(folder / PAIRS, pairs.to_parquet)
+        text = json.dumps(metrics, indent=1)
+        replace_file(folder / METRICS, lambda path: path.write_text(text, encoding="utf-8"))
 
 
 def evaluate(
@@ -108,6 +140,8 @@ def evaluate(
     oracle: Path | None = None,
     device: str | torch.device = "cpu",
     precision: Precision = "auto",
+    into: Path | None = None,
+    overwrite: bool = False,
     say: Callable[[str], None] | None = None,
 ) -> Evaluation:
     """Score a run.
@@ -128,13 +162,17 @@ def evaluate(
         Where the model runs.
     precision
         Of the predictions of held-out activity (see `uses_bf16`).
+    into, overwrite
+        Where, and how, the scores will be written (see `Evaluation.write`): what forbids it is
+        told before anything is scored.
     say
         Called with a line of text as each session begins.
 
     Raises
     ------
     UserError
-        If a task or session is unknown, or the cache does not fit the model.
+        If a task or session is unknown, the cache does not fit the model, or the scores could
+        not be written.
     """
     tasks = _known_tasks(tasks)
     model = load_model(run, device)
@@ -149,7 +187,8 @@ def evaluate(
     eids = list(dict.fromkeys(sessions)) if sessions else _sessions_of(model.scope.sessions, cache)
     what = {"run": str(run), "precision": "bf16" if uses_bf16(model, precision) else "32"}
     at_once = 1 if model.read_in.device.type != "cpu" else None
-    found = _evaluate(what, prepare, cache, eids, tasks, settings.data, deals, oracle, say, at_once)
+    request = _Request(what, model_digest(run), tasks, oracle, say, into, overwrite)
+    found = _evaluate(request, prepare, cache, eids, settings.data, deals, at_once)
     return replace(found, label=settings.name, seed=settings.seed)
 
 
@@ -162,6 +201,8 @@ def evaluate_baseline(
     tasks: Sequence[str] = TASKS,
     sessions: Sequence[str] | None = None,
     oracle: Path | None = None,
+    into: Path | None = None,
+    overwrite: bool = False,
     say: Callable[[str], None] | None = None,
 ) -> Evaluation:
     """Fit and score a baseline, one session at a time.
@@ -176,7 +217,7 @@ def evaluate_baseline(
         Which units and trials, as in a run's settings.
     like
         A run whose units and split of trials are to be used instead.
-    tasks, sessions, oracle, say
+    tasks, sessions, oracle, into, overwrite, say
         As for `evaluate`; by default every session of the cache.
 
     Raises
@@ -186,6 +227,8 @@ def evaluate_baseline(
     """
     if name not in BASELINES:
         raise UserError(f"unknown baseline '{name}'; known: {', '.join(BASELINES)}")
+    if into is not None and is_run(into):
+        raise UserError(f"{into} is the folder of a run; give a baseline's scores one of their own")
     if like is not None:
         settings = read_data_settings(like)
     deals = _deals_of(like, settings) if like is not None else {}
@@ -197,7 +240,9 @@ def evaluate_baseline(
 
     eids = list(dict.fromkeys(sessions)) if sessions else list(cache)
     what = {"baseline": name}
-    return _evaluate(what, prepare, cache, eids, _known_tasks(tasks), settings, deals, oracle, say)
+    made_by = hashlib.sha256(f"{name} {settings.model_dump_json()}".encode()).hexdigest()[:16]
+    request = _Request(what, made_by, _known_tasks(tasks), oracle, say, into, overwrite)
+    return _evaluate(request, prepare, cache, eids, settings, deals)
 
 
 def _deals_of(run: Path, settings: DataSettings) -> dict[str, Deal]:
@@ -237,18 +282,34 @@ def _sessions_of(known: Sequence[str], cache: Cache) -> list[str]:
     return found
 
 
+@dataclass(frozen=True)
+class _Request:
+    what: dict[str, str]
+    model: str
+    tasks: Sequence[str]
+    oracle: Path | None
+    say: Callable[[str], None] | None
+    into: Path | None
+    overwrite: bool
+
+    def check(self, origin: Mapping[str, Any]) -> None:
+        """Refuse scores that could not be written, before they are computed."""
+        if self.into is not None:
+            check_folder(self.into)
+            if not self.overwrite:
+                check_joins(self.into, {**self.what, "provenance": origin})
+
+
 def _evaluate(
-    what: dict[str, str],
+    request: _Request,
     prepare: Prepare,
     cache: Cache,
     eids: Sequence[str],
-    tasks: Sequence[str],
     settings: DataSettings,
     deals: Mapping[str, Deal],
-    oracle: Path | None,
-    say: Callable[[str], None] | None,
     at_once: int | None = None,
 ) -> Evaluation:
+    tasks, oracle, say = request.tasks, request.oracle, request.say
     if not eids:
         raise UserError(f"{cache.path} holds no session to score")
     for eid in eids:
@@ -258,6 +319,8 @@ def _evaluate(
     dealt = {eid: deals.get(eid) or deal_trials(cache[eid], settings) for eid in eids}
     for eid, deal in dealt.items():
         deal.check(cache[eid])
+    origin = tell_origin(request.model, cache, dealt)
+    request.check(origin)
 
     def score(eid: str) -> SessionScores:
         if say:
@@ -273,11 +336,12 @@ def _evaluate(
     scores = dict(zip(eids, _side_by_side(score, eids, at_once), strict=True))
     made = {"seconds": round(time.perf_counter() - start, 1), "commit": source_commit()}
     return Evaluation(
-        metrics=make_document(what, cache, scores, tasks, dealt) | made,
+        metrics=make_document(request.what, cache, scores, tasks, dealt, origin) | made,
         per_unit=pd.concat([s.per_unit for s in scores.values()], ignore_index=True),
+        region_pairs=pd.concat([s.region_pairs for s in scores.values()], ignore_index=True),
         scores=scores,
         examples={e: _colour(s.examples, cache) for e, s in scores.items() if s.examples},
-        label=next(iter(what.values())),
+        label=next(iter(request.what.values())),
         seed=0,
         unit_filtering="custom" if settings.min_rate or settings.min_label else "all_units",
     )

@@ -7,7 +7,6 @@ read_deals(Path("runs/mtm"))[eid].check(ds)         # refuses a cache whose tria
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import xarray as xr
 
 from ibl_mtm.catalog import Split
 from ibl_mtm.errors import UserError
+from ibl_mtm.files import replace_file
 from ibl_mtm.split import split_trials
 from ibl_mtm.text import as_text
 from ibl_mtm.training.settings import DataSettings
@@ -193,9 +193,7 @@ def write_deals(folder: Path, deals: Mapping[str, Deal]) -> None:
         pd.DataFrame({"eid": eid, **{name: getattr(deal, name) for name in columns}})
         for eid, deal in deals.items()
     ]
-    aside = folder / f".{TRIALS}.{os.getpid()}"
-    pd.concat(tables, ignore_index=True).to_parquet(aside)
-    aside.replace(folder / TRIALS)
+    replace_file(folder / TRIALS, pd.concat(tables, ignore_index=True).to_parquet)
 
 
 def read_deals(folder: Path) -> dict[str, Deal]:

@@ -7,7 +7,6 @@ with claim_folder(run, resume=False, overwrite=True):
 A folder that is no run is never emptied, and of one that is only what a run writes is removed.
 """
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,6 +21,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from ibl_mtm.errors import UserError
 from ibl_mtm.marker import MARKER, is_marked, mark, remove
 from ibl_mtm.settings import read_settings
+from ibl_mtm.targets import check_folder
 from ibl_mtm.training.data import Session
 from ibl_mtm.training.deal import TRIALS, write_deals
 from ibl_mtm.training.settings import RunSettings
@@ -85,8 +85,9 @@ def claim_folder(run: Path, *, resume: bool, overwrite: bool) -> Iterator[None]:
         return
     if resume and not (run / CHECKPOINT).is_file():
         raise UserError(f"{run} holds no checkpoint to resume from ({run / CHECKPOINT} is missing)")
+    check_folder(run)
     made = [folder for folder in (run, *run.parents) if not folder.exists()]
-    _make_folder(run)
+    run.mkdir(parents=True, exist_ok=True)
     lock = FileLock(run / _LOCK)
     try:
         lock.acquire(timeout=0)
@@ -113,17 +114,6 @@ def empty_folder(run: Path) -> None:
     """Remove what an earlier run left in a claimed folder, and make it the folder of a run."""
     remove(run, _OWN)
     mark(run, "run")
-
-
-def _make_folder(run: Path) -> None:
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-    except FileExistsError:
-        raise UserError(f"{run} is a file; give --run a folder") from None
-    except OSError as error:
-        raise UserError(f"cannot make the folder {run}: {error.strerror}") from None
-    if not os.access(run, os.W_OK | os.X_OK):
-        raise UserError(f"cannot write to {run}; give --run a folder where you may write")
 
 
 def _refuse_others(run: Path, overwrite: bool) -> None:

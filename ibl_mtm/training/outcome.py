@@ -5,7 +5,6 @@ read_outcome(run)["seconds"]
 """
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import torch
 
 import ibl_mtm
 from ibl_mtm.commit import source_commit
+from ibl_mtm.files import replace_file
 
 __all__ = ["OUTCOME", "read_outcome", "write_outcome"]
 
@@ -29,9 +29,8 @@ def write_outcome(run: Path, report: Mapping[str, Any]) -> None:
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
     }
-    aside = run / f".{OUTCOME}.{os.getpid()}"
-    aside.write_text(json.dumps({**report, **computed}, indent=1), encoding="utf-8")
-    aside.replace(run / OUTCOME)
+    text = json.dumps({**report, **computed}, indent=1)
+    replace_file(run / OUTCOME, lambda path: path.write_text(text, encoding="utf-8"))
 
 
 def read_outcome(run: Path) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ model = PretrainedMtM.from_pretrained("some-lab/mtm")
 The names are Hugging Face's. Nothing is pickled: loading a model runs no code from its files.
 """
 
+import hashlib
 import json
 from dataclasses import asdict
 from importlib import import_module
@@ -19,12 +20,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from ibl_mtm.errors import UserError
+from ibl_mtm.files import replace_file
 from ibl_mtm.model.mtm import MtM, Scope, TrialFormat
 from ibl_mtm.model.settings import ModelSettings
 from ibl_mtm.settings import validate_settings
 from ibl_mtm.training.model_card import model_card
 
-__all__ = ["FORMAT_VERSION", "PretrainedMtM", "load_model", "save_model"]
+__all__ = ["FORMAT_VERSION", "PretrainedMtM", "load_model", "model_digest", "save_model"]
 
 WEIGHTS, CONFIG, CARD, SCORES = "model.safetensors", "config.json", "README.md", "metrics.json"
 FORMAT_VERSION = 1
@@ -142,8 +144,8 @@ def save_model(model: MtM, folder: Path) -> None:
         **asdict(model.scope),
     }
     weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    _replace(folder / CONFIG, lambda path: path.write_text(json.dumps(config)))
-    _replace(folder / WEIGHTS, lambda path: path.write_bytes(save(weights)))
+    replace_file(folder / CONFIG, lambda path: path.write_text(json.dumps(config)))
+    replace_file(folder / WEIGHTS, lambda path: path.write_bytes(save(weights)))
 
 
 def load_model(folder: str | Path, device: str | torch.device = "cpu") -> PretrainedMtM:
@@ -192,6 +194,12 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Pretra
     return model.to(device).eval()
 
 
+def model_digest(folder: str | Path) -> str:
+    """A digest of the weights in a run folder: two models of one digest are the same."""
+    with (Path(folder) / WEIGHTS).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
 def _read_config(config: dict[str, Any], path: Path) -> tuple[ModelSettings, Scope]:
     try:
         settings = validate_settings(config["model"], ModelSettings, str(path))
@@ -218,13 +226,3 @@ def _import_hub() -> Any:
             "the Hugging Face Hub needs a package that is not installed: "
             "pip install huggingface_hub"
         ) from None
-
-
-def _replace(path: Path, write: Any) -> None:
-    aside = path.with_name(f".{path.name}.new")
-    try:
-        write(aside)
-    except OSError:
-        aside.unlink(missing_ok=True)
-        raise
-    aside.replace(path)
