@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 # In the order in which the help lists commands.
+from ibl_mtm._provenance import __version__
 from ibl_mtm.cli import data, models, scores  # noqa: F401
 from ibl_mtm.cli.app import app
 from ibl_mtm.errors import SessionError, UserError
@@ -36,9 +37,7 @@ def configure(
 ) -> None:
     """Set up logging; runs before every command."""
     if version:
-        import ibl_mtm
-
-        typer.echo(ibl_mtm.__version__)
+        typer.echo(__version__)
         raise typer.Exit
     logging.basicConfig(
         stream=sys.stderr,

@@ -14,13 +14,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-import ibl_mtm
+from ibl_mtm._provenance import __version__
 from ibl_mtm.cache.cache import Cache
-from ibl_mtm.evaluation.behaviour import BEHAVIOUR_TASKS
+from ibl_mtm.evaluation.behaviour.behaviours import BEHAVIOUR_TASKS
 from ibl_mtm.evaluation.metrics import summarise
-from ibl_mtm.evaluation.session import SessionScores
-from ibl_mtm.text import as_text
-from ibl_mtm.training.deal import Deal
+from ibl_mtm.evaluation.score_session import SessionScores
+from ibl_mtm.sessions.deal import Deal
+from ibl_mtm.sessions.text import as_text
 
 __all__ = ["average_pairs", "make_document", "summarise_tasks", "tell_origin"]
 
@@ -66,7 +66,7 @@ def make_document(
         "cache": str(cache.path),
         "provenance": {
             "model": origin["model"],
-            "ibl_mtm": ibl_mtm.__version__,
+            "ibl_mtm": __version__,
             "torch": torch.__version__,
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "dataset": ", ".join(sorted(set(rows.dataset))),

@@ -22,33 +22,33 @@ import torch
 import xarray as xr
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from ibl_mtm._provenance import source_commit
 from ibl_mtm.cache.cache import Cache
 from ibl_mtm.cache.groups import write_group
-from ibl_mtm.commit import source_commit
+from ibl_mtm.config.yaml_settings import read_settings
+from ibl_mtm.disk.ownership import remove
+from ibl_mtm.disk.replace import replace_file
+from ibl_mtm.disk.targets import check_folder
 from ibl_mtm.errors import UserError
-from ibl_mtm.evaluation.baselines import BASELINES, BaselinePredictor
+from ibl_mtm.evaluation.activity.predict import Precision, select_known, uses_bf16
+from ibl_mtm.evaluation.baselines.registry import BASELINES, BaselinePredictor
+from ibl_mtm.evaluation.behaviour.export import UnitFiltering, write_submission
 from ibl_mtm.evaluation.document import make_document, tell_origin
-from ibl_mtm.evaluation.export import UnitFiltering, write_submission
 from ibl_mtm.evaluation.merge import METRICS, PAIRS, PER_UNIT, check_joins, join
-from ibl_mtm.evaluation.predict import Precision, select_known, uses_bf16
 from ibl_mtm.evaluation.predictors import ModelPredictor, Predictor
-from ibl_mtm.evaluation.session import (
+from ibl_mtm.evaluation.score_session import (
     ALL_TASKS,
     TASKS,
     SessionScores,
     nothing_scored,
     score_session,
 )
-from ibl_mtm.files import replace_file
-from ibl_mtm.marker import remove
-from ibl_mtm.settings import read_settings
+from ibl_mtm.sessions.deal import Deal, deal_trials, read_deals
+from ibl_mtm.sessions.text import as_text
+from ibl_mtm.sessions.view import describe_session
 from ibl_mtm.simulate.truth import open_truth
-from ibl_mtm.targets import check_folder
-from ibl_mtm.text import as_text
-from ibl_mtm.training.data import describe_session
-from ibl_mtm.training.deal import Deal, deal_trials, read_deals
+from ibl_mtm.training.checkpoint.pretrained import load_model, model_digest
 from ibl_mtm.training.folder import is_run
-from ibl_mtm.training.pretrained import load_model, model_digest
 from ibl_mtm.training.settings import DataSettings, RunSettings, read_data_settings
 
 __all__ = ["Evaluation", "evaluate", "evaluate_baseline"]

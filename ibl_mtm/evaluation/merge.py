@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 
 from ibl_mtm.errors import UserError
-from ibl_mtm.evaluation.behaviour import BEHAVIOUR_TASKS
+from ibl_mtm.evaluation.activity.tasks import ACTIVITY_TASKS
+from ibl_mtm.evaluation.behaviour.behaviours import BEHAVIOUR_TASKS
 from ibl_mtm.evaluation.document import average_pairs, summarise_tasks
-from ibl_mtm.evaluation.tasks import ACTIVITY_TASKS
 
 __all__ = ["METRICS", "PAIRS", "PER_UNIT", "check_joins", "join", "read_metrics"]
 

@@ -18,12 +18,12 @@ import yaml
 from filelock import FileLock, Timeout
 from lightning.pytorch.utilities import rank_zero_only
 
+from ibl_mtm.config.yaml_settings import read_settings
+from ibl_mtm.disk.ownership import MARKER, is_marked, mark, remove
+from ibl_mtm.disk.targets import check_folder
 from ibl_mtm.errors import UserError
-from ibl_mtm.marker import MARKER, is_marked, mark, remove
-from ibl_mtm.settings import read_settings
-from ibl_mtm.targets import check_folder
-from ibl_mtm.training.data import Session
-from ibl_mtm.training.deal import TRIALS, write_deals
+from ibl_mtm.sessions.deal import TRIALS, write_deals
+from ibl_mtm.sessions.view import Session
 from ibl_mtm.training.settings import RunSettings
 
 __all__ = [

@@ -10,10 +10,10 @@ from synthetic import make_regions, make_session
 
 from ibl_mtm.cache.cache import open_cache
 from ibl_mtm.cache.store import create_cache, write_session
+from ibl_mtm.config.yaml_settings import validate_settings
 from ibl_mtm.errors import UserError
 from ibl_mtm.evaluation.evaluate import evaluate, evaluate_baseline
 from ibl_mtm.evaluation.merge import PAIRS
-from ibl_mtm.settings import validate_settings
 from ibl_mtm.training.run import train
 from ibl_mtm.training.settings import RunSettings
 

@@ -4,8 +4,8 @@ import pytest
 from training_runs import TINY, make_cache, tiny_settings
 
 from ibl_mtm.cache.cache import open_cache
+from ibl_mtm.disk.ownership import MARKER
 from ibl_mtm.errors import UserError
-from ibl_mtm.marker import MARKER
 from ibl_mtm.training.run import train
 
 SETTINGS = tiny_settings(steps=2, validate_every=2)
@@ -96,7 +96,7 @@ def test_a_training_that_failed_before_its_first_checkpoint_does_not_block(
         raise RuntimeError("amid the first step")
 
     with monkeypatch.context() as broken:
-        broken.setattr("ibl_mtm.training.module.Training.training_step", fail)
+        broken.setattr("ibl_mtm.training.loop.module.Training.training_step", fail)
         with pytest.raises(RuntimeError):
             fit(cache, tmp_path / "run")
     fit(cache, tmp_path / "run")
