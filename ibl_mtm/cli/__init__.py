@@ -1,12 +1,14 @@
 """The command line: each command parses its arguments, calls one function, prints its result.
 
 Results go to standard output (one JSON document with ``--json``); progress, logs and errors go
-to standard error. Exit codes: 0 done, 1 some sessions failed, 2 the request itself was wrong.
+to standard error. Exit codes: 0 done, 1 some sessions failed, 2 the request itself was wrong,
+130 and 143 stopped by Ctrl-C or SIGTERM, 70 a defect of this program.
 """
 
 import logging
 import sys
-from typing import Annotated
+import traceback
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -14,9 +16,12 @@ import typer
 from ibl_mtm._provenance import __version__
 from ibl_mtm.cli import data, models, scores  # noqa: F401
 from ibl_mtm.cli.app import app
-from ibl_mtm.errors import SessionError, UserError
+from ibl_mtm.errors import SessionError, StoppedError, UserError
 
-__all__ = ["app", "main"]
+__all__ = ["DEFECT", "app", "main"]
+
+#: What sysexits.h calls an internal software error.
+DEFECT = 70
 
 
 def main() -> None:
@@ -28,6 +33,23 @@ def main() -> None:
             raise
         typer.secho(f"ibl-mtm: {error}", err=True, fg="red")
         sys.exit(2)
+    except StoppedError as stopped:
+        typer.secho(f"ibl-mtm: {stopped}", err=True, fg="yellow")
+        sys.exit(128 + stopped.signal)
+    except OSError as error:
+        if "--debug" in sys.argv or error.filename is None:
+            _end_as_defect()
+        typer.secho(f"ibl-mtm: {error.filename}: {error.strerror}", err=True, fg="red")
+        sys.exit(2)
+    except Exception:
+        _end_as_defect()
+
+
+def _end_as_defect() -> NoReturn:
+    """End with the traceback, and another code than that of a session which failed."""
+    traceback.print_exc()
+    typer.secho(f"ibl-mtm {__version__}: this is a defect; please report it", err=True, fg="red")
+    sys.exit(DEFECT)
 
 
 @app.callback()

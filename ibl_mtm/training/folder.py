@@ -33,6 +33,7 @@ __all__ = [
     "empty_folder",
     "is_run",
     "on_first_process",
+    "settle_rank",
     "write_request",
 ]
 
@@ -65,6 +66,16 @@ _OWN = (
 def on_first_process() -> bool:
     """Whether this is the process of a run on several devices that writes and reports."""
     return not rank_zero_only.rank  # type: ignore[attr-defined]
+
+
+def settle_rank(n_processes: int) -> None:
+    """Make the only process of a training its first, whatever the environment says.
+
+    Lightning takes a process's number from RANK, LOCAL_RANK or SLURM_PROCID, which under ``srun``
+    tell apart trainings that have nothing to do with each other.
+    """
+    if n_processes == 1:
+        rank_zero_only.rank = 0  # type: ignore[attr-defined]
 
 
 @contextmanager
@@ -113,6 +124,8 @@ def claim_folder(run: Path, *, resume: bool, overwrite: bool) -> Iterator[None]:
 def empty_folder(run: Path) -> None:
     """Remove what an earlier run left in a claimed folder, and make it the folder of a run."""
     remove(run, _OWN)
+    for name in _OWN:  # what a process that was killed had begun to write
+        remove(run, [path.name for path in run.glob(f".{Path(name).stem}.*")])
     mark(run, "run")
 
 

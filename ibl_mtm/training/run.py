@@ -32,6 +32,7 @@ from ibl_mtm.training.folder import (
     claim_folder,
     empty_folder,
     on_first_process,
+    settle_rank,
     write_request,
 )
 from ibl_mtm.training.loop.module import Training
@@ -118,9 +119,12 @@ def train(
     UserError
         If the folder is in use or holds another run, there is nothing to resume, the data or
         the model to start from do not fit, training diverges, or the disk is full.
+    StoppedError
+        If a signal ends it.
     """
     if not len(cache):
         raise UserError(f"{cache.path} holds no session to train on")
+    settle_rank(settings.trainer.devices * settings.trainer.nodes)
     if isinstance(cache.path, Path) and run.resolve().is_relative_to(cache.path.resolve()):
         raise UserError(f"{run} is inside of the cache {cache.path}; give --run a folder elsewhere")
     if overwrite and not (run / CHECKPOINT).is_file():
@@ -171,11 +175,11 @@ def fit(
     steps = settings.steps or per_epoch * (settings.epochs or 100)
     every = min(steps, settings.validate_every or per_epoch)
     module = Training(settings, model, sessions, steps)
-    trainer, keep, clock = make_trainer(settings, run, steps, every, progress)
+    trainer, keep, clock, stopped = make_trainer(settings, run, steps, every, progress)
     loader.open_store(trainer.strategy.root_device)
     begin()
     try:
-        with quiet(), closing(loader):
+        with stopped.told(run), quiet(), closing(loader):
             loaders = make_loaders(module, loader)
             trainer.fit(module, *loaders, ckpt_path=checkpoint, weights_only=True)
     except OSError as error:
