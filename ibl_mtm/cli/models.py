@@ -88,7 +88,9 @@ def evaluate(
     out: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="Where a baseline's scores go, to `compare` and `report` them."
+            metavar="DIR",
+            help="Where the scores go, to `compare` and `report` them; by default a run's own "
+            "folder, and for a baseline nowhere.",
         ),
     ] = None,
     export: Annotated[
@@ -119,11 +121,9 @@ def evaluate(
         raise UserError("give either the folder of a run or --baseline NAME")
     if run and like:
         raise UserError("a run has units and trials of its own; --like is for a baseline")
-    if run and out:
-        raise UserError("a run's scores go into its own folder; --out is for a baseline")
     tasks = task or (["all"] if export else TASKS)
     opened = open_cache(cache)
-    folder = run or out
+    folder = out or run
     if run:
         evaluation = score(
             run,

@@ -9,7 +9,7 @@ from tempfile import TemporaryFile
 
 from ibl_mtm.errors import UserError
 
-__all__ = ["check_file", "check_folder"]
+__all__ = ["can_write", "check_file", "check_folder"]
 
 
 def check_folder(folder: Path) -> None:
@@ -28,6 +28,15 @@ def check_folder(folder: Path) -> None:
             pass
     except OSError as error:
         raise UserError(f"cannot write {folder}: {error.strerror}") from None
+
+
+def can_write(folder: Path) -> bool:
+    """Whether files can be written into a folder, or it can be made."""
+    try:
+        check_folder(folder)
+    except UserError:
+        return False
+    return True
 
 
 def check_file(file: Path) -> None:

@@ -295,7 +295,10 @@ class _Request:
     def check(self, origin: Mapping[str, Any]) -> None:
         """Refuse scores that could not be written, before they are computed."""
         if self.into is not None:
-            check_folder(self.into)
+            try:
+                check_folder(self.into)
+            except UserError as error:
+                raise UserError(f"{error} (--out DIR puts the scores elsewhere)") from None
             if not self.overwrite:
                 check_joins(self.into, {**self.what, "provenance": origin})
 

@@ -104,10 +104,12 @@ def _pairs(runs: Sequence[ScoredRun]) -> Section:
                       f"{first.name} predicts it better.", columns=4)  # fmt: skip
     units = all_units(runs)
     for number, other in enumerate(others, start=1):
-        pair = units[units["run"].isin([first.name, other.name])]
-        both = pair[pair["bits_per_spike"].notna()].groupby("task")["run"].nunique()
+        scored = units[units["bits_per_spike"].notna()]
+        keys = ["eid", "unit", "task"]
+        a, b = (scored.loc[scored["run"] == run.name, keys] for run in (first, other))
+        shared = set(a.merge(b, on=keys)["task"])
         for task in TASKS:
-            if both.get(task, 0) == 2:
+            if task in shared:
                 figure = figures.paired_scores(units, task, first.name, other.name)
                 name = f"pairs_{task}" + (f"_{number}" if len(others) > 1 else "")
                 section.plots.append(Plot(name, figure, figures_of(first)))

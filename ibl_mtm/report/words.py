@@ -69,6 +69,9 @@ def notes(runs: Sequence[ScoredRun]) -> list[str]:
         notes.append("The runs were not scored on the same sessions: the rows do not compare.")
     elif len({run.scores.get("provenance", {}).get("split") for run in runs}) > 1:
         notes.append("The runs split trials differently: the rows do not compare.")
+    scored = [{task for task, score in run.scores["tasks"].items() if score} for run in runs]
+    if any(tasks != scored[0] for tasks in scored):
+        notes.append("The runs were not scored on the same tasks: a dash is no score of 0.")
     titles = TASKS | {task: behaviour.title for task, behaviour in BEHAVIOURS.items()}
     titles |= {"psth_r2": "R² of mean responses", "region_pairs": "Pairs of regions"}
     for run in runs:

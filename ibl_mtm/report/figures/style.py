@@ -96,6 +96,7 @@ _STYLE: dict[Any, Any] = {
     "lines.linewidth": 1.4,
     "lines.solid_capstyle": "round",
     "svg.fonttype": "none",
+    "text.parse_math": False,  # names of runs may hold a $
 }
 
 P = ParamSpec("P")
@@ -186,17 +187,26 @@ def spread_around_zero(n: int, width: float) -> NDArray[np.float64]:
     return spread
 
 
-def save_figure(figure: Figure, path: Path) -> str:
+def save_figure(figure: Figure, path: Path | None) -> str:
     """Write `path`.svg and `path`.png, on white; the same figure gives the same bytes.
+
+    Parameters
+    ----------
+    figure
+        The figure.
+    path
+        Its name without an ending; None: write nothing.
 
     Returns
     -------
     The text of the SVG file.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "ibl-mtm"}):
         file = io.StringIO()
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+    if path is None:
+        return file.getvalue()
+    path.parent.mkdir(parents=True, exist_ok=True)
     # Where everything lies is settled now, and settling it is half of the time.
     figure.set_layout_engine("none")
     figure.savefig(path.with_name(path.name + ".png"), dpi=160, metadata={"Software": None})
