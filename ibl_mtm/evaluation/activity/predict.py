@@ -193,6 +193,11 @@ def select_known(model: MtM, ds: xr.Dataset) -> xr.Dataset:
         If the model was not trained on the session, or on trials of another format.
     """
     eid, scope = str(ds.attrs["eid"]), model.scope
+    if set(ds.spikes.dims) != {"trial", "time", "unit"}:
+        raise UserError(
+            f"a model needs trials, bins and units, not {', '.join(ds.spikes.dims)} alone; select "
+            "a single trial by a list, as in ds.isel(trial=[17])"
+        )
     if trial_format(ds) != scope.trial_format:
         raise UserError(
             f"session {eid} has trials of another format than the model was trained on: "
