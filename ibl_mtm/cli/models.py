@@ -101,6 +101,14 @@ def evaluate(
             "exists is added to. Decodes all behaviours.",
         ),
     ] = None,
+    min_distance: Annotated[
+        float,
+        typer.Option(
+            metavar="UM",
+            min=0.0,
+            help="Predict a unit without its neighbours on the probe, up to so many micrometres.",
+        ),
+    ] = 0.0,
     overwrite: Annotated[
         bool,
         typer.Option(
@@ -121,6 +129,8 @@ def evaluate(
         raise UserError("give either the folder of a run or --baseline NAME")
     if run and like:
         raise UserError("a run has units and trials of its own; --like is for a baseline")
+    if baseline and min_distance:
+        raise UserError("--min-distance is for runs: baselines are fitted to all other units")
     tasks = task or (["all"] if export else TASKS)
     opened = open_cache(cache)
     folder = out or run
@@ -131,6 +141,7 @@ def evaluate(
             tasks=tasks,
             sessions=session,
             oracle=oracle,
+            min_distance_um=min_distance,
             into=folder,
             overwrite=overwrite,
             say=say,

@@ -199,11 +199,13 @@ def show_scores(scores: Sequence[dict[str, Any]]) -> None:
 
 def show_pairs(pairs: Sequence["Pair"]) -> None:
     """Paired differences between runs (see `ibl_mtm.evaluation.compare`)."""
-    columns = ["runs", "task", "difference", "95 % interval", "p", "better in", "units", "sessions"]
-    table = Table(*columns, box=None)
+    columns = ["runs", "task", "difference", "95 % interval", "p (sessions)", "better in", "units"]
+    table = Table(*columns, "sessions", box=None)
     for pair in pairs:
         interval = "" if pair.low is None else f"{pair.low:+.3f} to {pair.high:+.3f}"
-        p = "" if pair.p is None else "< 0.001" if pair.p < 0.001 else f"{pair.p:.3f}"
+        # Units of a session share their noise: a p over units would be too small.
+        known = pair.p_sessions
+        p = "too few" if known is None else "< 0.001" if known < 0.001 else f"{known:.3f}"
         table.add_row(
             f"{pair.a} - {pair.b}",
             TASK_NAMES.get(pair.task, pair.task.replace("_", " ")),
@@ -225,15 +227,18 @@ def show_pairs(pairs: Sequence["Pair"]) -> None:
 
 
 def _score(value: dict[str, Any]) -> str:
-    for key in ("bits_per_spike", "balanced_accuracy", "r2"):
+    for key in ("bits_per_spike", "accuracy", "r2"):
         if key in value:
             return f"{value[key]:.3f}"
     return "-"
 
 
 def _remark(value: dict[str, Any]) -> str:
-    if "balanced_accuracy" in value:
-        return f"balanced accuracy; from raw spikes {value['raw_spikes']['balanced_accuracy']:.3f}"
+    if "accuracy" in value:
+        return (
+            f"accuracy (balanced {value['balanced_accuracy']:.3f}); "
+            f"from raw spikes {value['raw_spikes']['accuracy']:.3f}"
+        )
     if "r2" in value:
         return f"R²; from raw spikes {value['raw_spikes']['r2']:.3f}"
     return "bits/spike" if value else ""

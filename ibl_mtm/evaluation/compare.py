@@ -1,7 +1,7 @@
 """Is this run better than that one, and where: paired differences with intervals and tests.
 
     for pair in compare_runs([Path("runs/mtm"), Path("runs/temporal")]):
-        pair.task, pair.difference, pair.low, pair.high, pair.p
+        pair.task, pair.difference, pair.low, pair.high, pair.p_sessions
 
 Only units (for behaviour: sessions) that both runs were scored on count, each against itself.
 """
@@ -41,11 +41,11 @@ class Pair:
     difference, low, high
         Mean over sessions of the sessions' mean differences over units, and its 95 % interval:
         sessions, and units within them, drawn with replacement.
-    p
-        Of a Wilcoxon signed-rank test over units (for behaviour: over sessions); None where
-        there are too few.
     p_sessions
-        Of the same test over the sessions' means; None where there are too few.
+        Of a Wilcoxon signed-rank test over the sessions' means; None where there are too few.
+    p
+        Of the same test over units (for behaviour: over sessions), as if they were independent,
+        which units of one session are not; None where there are too few.
     n_units, n_sessions
         How many there are of each; no units for behaviour.
     better
@@ -92,7 +92,7 @@ def compare_runs(paths: Sequence[Path]) -> list[Pair]:
     runs = read_scored_runs(paths)
     pairs = []
     for a, b in combinations(runs, 2):
-        _check_same_trials(a, b)
+        _check_alike(a, b)
         found = [*_activity(a, b), *_behaviour(a, b)]
         if not found:
             raise UserError(f"{a.name} and {b.name} have no unit, session and task in common")
@@ -100,8 +100,14 @@ def compare_runs(paths: Sequence[Path]) -> list[Pair]:
     return pairs
 
 
-def _check_same_trials(a: ScoredRun, b: ScoredRun) -> None:
+def _check_alike(a: ScoredRun, b: ScoredRun) -> None:
     """Of evaluations that do not tell their trials, `_activity` finds it by the spikes alone."""
+    distances = [run.scores.get("min_distance_um", 0) for run in (a, b)]
+    if distances[0] != distances[1]:
+        raise UserError(
+            f"{a.name} was scored with neighbours hidden up to {distances[0]} um, {b.name} up to "
+            f"{distances[1]} um (--min-distance); score both alike to compare them"
+        )
     rows = [run.scores.get("provenance", {}).get("sessions", {}) for run in (a, b)]
     for eid in rows[0]:
         digests = {row[eid].get("test_trials") for row in rows if eid in row} - {None}

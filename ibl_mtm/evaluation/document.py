@@ -26,7 +26,7 @@ __all__ = ["average_pairs", "make_document", "summarise_tasks", "tell_origin"]
 
 
 def make_document(
-    what: Mapping[str, str],
+    what: Mapping[str, Any],
     cache: Cache,
     scores: Mapping[str, SessionScores],
     tasks: Sequence[str],
@@ -129,7 +129,9 @@ def summarise_tasks(
         for task, row in summarise(per_unit).iterrows():
             if np.isfinite(row.bits_per_spike):
                 # Without trials there is no mean response: said as null, its reason in `skipped`.
-                found[str(task)] = {"psth_r2": None, "residual_r2": None} | _plain(row.to_dict())
+                scores = {"psth_r2": None, "residual_r2": None} | _plain(row.to_dict())
+                over = "sessions" if scores["n_sessions"] > 1 else "units"
+                found[str(task)] = scores | {"sem_over": over}
     for task in BEHAVIOUR_TASKS:
         scored = [scores[task] for scores in behaviour if task in scores]
         if len(scored) > 1:
@@ -174,12 +176,13 @@ def _mean(scores: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return merged
 
 
-def _spread(scores: Sequence[dict[str, Any]]) -> dict[str, float]:
+def _spread(scores: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Standard error and median over sessions of the headline score."""
     values = [s["r2"] if "r2" in s else s["accuracy"] for s in scores]
     sem = round(float(np.std(values, ddof=1) / np.sqrt(len(values))), 6)
     return {
         "sem": sem,
+        "sem_over": "sessions",
         "median_sessions": round(float(np.median(values)), 6),
         "sem_sessions": sem,
     }

@@ -140,6 +140,7 @@ def evaluate(
     oracle: Path | None = None,
     device: str | torch.device = "cpu",
     precision: Precision = "auto",
+    min_distance_um: float = 0.0,
     into: Path | None = None,
     overwrite: bool = False,
     say: Callable[[str], None] | None = None,
@@ -162,6 +163,8 @@ def evaluate(
         Where the model runs.
     precision
         Of the predictions of held-out activity (see `uses_bf16`).
+    min_distance_um
+        Do not show a unit that is predicted its neighbours on the probe (see `ibl_mtm.predict`).
     into, overwrite
         Where, and how, the scores will be written (see `Evaluation.write`): what forbids it is
         told before anything is scored.
@@ -182,10 +185,16 @@ def evaluate(
 
     def prepare(ds: xr.Dataset, deal: Deal) -> tuple[Predictor, xr.Dataset]:
         ds = select_known(model, ds).load()
-        return ModelPredictor(model, ds, np.flatnonzero(deal.split == "test"), precision), ds
+        test = np.flatnonzero(deal.split == "test")
+        return ModelPredictor(model, ds, test, precision, min_distance_um), ds
 
     eids = list(dict.fromkeys(sessions)) if sessions else _sessions_of(model.scope.sessions, cache)
-    what = {"run": str(run), "precision": "bf16" if uses_bf16(model, precision) else "32"}
+    what: dict[str, Any] = {
+        "run": str(run),
+        "precision": "bf16" if uses_bf16(model, precision) else "32",
+    }
+    if min_distance_um:
+        what["min_distance_um"] = min_distance_um
     at_once = 1 if model.read_in.device.type != "cpu" else None
     request = _Request(what, model_digest(run), tasks, oracle, say, into, overwrite)
     found = _evaluate(request, prepare, cache, eids, settings.data, deals, at_once)
@@ -239,7 +248,7 @@ def evaluate_baseline(
         return BaselinePredictor(name, ds, deal.split, session.region), ds
 
     eids = list(dict.fromkeys(sessions)) if sessions else list(cache)
-    what = {"baseline": name}
+    what: dict[str, Any] = {"baseline": name}
     made_by = hashlib.sha256(f"{name} {settings.model_dump_json()}".encode()).hexdigest()[:16]
     request = _Request(what, made_by, _known_tasks(tasks), oracle, say, into, overwrite)
     return _evaluate(request, prepare, cache, eids, settings, deals)
@@ -284,7 +293,7 @@ def _sessions_of(known: Sequence[str], cache: Cache) -> list[str]:
 
 @dataclass(frozen=True)
 class _Request:
-    what: dict[str, str]
+    what: dict[str, Any]
     model: str
     tasks: Sequence[str]
     oracle: Path | None

@@ -89,6 +89,9 @@ def _differs(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
         return "they are of another model, or of other settings"
     if before.get("precision") != now.get("precision"):
         return f"their precision is {before.get('precision')}, not {now.get('precision')}"
+    distances = [document.get("min_distance_um", 0) for document in (before, now)]
+    if distances[0] != distances[1]:
+        return f"neighbours were hidden up to {distances[0]:g} um, not {distances[1]:g}"
     rows = [d["provenance"]["sessions"] for d in (before, now)]
     for eid in rows[0]:
         if eid in rows[1] and rows[0][eid].get("data") != rows[1][eid]["data"]:

@@ -59,7 +59,14 @@ _NAMES = {
     "choice": "choice",
     "whisker_motion_energy": "whisker motion energy",
 }
-_SCORES = {"bits_per_spike": "bits/spike", "balanced_accuracy": "balanced accuracy", "r2": "R²"}
+_SCORES = {
+    "bits_per_spike": "bits/spike",
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "r2": "R²",
+}
+#: Scores whose standard error is told; that of balanced accuracy is not.
+_WITH_ERROR = ("bits_per_spike", "accuracy", "r2")
 
 
 def model_card(model: MtM, scores: Mapping[str, Any] | None) -> str:
@@ -103,7 +110,10 @@ def _scores(scores: Mapping[str, Any] | None) -> str:
     for task, values in scores["tasks"].items():
         for key, unit in _SCORES.items():
             if values and key in values:
-                error = f" ± {values['sem']:.3f}" if "sem" in values else ""
+                error = ""
+                if key in _WITH_ERROR and values.get("sem") is not None:
+                    of = " over units" if values.get("n_sessions") == 1 else ""
+                    error = f" ± {values['sem']:.3f}{of}"
                 rows.append(f"| {_NAMES.get(task, task)} | {values[key]:.3f}{error} | {unit} |")
     return "\n".join(rows)
 
