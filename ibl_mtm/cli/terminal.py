@@ -47,7 +47,9 @@ STATUS_STYLE = {"ingested": "green", "complete": "dim", "planned": "cyan", "fail
 
 def say(message: str) -> None:
     """Tell of progress."""
-    err.print(message, style="dim", markup=False, highlight=False)
+    # A file has no width: a sentence stays on its line.
+    soft = not err.is_terminal
+    err.print(message, style="dim", markup=False, highlight=False, soft_wrap=soft)
 
 
 class IngestProgress:

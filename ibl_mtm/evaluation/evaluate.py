@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -321,7 +322,8 @@ def _evaluate(
     deals: Mapping[str, Deal],
     at_once: int | None = None,
 ) -> Evaluation:
-    tasks, oracle, say = request.tasks, request.oracle, request.say
+    tasks, oracle = request.tasks, request.oracle
+    say = request.say or (lambda line: None)
     if not eids:
         raise UserError(f"{cache.path} holds no session to score")
     for eid in eids:
@@ -334,17 +336,28 @@ def _evaluate(
     origin = tell_origin(request.model, cache, dealt)
     request.check(origin)
 
+    start, done = time.perf_counter(), count(1)
+
     def score(eid: str) -> SessionScores:
-        if say:
-            say(f"scoring session {eids.index(eid) + 1} of {len(eids)}: {eid}")
+        say(f"scoring session {eids.index(eid) + 1} of {len(eids)}: {eid}")
+        scores = score_one(eid)
+        n_done, spent = next(done), time.perf_counter() - start
+        if len(eids) > 1:
+            left = spent / n_done * (len(eids) - n_done)
+            say(f"{n_done} of {len(eids)} sessions scored in {spent:.0f} s; {left:.0f} s left")
+        return scores
+
+    def score_one(eid: str) -> SessionScores:
         deal = dealt[eid]
         if not (deal.split == "test").any():
             return nothing_scored(tasks, "no test trials")
         truth = open_truth(oracle, eid) if oracle else None
         predictor, ds = prepare(cache[eid], deal)
-        return score_session(predictor, ds, deal.split, tasks, truth)
+        # Tasks of sessions that are scored side by side come as they are done.
+        return score_session(
+            predictor, ds, deal.split, tasks, truth, lambda line: say(f"  {eid} {line}")
+        )
 
-    start = time.perf_counter()
     scores = dict(zip(eids, _side_by_side(score, eids, at_once), strict=True))
     made = {"seconds": round(time.perf_counter() - start, 1), "commit": source_commit()}
     return Evaluation(

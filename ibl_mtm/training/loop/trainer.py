@@ -23,7 +23,7 @@ from ibl_mtm.training.loop.best_checkpoint import MONITOR, KeepBest
 from ibl_mtm.training.loop.clock import Clock
 from ibl_mtm.training.loop.devices import check_devices
 from ibl_mtm.training.loop.module import LOG_EVERY, Training
-from ibl_mtm.training.loop.progress import ProgressBar
+from ibl_mtm.training.loop.progress import show_progress
 from ibl_mtm.training.loop.stopped import Stopped
 from ibl_mtm.training.settings import RunSettings
 
@@ -88,7 +88,8 @@ def make_trainer(
         default_root_dir=run,
     )
     if progress and trainer.is_global_zero:
-        trainer.callbacks.insert(0, ProgressBar(settings.name))  # type: ignore[attr-defined]
+        # After the one that keeps the best: a validation that ends the training has no line.
+        trainer.callbacks.append(show_progress(settings.name))  # type: ignore[attr-defined]
     return trainer, keep, clock, stopped
 
 
