@@ -21,6 +21,7 @@ from ibl_mtm.cache.store import read_format
 from ibl_mtm.cache.tables import collect_regions, current_sessions, read_table
 from ibl_mtm.errors import DAMAGE, SessionError, UserError
 from ibl_mtm.sessions.schema import FORMAT
+from ibl_mtm.sessions.text import counted
 
 __all__ = ["Cache", "UnknownSessionError", "open_cache"]
 
@@ -179,9 +180,11 @@ class Cache(Mapping[str, xr.Dataset]):
 
     def _headline(self) -> str:
         rows = self._sessions
+        n_units, n_trials = (int(rows[name].sum()) for name in ("n_units", "n_trials"))
         return (
-            f"<{FORMAT} cache {self.path}> {len(rows)} sessions of {rows['subject'].nunique()} "
-            f"subjects, {rows['n_units'].sum():,} units, {rows['n_trials'].sum():,} trials"
+            f"<{FORMAT} cache {self.path}> {counted(len(rows), 'session')} of "
+            f"{counted(rows['subject'].nunique(), 'subject')}, "
+            f"{counted(n_units, 'unit')}, {counted(n_trials, 'trial')}"
         )
 
     def _explain_unknown(self, eid: object) -> str:

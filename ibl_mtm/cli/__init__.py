@@ -20,6 +20,23 @@ from ibl_mtm.errors import SessionError, StoppedError, UserError
 
 __all__ = ["DEFECT", "app", "main"]
 
+#: Packages that an installation may do without, by the extra that brings them.
+_EXTRAS = {
+    "ingest": (
+        "one",
+        "ibllib",
+        "brainbox",
+        "iblatlas",
+        "iblutil",
+        "dask",
+        "distributed",
+        "requests",
+    ),
+    "remote": ("obstore",),
+    "workflows": ("snakemake",),
+    "hub": ("huggingface_hub",),
+    "wandb": ("wandb",),
+}
 #: What sysexits.h calls an internal software error.
 DEFECT = 70
 
@@ -27,7 +44,7 @@ DEFECT = 70
 def main() -> None:
     """Entry point of ``ibl-mtm``."""
     try:
-        app()
+        app(_debug_first(sys.argv[1:]))
     except (UserError, SessionError) as error:
         if "--debug" in sys.argv:
             raise
@@ -36,6 +53,14 @@ def main() -> None:
     except StoppedError as stopped:
         typer.secho(f"ibl-mtm: {stopped}", err=True, fg="yellow")
         sys.exit(128 + stopped.signal)
+    except ModuleNotFoundError as error:
+        needed = (error.name or "").partition(".")[0]
+        extra = next((name for name, modules in _EXTRAS.items() if needed in modules), None)
+        if extra is None or "--debug" in sys.argv:
+            _end_as_defect()
+        message = f"this needs {needed}, which is not installed: pip install 'ibl-mtm[{extra}]'"
+        typer.secho(f"ibl-mtm: {message}", err=True, fg="red")
+        sys.exit(2)
     except OSError as error:
         if "--debug" in sys.argv or error.filename is None:
             _end_as_defect()
@@ -45,6 +70,14 @@ def main() -> None:
         _end_as_defect()
 
 
+def _debug_first(arguments: list[str]) -> list[str]:
+    """Take ``--debug`` behind a command too, where people write it when something went wrong."""
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    if "--debug" not in options:
+        return arguments
+    return ["--debug", *(word for word in options if word != "--debug"), *arguments[len(options) :]]
+
+
 def _end_as_defect() -> NoReturn:
     """End with the traceback, and another code than that of a session which failed."""
     traceback.print_exc()
@@ -52,15 +85,21 @@ def _end_as_defect() -> NoReturn:
     sys.exit(DEFECT)
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
 @app.callback()
 def configure(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and all logs.")] = False,
-    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", is_eager=True, callback=_show_version),
+    ] = False,
 ) -> None:
     """Set up logging; runs before every command."""
-    if version:
-        typer.echo(__version__)
-        raise typer.Exit
     logging.basicConfig(
         stream=sys.stderr,
         level=logging.DEBUG if debug else logging.WARNING,

@@ -61,7 +61,10 @@ def train(
 @app.command("eval")
 def evaluate(
     cache: CachePath,
-    run: Annotated[Path | None, typer.Argument(help="Folder of a run.", show_default=False)] = None,
+    run: Annotated[
+        Path | None,
+        typer.Argument(help="Folder of a run or model, or a model of the Hub.", show_default=False),
+    ] = None,
     baseline: Annotated[
         str | None,
         typer.Option(
@@ -124,6 +127,7 @@ def evaluate(
     from ibl_mtm.evaluation.evaluate import evaluate as score
     from ibl_mtm.evaluation.evaluate import evaluate_baseline
     from ibl_mtm.evaluation.score_session import TASKS
+    from ibl_mtm.training.checkpoint.pretrained import is_of_hub
 
     if (run is None) == (baseline is None):
         raise UserError("give either the folder of a run or --baseline NAME")
@@ -133,7 +137,9 @@ def evaluate(
         raise UserError("--min-distance is for runs: baselines are fitted to all other units")
     tasks = task or (["all"] if export else TASKS)
     opened = open_cache(cache)
-    folder = out or run
+    folder = out or (None if run is None or is_of_hub(run) else run)
+    if folder is None:
+        say("these scores are printed and not kept: --out DIR keeps them")
     if run:
         evaluation = score(
             run,

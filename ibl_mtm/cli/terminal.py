@@ -13,6 +13,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 from rich.text import Text
 
+from ibl_mtm.sessions.text import counted
+
 if TYPE_CHECKING:
     from ibl_mtm.cache.cache import Cache
     from ibl_mtm.evaluation.compare import Pair
@@ -143,9 +145,10 @@ def show_sessions(cache: "Cache") -> None:
         table.add_row(str(eid), *(str(row[name]) for name in columns))
     out.print(table)
     rows = cache.sessions
+    n_units, n_trials = (int(rows[name].sum()) for name in ("n_units", "n_trials"))
     out.print(
-        f"{len(rows)} sessions of {rows['subject'].nunique()} subjects, "
-        f"{rows['n_units'].sum():,} units, {rows['n_trials'].sum():,} trials",
+        f"{counted(len(rows), 'session')} of {counted(rows['subject'].nunique(), 'subject')}, "
+        f"{counted(n_units, 'unit')}, {counted(n_trials, 'trial')}",
         highlight=False,
     )
 

@@ -73,7 +73,7 @@ class Pair:
         return asdict(self)
 
 
-def compare_runs(paths: Sequence[Path]) -> list[Pair]:
+def compare_runs(paths: Sequence[str | Path]) -> list[Pair]:
     """Compare every pair of runs in every task that both were scored in.
 
     Parameters
@@ -89,7 +89,7 @@ def compare_runs(paths: Sequence[Path]) -> list[Pair]:
     """
     if len({Path(path).resolve() for path in paths}) < 2:
         raise UserError("name at least two different runs to compare")
-    runs = read_scored_runs(paths)
+    runs = read_scored_runs([Path(path) for path in paths])
     pairs = []
     for a, b in combinations(runs, 2):
         _check_alike(a, b)

@@ -48,7 +48,7 @@ from ibl_mtm.sessions.deal import Deal, deal_trials, read_deals
 from ibl_mtm.sessions.text import as_text
 from ibl_mtm.sessions.view import describe_session
 from ibl_mtm.simulate.truth import open_truth
-from ibl_mtm.training.checkpoint.pretrained import load_model, model_digest
+from ibl_mtm.training.checkpoint.pretrained import find_model, load_model, model_digest
 from ibl_mtm.training.folder import is_run
 from ibl_mtm.training.settings import DataSettings, RunSettings, read_data_settings
 
@@ -93,11 +93,11 @@ class Evaluation:
     seed: int
     unit_filtering: UnitFiltering
 
-    def export(self, path: Path) -> list[str]:
+    def export(self, path: str | Path) -> list[str]:
         """Write what was decoded as a submission to the brain-wide benchmark, a zip."""
-        return write_submission(self.scores, path, self.label, self.seed, self.unit_filtering)
+        return write_submission(self.scores, Path(path), self.label, self.seed, self.unit_filtering)
 
-    def write(self, folder: Path, *, overwrite: bool = False) -> None:
+    def write(self, folder: str | Path, *, overwrite: bool = False) -> None:
         """Write ``metrics.json``, tables and ``evaluation.zarr`` to a folder.
 
         Scores that are there stay beside these, if they are of the same model and data.
@@ -114,6 +114,7 @@ class Evaluation:
         UserError
             If these scores and those that are there cannot stand side by side.
         """
+        folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         metrics, per_unit, pairs = self.metrics, self.per_unit, self.region_pairs
         if not overwrite:
@@ -133,16 +134,16 @@ class Evaluation:
 
 
 def evaluate(
-    run: Path,
+    run: str | Path,
     cache: Cache,
     *,
     tasks: Sequence[str] = TASKS,
     sessions: Sequence[str] | None = None,
-    oracle: Path | None = None,
+    oracle: str | Path | None = None,
     device: str | torch.device = "cpu",
     precision: Precision = "auto",
     min_distance_um: float = 0.0,
-    into: Path | None = None,
+    into: str | Path | None = None,
     overwrite: bool = False,
     say: Callable[[str], None] | None = None,
 ) -> Evaluation:
@@ -151,7 +152,8 @@ def evaluate(
     Parameters
     ----------
     run
-        A run folder with a model.
+        The folder of a run or of a model that `PretrainedMtM.save_pretrained` wrote, or a model
+        of the Hub.
     cache
         Where its sessions are.
     tasks
@@ -179,10 +181,11 @@ def evaluate(
         not be written.
     """
     tasks = _known_tasks(tasks)
-    model = load_model(run, device)
-    settings = read_settings(run / "config.yaml", RunSettings)
+    folder = find_model(run)
+    model = load_model(folder, device)
+    settings = _settings_of(folder)
 
-    deals = _deals_of(run, settings.data)
+    deals = _deals_of(folder, settings.data)
 
     def prepare(ds: xr.Dataset, deal: Deal) -> tuple[Predictor, xr.Dataset]:
         ds = select_known(model, ds).load()
@@ -197,7 +200,7 @@ def evaluate(
     if min_distance_um:
         what["min_distance_um"] = min_distance_um
     at_once = 1 if model.read_in.device.type != "cpu" else None
-    request = _Request(what, model_digest(run), tasks, oracle, say, into, overwrite)
+    request = _Request(what, model_digest(folder), tasks, oracle, say, into, overwrite)
     found = _evaluate(request, prepare, cache, eids, settings.data, deals, at_once)
     return replace(found, label=settings.name, seed=settings.seed)
 
@@ -207,11 +210,11 @@ def evaluate_baseline(
     cache: Cache,
     *,
     settings: DataSettings = DataSettings(),  # noqa: B008 - immutable
-    like: Path | None = None,
+    like: str | Path | None = None,
     tasks: Sequence[str] = TASKS,
     sessions: Sequence[str] | None = None,
-    oracle: Path | None = None,
-    into: Path | None = None,
+    oracle: str | Path | None = None,
+    into: str | Path | None = None,
     overwrite: bool = False,
     say: Callable[[str], None] | None = None,
 ) -> Evaluation:
@@ -237,9 +240,10 @@ def evaluate_baseline(
     """
     if name not in BASELINES:
         raise UserError(f"unknown baseline '{name}'; known: {', '.join(BASELINES)}")
-    if into is not None and is_run(into):
+    if into is not None and is_run(Path(into)):
         raise UserError(f"{into} is the folder of a run; give a baseline's scores one of their own")
     if like is not None:
+        like = Path(like)
         settings = read_data_settings(like)
     deals = _deals_of(like, settings) if like is not None else {}
 
@@ -255,6 +259,13 @@ def evaluate_baseline(
     return _evaluate(request, prepare, cache, eids, settings, deals)
 
 
+def _settings_of(folder: Path) -> RunSettings:
+    """Settings of a run; of a model that came without any, those that say nothing."""
+    if (folder / "config.yaml").is_file():
+        return read_settings(folder / "config.yaml", RunSettings)
+    return RunSettings(name=folder.resolve().name)
+
+
 def _deals_of(run: Path, settings: DataSettings) -> dict[str, Deal]:
     """How the trials of a run's sessions were dealt out, if it is young enough to say."""
     deals = read_deals(run)
@@ -265,8 +276,8 @@ def _deals_of(run: Path, settings: DataSettings) -> dict[str, Deal]:
         )
     if not deals:
         logger.warning(
-            "%s does not tell which trials it was trained on (an earlier version made it): the "
-            "test trials are those that its settings and this cache give now",
+            "%s does not tell which trials it was trained on (an earlier version made it): test "
+            "trials are those that its settings and this cache give now",
             run,
         )
     return deals
@@ -297,20 +308,20 @@ class _Request:
     what: dict[str, Any]
     model: str
     tasks: Sequence[str]
-    oracle: Path | None
+    oracle: str | Path | None
     say: Callable[[str], None] | None
-    into: Path | None
+    into: str | Path | None
     overwrite: bool
 
     def check(self, origin: Mapping[str, Any]) -> None:
         """Refuse scores that could not be written, before they are computed."""
         if self.into is not None:
             try:
-                check_folder(self.into)
+                check_folder(Path(self.into))
             except UserError as error:
                 raise UserError(f"{error} (--out DIR puts the scores elsewhere)") from None
             if not self.overwrite:
-                check_joins(self.into, {**self.what, "provenance": origin})
+                check_joins(Path(self.into), {**self.what, "provenance": origin})
 
 
 def _evaluate(
@@ -322,7 +333,7 @@ def _evaluate(
     deals: Mapping[str, Deal],
     at_once: int | None = None,
 ) -> Evaluation:
-    tasks, oracle = request.tasks, request.oracle
+    tasks, oracle = request.tasks, Path(request.oracle) if request.oracle else None
     say = request.say or (lambda line: None)
     if not eids:
         raise UserError(f"{cache.path} holds no session to score")

@@ -32,7 +32,9 @@ _TITLE = " – ibl-mtm report</title>"
 _log = logging.getLogger(__name__)
 
 
-def write_report(runs: Sequence[Path], out: Path, experiments: Sequence[Experiment] = ()) -> None:
+def write_report(
+    runs: Sequence[str | Path], out: str | Path, experiments: Sequence[Experiment] = ()
+) -> None:
     """Write a page that shows evaluated runs side by side, and the runs' figures as files.
 
     Parameters
@@ -54,8 +56,9 @@ def write_report(runs: Sequence[Path], out: Path, experiments: Sequence[Experime
         raise UserError(f"a report shows 1 to {len(RUN_COLORS)} runs, not {len(runs)}")
     if len({Path(run).resolve() for run in runs}) < len(runs):
         raise UserError("a report shows each run once: name no run folder twice")
+    out = Path(out)
     _check_page(out)
-    scored = read_scored_runs(runs)
+    scored = read_scored_runs([Path(run) for run in runs])
     # Runs of somebody else can be looked at too.
     writable = {figures_of(run) for run in scored if can_write(figures_of(run))}
     sections = make_sections(scored)

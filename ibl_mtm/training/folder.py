@@ -179,11 +179,16 @@ def check_unchanged(run: Path, settings: RunSettings, sessions: Sequence[Session
     """
     before = _flat(read_settings(run / _SETTINGS, RunSettings).model_dump(exclude=_FREE))
     now = _flat(settings.model_dump(exclude=_FREE))
+    if now["steps"] == before["steps"] is not None:
+        now["epochs"] = before["epochs"]  # which steps overrule; earlier versions kept both
     for key in sorted(before.keys() | now.keys()):
         if before.get(key) != now.get(key):
+            more = ""
+            if key in ("steps", "epochs"):  # the learning rate follows from the last step
+                more = f"; to train on, start a new run from this one: --run NEW --init {run}"
             raise UserError(
                 f"{run} was begun with {key}={before.get(key)}, not {now.get(key)}; "
-                "--resume goes on with the run's own settings"
+                f"--resume goes on with the run's own settings{more}"
             )
     columns = ["eid", "unit"]
     old = pd.read_parquet(run / _UNITS)[columns].reset_index(drop=True)

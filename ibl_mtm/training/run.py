@@ -23,7 +23,7 @@ from ibl_mtm.sessions.trial_format import TrialFormat, trial_format
 from ibl_mtm.sessions.view import Session
 from ibl_mtm.training.checkpoint.build import build_model
 from ibl_mtm.training.checkpoint.initialise import InitReport, initialise
-from ibl_mtm.training.checkpoint.pretrained import load_model
+from ibl_mtm.training.checkpoint.pretrained import find_model, load_model
 from ibl_mtm.training.data.describe import describe_sessions
 from ibl_mtm.training.data.loader import Loader
 from ibl_mtm.training.folder import (
@@ -83,9 +83,9 @@ class TrainReport:
 def train(
     settings: RunSettings,
     cache: Cache,
-    run: Path,
+    run: str | Path,
     *,
-    init: Path | None = None,
+    init: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
     progress: bool = True,
@@ -102,8 +102,8 @@ def train(
     run
         Folder of the run.
     init
-        A trained run to start from (see `ibl_mtm.training.checkpoint.initialise`); without it a
-        model begins at random.
+        A trained run, or a model of the Hub, to start from (see
+        `ibl_mtm.training.checkpoint.initialise`); without it a model begins at random.
     resume
         Go on from ``checkpoints/last.ckpt``.
     overwrite
@@ -122,6 +122,7 @@ def train(
     StoppedError
         If a signal ends it.
     """
+    run = Path(run)
     if not len(cache):
         raise UserError(f"{cache.path} holds no session to train on")
     settle_rank(settings.trainer.devices * settings.trainer.nodes)
@@ -131,7 +132,7 @@ def train(
         resume = False
     if init is None and not resume and settings.finetune != FinetuneSettings():
         raise UserError("settings under 'finetune' need a run to start from: give --init RUN")
-    if init is not None and run.resolve() == init.resolve():
+    if init is not None and run.resolve() == Path(init).resolve():
         raise UserError(f"--init and --run are the same folder, {run}; give the run its own")
     with claim_folder(run, resume=resume, overwrite=overwrite):
         format_, sessions = _load(cache, settings, read_deals(run) if resume else {})
@@ -143,17 +144,20 @@ def train(
             return fit(settings, sessions, model, run, run / CHECKPOINT, progress)
         taken = None
         if init:
-            check_held_out(_deals(sessions), read_deals(init), str(init))
-            taken = initialise(model, load_model(init), str(init))
+            source = find_model(init)
+            check_held_out(_deals(sessions), read_deals(source), str(init))
+            taken = initialise(model, load_model(source), str(init))
+
+        folder = run
 
         def begin() -> None:
             """Only now does an earlier run go: whatever refuses a training has done so."""
             if not on_first_process():
                 return
-            empty_folder(run)
-            write_request(run, settings, sessions)
+            empty_folder(folder)
+            write_request(folder, settings, sessions)
             if taken:
-                _write_init(taken, run)
+                _write_init(taken, folder)
                 for line in taken.lines():
                     say(line)
 
@@ -218,9 +222,11 @@ def _read_init(run: Path) -> dict[str, Any] | None:
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
 
-def _check_same_init(run: Path, init: Path | None) -> None:
+def _check_same_init(run: Path, init: str | Path | None) -> None:
     taken = _read_init(run)
-    if init is not None and (taken is None or Path(taken["source"]).resolve() != init.resolve()):
+    if init is None:
+        return
+    if taken is None or Path(taken["source"]).resolve() != Path(init).resolve():
         begun = f"from {taken['source']}" if taken else "without --init"
         raise UserError(f"{run} was begun {begun}, not from {init}; leave --init out to resume it")
 

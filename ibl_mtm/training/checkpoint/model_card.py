@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ibl_mtm.model.mtm import MtM
+from ibl_mtm.sessions.text import counted
 
 __all__ = ["model_card"]
 
@@ -91,7 +92,7 @@ def _data(model: MtM, scores: Mapping[str, Any]) -> str:
     scope = model.scope
     trials = scope.trial_format
     lines = [
-        f"- {len(scope.units):,} units of {len(scope.sessions):,} sessions",
+        f"- {counted(len(scope.units), 'unit')} of {counted(len(scope.sessions), 'session')}",
         f"- {trials.n_time} bins of {1000 * trials.bin_size:g} ms, aligned to "
         f"`{trials.alignment}`, from {trials.start:g} s",
         f"- regions ({scope.region_map}): {', '.join(scope.regions) or 'none'}",

@@ -9,10 +9,13 @@ The names are Hugging Face's. Nothing is pickled: loading a model runs no code f
 
 import hashlib
 import json
+import re
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -24,12 +27,23 @@ from ibl_mtm.disk.replace import replace_file
 from ibl_mtm.errors import UserError
 from ibl_mtm.model.mtm import MtM, Scope
 from ibl_mtm.model.settings import ModelSettings
+from ibl_mtm.sessions.deal import TRIALS
 from ibl_mtm.sessions.trial_format import TrialFormat
 from ibl_mtm.training.checkpoint.model_card import model_card
 
-__all__ = ["FORMAT_VERSION", "PretrainedMtM", "load_model", "model_digest", "save_model"]
+__all__ = [
+    "FORMAT_VERSION",
+    "PretrainedMtM",
+    "find_model",
+    "is_of_hub",
+    "load_model",
+    "model_digest",
+    "save_model",
+]
 
 WEIGHTS, CONFIG, CARD, SCORES = "model.safetensors", "config.json", "README.md", "metrics.json"
+#: What travels with a model so that it can be scored elsewhere.
+RECORDS = ("config.yaml", TRIALS)
 FORMAT_VERSION = 1
 
 
@@ -40,9 +54,13 @@ class PretrainedMtM(MtM):
     ----------
     scores
         What ``ibl-mtm eval`` wrote beside it, for its card; None if it was not evaluated.
+    records
+        What its run keeps and scoring it needs, by file name: its settings, and which trials it
+        was trained on.
     """
 
     scores: dict[str, Any] | None = None
+    records: Mapping[str, bytes] = MappingProxyType({})
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the model and its card into a folder."""
@@ -51,6 +69,8 @@ class PretrainedMtM(MtM):
         (folder / CARD).write_text(model_card(self, self.scores), encoding="utf-8")
         if self.scores is not None:
             (folder / SCORES).write_text(json.dumps(self.scores, indent=1), encoding="utf-8")
+        for name, content in self.records.items():
+            (folder / name).write_bytes(content)
 
     @classmethod
     def from_pretrained(
@@ -77,18 +97,7 @@ class PretrainedMtM(MtM):
         UserError
             If there is no such model, or ``huggingface_hub`` is needed and not installed.
         """
-        if not Path(source).is_dir():
-            hub = _import_hub()
-            files = [CONFIG, WEIGHTS, SCORES]
-            try:
-                source = hub.snapshot_download(
-                    str(source), revision=revision, token=token, allow_patterns=files
-                )
-            except (OSError, ValueError) as error:  # what every error of the Hub is
-                raise UserError(
-                    f"no folder '{source}', and not to be had from the Hub: {_first_line(error)}"
-                ) from None
-        return load_model(source, device)
+        return load_model(source, device, revision=revision, token=token)
 
     def push_to_hub(
         self,
@@ -149,15 +158,76 @@ def save_model(model: MtM, folder: Path) -> None:
     replace_file(folder / WEIGHTS, lambda path: path.write_bytes(save(weights)))
 
 
-def load_model(folder: str | Path, device: str | torch.device = "cpu") -> PretrainedMtM:
-    """Load a model from a run folder.
+def find_model(
+    source: str | Path, *, revision: str | None = None, token: str | None = None
+) -> Path:
+    """The folder of a model; one of the Hub is fetched, if there is no such folder here.
 
     Parameters
     ----------
-    folder
-        A folder that holds ``model.safetensors`` and ``config.json``.
+    source
+        A folder that holds ``model.safetensors`` and ``config.json``, or a repository such as
+        ``some-lab/mtm``.
+    revision, token
+        Of the repository.
+
+    Raises
+    ------
+    UserError
+        If there is no such model, or ``huggingface_hub`` is needed and not installed.
+    """
+    folder = Path(source)
+    if not folder.exists() and is_of_hub(source):
+        try:
+            return Path(
+                _import_hub().snapshot_download(
+                    str(source),
+                    revision=revision,
+                    token=token,
+                    allow_patterns=[CONFIG, WEIGHTS, SCORES, *RECORDS],
+                )
+            )
+        except (OSError, ValueError) as error:  # what every error of the Hub is
+            raise UserError(
+                f"no folder '{source}', and not to be had from the Hub: {_first_line(error)}"
+            ) from None
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise UserError(
+                f"{folder} holds no trained model (no {name}); "
+                "give the folder of a run made by `ibl-mtm train`"
+            )
+    return folder
+
+
+def is_of_hub(source: str | Path) -> bool:
+    """Whether a name is that of a repository, and of no folder that is only missing here."""
+    folder = Path(source)
+    return (
+        re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)) is not None
+        and not str(source).startswith(".")
+        and not folder.exists()
+        and not folder.parent.is_dir()
+    )
+
+
+def load_model(
+    source: str | Path,
+    device: str | torch.device = "cpu",
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+) -> PretrainedMtM:
+    """Load a model from the folder of a run, or from the Hub.
+
+    Parameters
+    ----------
+    source
+        As for `find_model`.
     device
         Where its weights go.
+    revision, token
+        Of a repository of the Hub.
 
     Returns
     -------
@@ -167,15 +237,9 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Pretra
     Raises
     ------
     UserError
-        If the folder holds no such model.
+        If there is no such model, or the device is not there.
     """
-    folder = Path(folder)
-    for name in (CONFIG, WEIGHTS):
-        if not (folder / name).is_file():
-            raise UserError(
-                f"{folder} holds no trained model (no {name}); "
-                "give the folder of a run made by `ibl-mtm train`"
-            )
+    folder = find_model(source, revision=revision, token=token)
     try:
         config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -192,7 +256,13 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Pretra
         raise UserError(f"{folder / WEIGHTS} does not fit {CONFIG}: {_first_line(error)}") from None
     if (folder / SCORES).is_file():
         model.scores = json.loads((folder / SCORES).read_text(encoding="utf-8"))
-    return model.to(device).eval()
+    model.records = {
+        name: (folder / name).read_bytes() for name in RECORDS if (folder / name).is_file()
+    }
+    try:
+        return model.to(device).eval()
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device '{device}' is not to be had: {_first_line(error)}") from None
 
 
 def model_digest(folder: str | Path) -> str:
