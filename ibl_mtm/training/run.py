@@ -36,6 +36,7 @@ from ibl_mtm.training.folder import (
     write_request,
 )
 from ibl_mtm.training.loop.module import Training
+from ibl_mtm.training.loop.objective import check_schemes
 from ibl_mtm.training.loop.trainer import make_loaders, make_trainer, quiet
 from ibl_mtm.training.outcome import write_outcome
 from ibl_mtm.training.settings import FinetuneSettings, RunSettings
@@ -174,6 +175,7 @@ def fit(
     begin: Callable[[], None] = lambda: None,
 ) -> TrainReport:
     """Train a model on sessions (see `train`); `begin` is called before anything is written."""
+    check_schemes(sessions, settings.masks, settings.data.min_units_per_region)
     loader = Loader(sessions, settings)
     per_epoch = loader.order.steps_per_epoch
     steps = settings.steps or per_epoch * (settings.epochs or 100)

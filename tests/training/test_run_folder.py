@@ -1,9 +1,11 @@
 """Whose a folder is: a training deletes nothing that it did not make, a refused one leaves none."""
 
 import pytest
+from synthetic import make_regions, make_session
 from training_runs import TINY, make_cache, tiny_settings
 
 from ibl_mtm.cache.cache import open_cache
+from ibl_mtm.cache.store import create_cache, write_session
 from ibl_mtm.disk.ownership import MARKER
 from ibl_mtm.errors import UserError
 from ibl_mtm.training.run import train
@@ -116,3 +118,20 @@ def test_several_devices_need_a_script(cache, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"trainer\.devices=2 needs the command `ibl-mtm train`"):
         fit(cache, tmp_path / "run", two)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("scheme", ["intra_region", "inter_region"])
+def test_a_session_that_allows_no_mask_is_named_before_training(tmp_path, scheme):
+    """One session of the two has regions that are large enough; the other was met mid-training."""
+    create_cache(tmp_path / "cache.zarr")
+    large = make_session(n_units=25, n_trials=40, n_bins=20, seed=1)
+    small = make_session(n_units=7, n_trials=40, n_bins=20, seed=2)
+    for ds in (large, small):
+        write_session(tmp_path / "cache.zarr", ds, make_regions())
+    cache = open_cache(tmp_path / "cache.zarr")
+    only = tiny_settings(steps=2, masks={"schemes": {scheme: 1.0}}, data={})
+    told = rf"session {small.attrs['eid']} allows none of masks\.schemes \({scheme}\).*--where"
+    with pytest.raises(UserError, match=told):
+        fit(cache, tmp_path / "run", only)
+    assert not (tmp_path / "run").exists()
+    fit(cache.where("n_units > 10"), tmp_path / "run", only)
