@@ -54,6 +54,14 @@ def open_cache(path: str | Location, storage_options: dict[str, Any] | None = No
     ------
     UserError
         If there is no cache, or one of a newer format, or a server does not answer, or refuses.
+
+    Examples
+    --------
+    >>> cache = open_cache("cache.zarr")
+    >>> len(cache), int(cache.sessions.n_units.sum())
+    (2, 24)
+    >>> len(cache.where("subject == 'SYN_001'"))
+    1
     """
     root = locate(path, storage_options)
     read_format(root)
@@ -121,6 +129,37 @@ class Cache(Mapping[str, xr.Dataset]):
             return patiently(lambda folder: open_group(folder, chunks), self.path / eid)
         except DAMAGE as error:
             raise SessionError(eid, f"cannot be opened ({error}); run ibl-mtm check") from error
+
+    @property
+    def short_names(self) -> dict[str, str]:
+        """The beginning of each session's id that no other one shares, by eid."""
+        eids = [str(eid) for eid in self]
+        length = 8
+        while len({eid[:length] for eid in eids}) < len(eids):
+            length += 4
+        return {eid: eid[:length] for eid in eids}
+
+    def find(self, name: str) -> list[str]:
+        """The sessions that people mean by an eid, the beginning of one, or a subject.
+
+        Raises
+        ------
+        UnknownSessionError
+            If none is meant, or an id's beginning is that of several.
+        """
+        if name in self:
+            return [name]
+        begun = [str(eid) for eid in self if len(name) >= 4 and str(eid).startswith(name)]
+        if len(begun) == 1:
+            return begun
+        if begun:
+            raise UnknownSessionError(
+                f"'{name}' begins the ids of {len(begun)} sessions: {', '.join(begun[:3])}"
+            )
+        of_subject = self._sessions.index[self._sessions["subject"] == name]
+        if not len(of_subject):
+            raise UnknownSessionError(self._explain_unknown(name))
+        return [str(eid) for eid in of_subject]
 
     def where(self, expression: str) -> "Cache":
         """The sessions for which an expression over the columns of `sessions` is true.

@@ -159,7 +159,8 @@ def evaluate(
     tasks
         Some of `ALL_TASKS`; ``all`` stands for all of them.
     sessions
-        Session ids; by default every session that the model was trained on.
+        Session ids, beginnings of them, or subjects; by default every session that the model was
+        trained on.
     oracle
         The folder of a simulated experiment, for the scores of its true rates.
     device
@@ -192,7 +193,7 @@ def evaluate(
         test = np.flatnonzero(deal.split == "test")
         return ModelPredictor(model, ds, test, precision, min_distance_um), ds
 
-    eids = list(dict.fromkeys(sessions)) if sessions else _sessions_of(model.scope.sessions, cache)
+    eids = _chosen(sessions, cache) if sessions else _sessions_of(model.scope.sessions, cache)
     what: dict[str, Any] = {
         "run": str(run),
         "precision": "bf16" if uses_bf16(model, precision) else "32",
@@ -252,7 +253,7 @@ def evaluate_baseline(
         ds = ds.isel(unit=np.flatnonzero(np.isin(as_text(ds.unit), session.units))).load()
         return BaselinePredictor(name, ds, deal.split, session.region), ds
 
-    eids = list(dict.fromkeys(sessions)) if sessions else list(cache)
+    eids = _chosen(sessions, cache) if sessions else list(cache)
     what: dict[str, Any] = {"baseline": name}
     made_by = hashlib.sha256(f"{name} {settings.model_dump_json()}".encode()).hexdigest()[:16]
     request = _Request(what, made_by, _known_tasks(tasks), oracle, say, into, overwrite)
@@ -286,10 +287,17 @@ def _deals_of(run: Path, settings: DataSettings) -> dict[str, Deal]:
 def _known_tasks(tasks: Sequence[str]) -> Sequence[str]:
     if "all" in tasks:
         return ALL_TASKS
-    for task in tasks:
+    # As tables call them, too.
+    names = [task.strip().lower().replace("-", "_").replace(" ", "_") for task in tasks]
+    for given, task in zip(tasks, names, strict=True):
         if task not in ALL_TASKS:
-            raise UserError(f"unknown task '{task}'; known: {', '.join(ALL_TASKS)}, or all")
-    return tasks
+            raise UserError(f"unknown task '{given}'; known: {', '.join(ALL_TASKS)}, or all")
+    return list(dict.fromkeys(names))
+
+
+def _chosen(sessions: Sequence[str], cache: Cache) -> list[str]:
+    """Sessions by id, its beginning or subject, each once."""
+    return list(dict.fromkeys(eid for name in sessions for eid in cache.find(name)))
 
 
 def _sessions_of(known: Sequence[str], cache: Cache) -> list[str]:
@@ -299,7 +307,14 @@ def _sessions_of(known: Sequence[str], cache: Cache) -> list[str]:
             f"{cache.path} holds none of the {len(known)} sessions that the model was trained on"
         )
     if len(found) < len(known):
-        logger.warning("%d of the model's sessions are not in %s", len(known) - len(found), cache)
+        missing = [eid for eid in known if eid not in cache]
+        logger.warning(
+            "%d of the model's %d sessions are not in %s, and not scored: %s",
+            len(missing),
+            len(known),
+            cache.path,
+            ", ".join(missing[:3]) + (", …" if len(missing) > 3 else ""),
+        )
     return found
 
 
@@ -337,10 +352,6 @@ def _evaluate(
     say = request.say or (lambda line: None)
     if not eids:
         raise UserError(f"{cache.path} holds no session to score")
-    for eid in eids:
-        if eid not in cache:
-            cache.open(eid)  # whose error names the sessions that there are
-
     dealt = {eid: deals.get(eid) or deal_trials(cache[eid], settings) for eid in eids}
     for eid, deal in dealt.items():
         deal.check(cache[eid])

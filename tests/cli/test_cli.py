@@ -226,3 +226,15 @@ def test_a_package_that_is_not_installed_is_told_with_its_extra(run, tmp_path, m
     code, out, err = run("ingest", "demo", "--cache", tmp_path / "c.zarr")
     assert (code, out) == (2, "")
     assert_one_line(err, "one", "pip install 'ibl-mtm[ingest]'")
+
+
+@pytest.mark.slow
+def test_the_quick_demo_goes_the_whole_way(tmp_path, run):
+    code, out, _ = run("demo", "--quick", "--out", tmp_path / "demo")
+    assert code == 0
+    assert "co-smoothing" in out
+    names = {path.name for path in (tmp_path / "demo").iterdir()}
+    assert {"cache.zarr", "cache.one", "runs", "report.html"} <= names
+    metrics = json.loads((tmp_path / "demo/runs/mtm/metrics.json").read_text())
+    assert len(metrics["sessions"]) == 2
+    assert metrics["simulated"] is True

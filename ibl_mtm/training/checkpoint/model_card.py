@@ -8,6 +8,7 @@ from typing import Any
 
 from ibl_mtm.model.mtm import MtM
 from ibl_mtm.sessions.text import counted
+from ibl_mtm.sessions.titles import in_text
 
 __all__ = ["model_card"]
 
@@ -52,14 +53,6 @@ It knows the sessions and units of its `config.json` alone; for other animals, f
 {model}
 """
 
-_NAMES = {
-    "co_smoothing": "co-smoothing",
-    "forward_prediction": "forward prediction",
-    "intra_region": "intra-region",
-    "inter_region": "inter-region",
-    "choice": "choice",
-    "whisker_motion_energy": "whisker motion energy",
-}
 _SCORES = {
     "bits_per_spike": "bits/spike",
     "accuracy": "accuracy",
@@ -115,7 +108,7 @@ def _scores(scores: Mapping[str, Any] | None) -> str:
                 if key in _WITH_ERROR and values.get("sem") is not None:
                     of = " over units" if values.get("n_sessions") == 1 else ""
                     error = f" ± {values['sem']:.3f}{of}"
-                rows.append(f"| {_NAMES.get(task, task)} | {values[key]:.3f}{error} | {unit} |")
+                rows.append(f"| {in_text(task)} | {values[key]:.3f}{error} | {unit} |")
     return "\n".join(rows)
 
 
