@@ -22,7 +22,7 @@ from ibl_mtm.evaluation.activity.tasks import ACTIVITY_TASKS
 from ibl_mtm.evaluation.behaviour.behaviours import BEHAVIOURS
 from ibl_mtm.evaluation.scored_run import ScoredRun, read_scored_runs
 
-__all__ = ["Pair", "compare_runs", "paired_interval", "paired_p"]
+__all__ = ["Pair", "compare_activity", "compare_runs", "paired_interval", "paired_p"]
 
 _RESAMPLES = 2000
 _FEWEST_UNITS = 5  # that make a region worth a row
@@ -93,7 +93,7 @@ def compare_runs(paths: Sequence[str | Path]) -> list[Pair]:
     pairs = []
     for a, b in combinations(runs, 2):
         _check_alike(a, b)
-        found = [*_activity(a, b), *_behaviour(a, b)]
+        found = [*compare_activity(a, b), *_behaviour(a, b)]
         if not found:
             raise UserError(f"{a.name} and {b.name} have no unit, session and task in common")
         pairs += found
@@ -101,7 +101,7 @@ def compare_runs(paths: Sequence[str | Path]) -> list[Pair]:
 
 
 def _check_alike(a: ScoredRun, b: ScoredRun) -> None:
-    """Of evaluations that do not tell their trials, `_activity` finds it by the spikes alone."""
+    """Refuse what does not compare; of old evaluations `compare_activity` finds it by spikes."""
     distances = [run.scores.get("min_distance_um", 0) for run in (a, b)]
     if distances[0] != distances[1]:
         raise UserError(
@@ -122,7 +122,14 @@ def _other_trials(a: ScoredRun, b: ScoredRun, eid: str) -> str:
     )
 
 
-def _activity(a: ScoredRun, b: ScoredRun) -> list[Pair]:
+def compare_activity(a: ScoredRun, b: ScoredRun) -> list[Pair]:
+    """Compare two runs in every activity task that both were scored in.
+
+    Raises
+    ------
+    UserError
+        If they were scored on different trials.
+    """
     keys = ["eid", "unit", "task"]
     columns = [*keys, "bits_per_spike", "n_spikes"]
     if a.units.empty or b.units.empty:

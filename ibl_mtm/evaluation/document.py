@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+import xarray as xr
 
 from ibl_mtm._provenance import __version__
 from ibl_mtm.cache.cache import Cache
@@ -21,6 +22,7 @@ from ibl_mtm.evaluation.metrics import summarise
 from ibl_mtm.evaluation.score_session import SessionScores
 from ibl_mtm.sessions.deal import Deal
 from ibl_mtm.sessions.text import as_text
+from ibl_mtm.sessions.trial_format import trial_format
 
 __all__ = ["average_pairs", "make_document", "summarise_tasks", "tell_origin"]
 
@@ -71,6 +73,7 @@ def make_document(
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "dataset": ", ".join(sorted(set(rows.dataset))),
             "split": deals[next(iter(scores))].rule,
+            "trials": _in_words(cache[next(iter(scores))]),
             "sessions": {
                 str(eid): {
                     "subject": str(row.subject),
@@ -86,6 +89,16 @@ def make_document(
             },
         },
     }
+
+
+def _in_words(ds: xr.Dataset) -> str:
+    """What the trials of a session are."""
+    format_ = trial_format(ds)
+    end = format_.start + format_.n_time * format_.bin_size
+    return (
+        f"{format_.start:g} to {end:g} s around {format_.alignment}, "
+        f"{format_.n_time} bins of {1000 * format_.bin_size:g} ms"
+    )
 
 
 def tell_origin(model: str, cache: Cache, deals: Mapping[str, Deal]) -> dict[str, Any]:

@@ -78,6 +78,13 @@ def write_report(
         simulated=any(run.simulated for run in scored),
         experiments=experiments,
         facts=words.facts(scored),
+        trials="; ".join(
+            dict.fromkeys(
+                run.scores["provenance"]["trials"]
+                for run in scored
+                if "trials" in run.scores.get("provenance", {})
+            )
+        ),
         headline=words.headline(scored),
         columns=tables.score_columns(scored),
         groups=tables.score_groups(scored),

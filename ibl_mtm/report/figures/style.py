@@ -30,6 +30,7 @@ __all__ = [
     "CONDITION_COLORS",
     "INK",
     "MUTED",
+    "ON_STRONG",
     "RULE",
     "RUN_COLORS",
     "Look",
@@ -62,7 +63,10 @@ _PALETTE = {  # name: on a light ground, on a dark one
     "condition-2": ("#a06a00", "#e0ae4b"),
     "condition-3": ("#54606e", "#a9b4c0"),
 }
+# On the strongest shades of images, which a dark page inverts.
+_ON_IMAGES = {"on-strong": ("#f4f7fa", "#10151b")}
 INK, MUTED, RULE = (_PALETTE[name][0] for name in ("ink", "muted", "rule"))
+ON_STRONG = _ON_IMAGES["on-strong"][0]
 RUN_COLORS = [light for name, (light, _) in _PALETTE.items() if name.startswith("run")]
 CONDITION_COLORS = [light for name, (light, _) in _PALETTE.items() if name.startswith("cond")]
 
@@ -235,11 +239,12 @@ def inline_svg(svg: str, name: str) -> str:
     svg = re.sub(r'\sid="', f' id="{name}-', svg)
     svg = svg.replace("url(#", f"url(#{name}-").replace('href="#', f'href="#{name}-')
     svg = re.sub(r"font-family: [^;\"]*;?", "", svg)
-    for variable, (light, _) in _PALETTE.items():
+    for variable, (light, _) in (_PALETTE | _ON_IMAGES).items():
         svg = svg.replace(light, f"var(--{variable})")
     return svg.replace("fill: #ffffff", "fill: none")
 
 
 def css_colors(*, dark: bool) -> str:
     """Declarations of the colours that inline figures refer to."""
-    return " ".join(f"--{name}: {colors[dark]};" for name, colors in _PALETTE.items())
+    colors = (_PALETTE | _ON_IMAGES).items()
+    return " ".join(f"--{name}: {pair[dark]};" for name, pair in colors)
