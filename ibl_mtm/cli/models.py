@@ -104,6 +104,18 @@ def evaluate(
             "exists is added to. Decodes all behaviours.",
         ),
     ] = None,
+    device: Annotated[
+        str, typer.Option(metavar="DEVICE", help="Where a model runs: cpu, cuda, cuda:1, mps.")
+    ] = "cpu",
+    memory_gb: Annotated[
+        float | None,
+        typer.Option(
+            metavar="GB",
+            min=0.0,
+            help="Memory for the sessions that are scored side by side; by default half of what "
+            "is available.",
+        ),
+    ] = None,
     min_distance: Annotated[
         float,
         typer.Option(
@@ -148,6 +160,8 @@ def evaluate(
             sessions=session,
             oracle=oracle,
             min_distance_um=min_distance,
+            device=device,
+            memory_gb=memory_gb,
             into=folder,
             overwrite=overwrite,
             say=say,
@@ -160,6 +174,7 @@ def evaluate(
             tasks=tasks,
             sessions=session,
             oracle=oracle,
+            memory_gb=memory_gb,
             into=folder,
             overwrite=overwrite,
             say=say,

@@ -33,6 +33,7 @@ from ibl_mtm.disk.targets import check_folder
 from ibl_mtm.errors import UserError
 from ibl_mtm.evaluation.activity.predict import Precision, select_known, uses_bf16
 from ibl_mtm.evaluation.baselines.registry import BASELINES, BaselinePredictor
+from ibl_mtm.evaluation.behaviour.behaviours import BEHAVIOUR_TASKS
 from ibl_mtm.evaluation.behaviour.export import UnitFiltering, write_submission
 from ibl_mtm.evaluation.document import make_document, tell_origin
 from ibl_mtm.evaluation.merge import METRICS, PAIRS, PER_UNIT, check_joins, join
@@ -49,10 +50,11 @@ from ibl_mtm.sessions.text import as_text
 from ibl_mtm.sessions.view import describe_session
 from ibl_mtm.simulate.truth import open_truth
 from ibl_mtm.training.checkpoint.pretrained import find_model, load_model, model_digest
+from ibl_mtm.training.data.memory import available_memory
 from ibl_mtm.training.folder import is_run
 from ibl_mtm.training.settings import DataSettings, RunSettings, read_data_settings
 
-__all__ = ["Evaluation", "evaluate", "evaluate_baseline"]
+__all__ = ["Evaluation", "evaluate", "evaluate_baseline", "sessions_at_once"]
 
 logger = logging.getLogger(__name__)
 
@@ -143,6 +145,7 @@ def evaluate(
     device: str | torch.device = "cpu",
     precision: Precision = "auto",
     min_distance_um: float = 0.0,
+    memory_gb: float | None = None,
     into: str | Path | None = None,
     overwrite: bool = False,
     say: Callable[[str], None] | None = None,
@@ -169,6 +172,9 @@ def evaluate(
         Of the predictions of held-out activity (see `uses_bf16`).
     min_distance_um
         Do not show a unit that is predicted its neighbours on the probe (see `ibl_mtm.predict`).
+    memory_gb
+        What the sessions that are scored at a time may take (GB); by default half of what is
+        available. One is always scored.
     into, overwrite
         Where, and how, the scores will be written (see `Evaluation.write`): what forbids it is
         told before anything is scored.
@@ -200,7 +206,10 @@ def evaluate(
     }
     if min_distance_um:
         what["min_distance_um"] = min_distance_um
+    n_prompts = len(model.scope.schemes) if set(tasks) & set(BEHAVIOUR_TASKS) else 1
     at_once = 1 if model.read_in.device.type != "cpu" else None
+    if at_once is None:
+        at_once = sessions_at_once(cache, eids, n_prompts, memory_gb)
     request = _Request(what, model_digest(folder), tasks, oracle, say, into, overwrite)
     found = _evaluate(request, prepare, cache, eids, settings.data, deals, at_once)
     return replace(found, label=settings.name, seed=settings.seed)
@@ -215,6 +224,7 @@ def evaluate_baseline(
     tasks: Sequence[str] = TASKS,
     sessions: Sequence[str] | None = None,
     oracle: str | Path | None = None,
+    memory_gb: float | None = None,
     into: str | Path | None = None,
     overwrite: bool = False,
     say: Callable[[str], None] | None = None,
@@ -231,7 +241,7 @@ def evaluate_baseline(
         Which units and trials, as in a run's settings.
     like
         A run whose units and split of trials are to be used instead.
-    tasks, sessions, oracle, into, overwrite, say
+    tasks, sessions, oracle, memory_gb, into, overwrite, say
         As for `evaluate`; by default every session of the cache.
 
     Raises
@@ -257,7 +267,8 @@ def evaluate_baseline(
     what: dict[str, Any] = {"baseline": name}
     made_by = hashlib.sha256(f"{name} {settings.model_dump_json()}".encode()).hexdigest()[:16]
     request = _Request(what, made_by, _known_tasks(tasks), oracle, say, into, overwrite)
-    return _evaluate(request, prepare, cache, eids, settings, deals)
+    at_once = sessions_at_once(cache, eids, _FITS, memory_gb)
+    return _evaluate(request, prepare, cache, eids, settings, deals, at_once)
 
 
 def _settings_of(folder: Path) -> RunSettings:
@@ -392,6 +403,35 @@ def _evaluate(
         seed=0,
         unit_filtering="custom" if settings.min_rate or settings.min_label else "all_units",
     )
+
+
+#: Arrays as large as a session's counts in single precision that the fit of a baseline holds.
+_FITS = 6
+
+
+def sessions_at_once(
+    cache: Cache, eids: Sequence[str], n_arrays: int, memory_gb: float | None = None
+) -> int:
+    """How many sessions to score side by side, so that what they hold fits into memory.
+
+    Parameters
+    ----------
+    cache, eids
+        The sessions.
+    n_arrays
+        How many arrays of a number for each trial, bin and unit one of them holds, such as the
+        log rates under each prompt; what they are made from comes on top.
+    memory_gb
+        The budget (GB); None: half of what is available.
+    """
+    budget = available_memory() / 2 if memory_gb is None else memory_gb * 1e9
+    rows = cache.sessions.loc[[eid for eid in eids if eid in cache]]
+    if not len(rows):
+        return 1
+    n_bins = cache[str(rows.index[0])].sizes["time"]
+    largest = float((rows["n_units"] * rows["n_trials"]).max()) * n_bins
+    # Beside arrays in single precision: counts, a chunk in double precision, and copies of trials.
+    return max(1, int(budget // (largest * 4 * (n_arrays + 3))))
 
 
 def _side_by_side(
