@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help install demo test quick lint slow mutants docs wheel bench experiments clean
+.PHONY: help install demo test quick lint slow mutants bounds docs wheel bench experiments clean
 .DEFAULT_GOAL := help
 
 help:
@@ -13,6 +13,7 @@ help:
 	@echo "make quick ROOM=training   the quick tests of one room"
 	@echo "make mutants   would the tests notice? 100 faults at random: most of an hour"
 	@echo "make slow   the slow tests: kills, browser, full scale"
+	@echo "make bounds the lowest and the newest versions that pyproject.toml admits"
 	@echo "make wheel  the wheel, and the demo from it in an empty environment"
 	@echo "make docs   the documentation site, into docs/_build/html"
 	@echo "make bench  the benchmarks"
@@ -61,6 +62,23 @@ wheel: install
 	build/wheel/venv/bin/python -m pip install --quiet --constraint constraints.txt \
 	  "$$(ls $(CURDIR)/build/wheel/dist/*.whl)[ingest]"
 	cd build/wheel && venv/bin/ibl-mtm demo --quick --out demo
+
+# What users may have instead of our pins: the lowest versions that pyproject.toml admits, and the
+# newest that there are. What depends on versions: strings, time, files, training, pages.
+BOUNDED := tests/sessions tests/cache/test_plain_text.py tests/cache/test_cache_queries.py \
+  tests/cache/test_cache_store.py tests/training/test_training_run.py \
+  tests/evaluation/test_evaluate.py tests/report/test_report_of_parts.py
+bounds:
+	mkdir -p build
+	$(PYTHON) tools/bounds.py > build/lowest.txt
+	: > build/newest.txt
+	for which in lowest newest; do \
+	  $(PYTHON) -m venv --clear build/$$which && \
+	  build/$$which/bin/python -m pip install --quiet --upgrade "pip>=24" && \
+	  build/$$which/bin/python -m pip install --quiet --constraint build/$$which.txt \
+	    --editable . pytest hypothesis && \
+	  build/$$which/bin/python -m pytest -q -o filterwarnings= $(BOUNDED) || exit 1; \
+	done
 
 bench: install
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done

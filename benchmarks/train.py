@@ -23,6 +23,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from ibl_mtm.model.settings import ModelSettings
+from ibl_mtm.sessions.deal import Deal
 from ibl_mtm.sessions.spikes import Spikes
 from ibl_mtm.sessions.trial_format import TrialFormat
 from ibl_mtm.sessions.view import Session, sum_counts
@@ -59,6 +60,9 @@ def make_sessions(n_sessions: int, n_units: int, n_trials: int) -> list[Session]
             units=np.array([f"{number}-{unit}" for unit in range(n_units)]),
             region=regions,
             training=training,
+            deal=Deal(
+                np.arange(n_trials), 2.0 * np.arange(n_trials), 2.0, split, split != "", "made up"
+            ),
             trial_positions=np.arange(n_trials),
             unit_positions=np.arange(n_units),
         )

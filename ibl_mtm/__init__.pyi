@@ -9,6 +9,7 @@ from .evaluation.activity.predict import predict
 from .evaluation.compare import compare_runs
 from .evaluation.evaluate import evaluate, evaluate_baseline
 from .report.page import write_report
+from .sessions.bins import rebin
 from .training.checkpoint.pretrained import PretrainedMtM, load_model
 from .training.run import train
 from .training.settings import read_run_settings
@@ -30,6 +31,7 @@ __all__ = [
     "predict",
     "psth",
     "read_run_settings",
+    "rebin",
     "region_summary",
     "select_units",
     "train",

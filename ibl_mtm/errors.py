@@ -1,6 +1,6 @@
-"""The two errors that a user may meet; every message names the thing at fault and the mend."""
+"""The errors that a user may meet; every message names the thing at fault and the mend."""
 
-__all__ = ["DAMAGE", "SessionError", "UserError"]
+__all__ = ["DAMAGE", "SessionError", "StoppedError", "UserError"]
 
 
 class UserError(Exception):
@@ -9,6 +9,22 @@ class UserError(Exception):
     Its message is one line that names what is wrong (a file, a key, a session) and what would
     be right. It is shown without a traceback.
     """
+
+
+class StoppedError(Exception):
+    """Work that a signal ended before it was done (exit code 128 and the signal's number).
+
+    Parameters
+    ----------
+    message
+        One line that says how to go on.
+    signal
+        Number of the signal.
+    """
+
+    def __init__(self, message: str, signal: int) -> None:
+        super().__init__(message)
+        self.signal = int(signal)
 
 
 class SessionError(Exception):

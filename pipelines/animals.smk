@@ -62,7 +62,7 @@ rule finetune:
         settings=lambda w: settings(w, HELD_OUT["settings"], HELD_OUT["tuned"]),
     threads: THREADS
     shell:
-        TRAIN + " --init {params.source}"
+        TRAIN + " --init {params.source:q}"
 
 
 rule scratch:

@@ -13,7 +13,8 @@ OUT, THREADS = config["out"], config.get("threads", 1)
 RUNS, RESULTS, CACHE = f"{OUT}/runs", f"{OUT}/results", f"{OUT}/cache.zarr"
 READY = f"{OUT}/cache.ingested"
 DATASET = load_catalog(Path(config["catalog"])).dataset(config["dataset"])
-ORACLE = f"--oracle {OUT}/cache.one" if isinstance(DATASET.source, SimulatedSource) else ""
+SIMULATED = isinstance(DATASET.source, SimulatedSource)
+ORACLE = shlex.join(["--oracle", f"{OUT}/cache.one"]) if SIMULATED else ""
 ACTIVITY = "co_smoothing", "forward_prediction", "intra_region", "inter_region"
 
 # Methods, as they stand in a folder's name and in a table.
@@ -36,7 +37,7 @@ COMMAND = shlex.join(
 
 # Goes on where a training stopped, and begins where none was begun.
 TRAIN = (
-    "ibl-mtm train {params.config} --cache {CACHE} --run {params.run} --where {params.where:q} "
+    "ibl-mtm train {params.config:q} --cache {CACHE:q} --run {params.run:q} --where {params.where:q} "
     "--resume --overwrite {params.settings}"
 )
 
@@ -81,7 +82,7 @@ rule ingest:
         touch(READY),
     threads: config.get("ingest_threads", 2)
     shell:
-        "ibl-mtm ingest {config[dataset]} --catalog {config[catalog]} --cache {CACHE} "
+        "ibl-mtm ingest {config[dataset]:q} --catalog {config[catalog]:q} --cache {CACHE:q} "
         "--workers {threads}"
 
 
@@ -96,4 +97,4 @@ rule evaluate:
         tasks=lambda w: " ".join(f"--task {t}" for t in ACTIVITY) if w.run[:8] == "ablation" else "",
     threads: THREADS
     shell:
-        "ibl-mtm eval {params.run} --cache {CACHE} {ORACLE} {params.tasks}"
+        "ibl-mtm eval {params.run:q} --cache {CACHE:q} {ORACLE} {params.tasks}"

@@ -30,7 +30,7 @@ rule generalization_report:
     params:
         runs=folders(shown(SCORES)),
     shell:
-        "ibl-mtm report {params.runs} --results {TABLE} --out {output}"
+        "ibl-mtm report {params.runs:q} --results {TABLE:q} --out {output:q}"
 
 
 rule generalization_table:
@@ -41,5 +41,5 @@ rule generalization_table:
     params:
         runs=folders(SCORES),
     shell:
-        "ibl-mtm results table {params.runs} --kind generalization --out {TABLE} "
+        "ibl-mtm results table {params.runs:q} --kind generalization --out {TABLE:q} "
         "--command {COMMAND:q}"

@@ -34,7 +34,7 @@ rule ablation_report:
     params:
         runs=SHOWN,
     shell:
-        "ibl-mtm report {params.runs} --results {TABLE} --out {output}"
+        "ibl-mtm report {params.runs:q} --results {TABLE:q} --out {output:q}"
 
 
 rule ablation_table:
@@ -45,7 +45,7 @@ rule ablation_table:
     params:
         runs=folders(SCORES),
     shell:
-        "ibl-mtm results table {params.runs} --kind ablation --out {TABLE} --command {COMMAND:q}"
+        "ibl-mtm results table {params.runs:q} --kind ablation --out {TABLE:q} --command {COMMAND:q}"
 
 
 rule ablation_training:

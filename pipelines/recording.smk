@@ -26,7 +26,7 @@ rule recording_report:
     params:
         runs=folders([MODELS[0], BASELINES[0]]),
     shell:
-        "ibl-mtm report {params.runs} --results {TABLE} --out {output}"
+        "ibl-mtm report {params.runs:q} --results {TABLE:q} --out {output:q}"
 
 
 rule recording_table:
@@ -37,7 +37,7 @@ rule recording_table:
     params:
         runs=folders(MODELS + BASELINES),
     shell:
-        "ibl-mtm results table {params.runs} --kind recording --out {TABLE} --command {COMMAND:q}"
+        "ibl-mtm results table {params.runs:q} --kind recording --out {TABLE:q} --command {COMMAND:q}"
 
 
 rule recording_training:
@@ -68,8 +68,8 @@ rule recording_baseline:
         like=RUNS + "/recording/mtm-{split}",
     threads: THREADS
     shell:
-        "ibl-mtm eval --baseline {config[baseline]} --like {params.like} --cache {CACHE} "
-        "--out {params.run}"
+        "ibl-mtm eval --baseline {config[baseline]:q} --like {params.like:q} --cache {CACHE:q} "
+        "--out {params.run:q}"
 
 
 ruleorder: recording_baseline > evaluate

@@ -24,7 +24,7 @@ rule scaling_report:
     params:
         runs=folders(shown(SCORES)),
     shell:
-        "ibl-mtm report {params.runs} --results {TABLE} --out {output}"
+        "ibl-mtm report {params.runs:q} --results {TABLE:q} --out {output:q}"
 
 
 rule scaling_table:
@@ -35,4 +35,4 @@ rule scaling_table:
     params:
         runs=folders(SCORES),
     shell:
-        "ibl-mtm results table {params.runs} --kind scaling --out {TABLE} --command {COMMAND:q}"
+        "ibl-mtm results table {params.runs:q} --kind scaling --out {TABLE:q} --command {COMMAND:q}"

@@ -21,6 +21,7 @@ from ibl_mtm.cache.store import read_format
 from ibl_mtm.cache.tables import collect_regions, current_sessions, read_table
 from ibl_mtm.errors import DAMAGE, SessionError, UserError
 from ibl_mtm.sessions.schema import FORMAT
+from ibl_mtm.sessions.text import counted
 
 __all__ = ["Cache", "UnknownSessionError", "open_cache"]
 
@@ -129,6 +130,37 @@ class Cache(Mapping[str, xr.Dataset]):
         except DAMAGE as error:
             raise SessionError(eid, f"cannot be opened ({error}); run ibl-mtm check") from error
 
+    @property
+    def short_names(self) -> dict[str, str]:
+        """The beginning of each session's id that no other one shares, by eid."""
+        eids = [str(eid) for eid in self]
+        length = 8
+        while len({eid[:length] for eid in eids}) < len(eids):
+            length += 4
+        return {eid: eid[:length] for eid in eids}
+
+    def find(self, name: str) -> list[str]:
+        """The sessions that people mean by an eid, the beginning of one, or a subject.
+
+        Raises
+        ------
+        UnknownSessionError
+            If none is meant, or an id's beginning is that of several.
+        """
+        if name in self:
+            return [name]
+        begun = [str(eid) for eid in self if len(name) >= 4 and str(eid).startswith(name)]
+        if len(begun) == 1:
+            return begun
+        if begun:
+            raise UnknownSessionError(
+                f"'{name}' begins the ids of {len(begun)} sessions: {', '.join(begun[:3])}"
+            )
+        of_subject = self._sessions.index[self._sessions["subject"] == name]
+        if not len(of_subject):
+            raise UnknownSessionError(self._explain_unknown(name))
+        return [str(eid) for eid in of_subject]
+
     def where(self, expression: str) -> "Cache":
         """The sessions for which an expression over the columns of `sessions` is true.
 
@@ -187,9 +219,11 @@ class Cache(Mapping[str, xr.Dataset]):
 
     def _headline(self) -> str:
         rows = self._sessions
+        n_units, n_trials = (int(rows[name].sum()) for name in ("n_units", "n_trials"))
         return (
-            f"<{FORMAT} cache {self.path}> {len(rows)} sessions of {rows['subject'].nunique()} "
-            f"subjects, {rows['n_units'].sum():,} units, {rows['n_trials'].sum():,} trials"
+            f"<{FORMAT} cache {self.path}> {counted(len(rows), 'session')} of "
+            f"{counted(rows['subject'].nunique(), 'subject')}, "
+            f"{counted(n_units, 'unit')}, {counted(n_trials, 'trial')}"
         )
 
     def _explain_unknown(self, eid: object) -> str:

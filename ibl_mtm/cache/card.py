@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ibl_mtm.cache.cache import Cache
+from ibl_mtm.errors import UserError
 from ibl_mtm.sessions.text import as_text
 
 __all__ = ["session_card"]
@@ -27,8 +28,14 @@ def session_card(cache: Cache, eid: str) -> dict[str, Any]:
     Raises
     ------
     UserError
-        If the cache has no such session.
+        If the cache has no such session, or several.
     """
+    eid, *others = cache.find(eid)
+    if others:
+        raise UserError(
+            f"{cache[eid].attrs['subject']} has {1 + len(others)} sessions; choose one of "
+            f"{', '.join([eid, *others])}"
+        )
     ds = cache[eid]
     row = json.loads(cache.sessions.loc[[eid]].to_json(orient="records"))[0]
     counted = [np.unique(as_text(ds[name]), return_counts=True) for name in ("beryl", "split")]

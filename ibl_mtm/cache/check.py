@@ -21,8 +21,10 @@ from ibl_mtm.cache.groups import (
     read_metadata,
 )
 from ibl_mtm.cache.location import READS_AT_ONCE, Location, RemotePath, local_path, locate
+from ibl_mtm.cache.staging import staging_folder
 from ibl_mtm.cache.store import read_format, rebuild_sessions
 from ibl_mtm.cache.tables import list_eids, read_table, region_rows, session_row
+from ibl_mtm.disk.targets import check_folder
 from ibl_mtm.errors import DAMAGE, SessionError
 from ibl_mtm.sessions.schema import validate
 
@@ -68,10 +70,12 @@ def repair(root: str | Location) -> dict[str, str]:
     Raises
     ------
     UserError
-        If the path is no cache, or the URL of one.
+        If the path is no cache, the URL of one, or cannot be written.
     """
     root = local_path(root)
     read_format(root)
+    check_folder(root)
+    check_folder(staging_folder(root))
     _, damaged = _inspect_sessions(root)
     rebuild_sessions(root, without=damaged)
     return damaged

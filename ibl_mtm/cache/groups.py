@@ -26,6 +26,7 @@ from zarr.storage import StorePath
 
 from ibl_mtm.cache.guard import CHUNK_CHECKSUMS, GuardedStore, chunk_checksum
 from ibl_mtm.cache.location import Location, read_bytes
+from ibl_mtm.cache.plain_text import with_plain_text
 from ibl_mtm.errors import DAMAGE
 
 __all__ = [
@@ -79,10 +80,16 @@ def open_group(folder: Location, chunks: Any = None) -> xr.Dataset:
     UserError
         Now or later: if the server of a remote group does not answer, or refuses.
     """
-    ds = xr.open_zarr(_place(folder), chunks=chunks, consolidated=True, zarr_format=3)
+    ds = xr.open_zarr(_place(folder), chunks=None, consolidated=True, zarr_format=3)
+    if chunks is not None:
+        # Coordinates stay without dask: `groupby` does not take them with it.
+        chunked = xr.open_zarr(_place(folder), chunks=chunks, consolidated=True, zarr_format=3)
+        ds = ds.assign({name: chunked.variables[name] for name in ds.data_vars})
     for name in (CHECKSUM, CHUNK_CHECKSUMS):
         ds.attrs.pop(name, None)
-    return ds
+    # netCDF has no truth values.
+    ds.attrs = {k: int(v) if isinstance(v, bool) else v for k, v in ds.attrs.items()}
+    return with_plain_text(ds)
 
 
 def open_arrays(folder: Location) -> zarr.Group:

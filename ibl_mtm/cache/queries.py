@@ -17,6 +17,7 @@ import xarray as xr
 
 from ibl_mtm.cache.tables import region_rows
 from ibl_mtm.errors import UserError
+from ibl_mtm.sessions.bins import bin_width
 from ibl_mtm.sessions.schema import MISSING, VARIABLES
 from ibl_mtm.sessions.text import as_text
 
@@ -26,13 +27,14 @@ _MAPS = ("region", "beryl", "cosmos")
 _NO_COLOR = "#9a9a9a"  # of units without a region
 
 
-def psth(ds: xr.Dataset, by: str = "choice") -> xr.DataArray:
+def psth(ds: xr.Dataset | xr.DataArray, by: str = "choice") -> xr.DataArray:
     """Mean firing rate of each unit around the event, by kind of trial.
 
     Parameters
     ----------
     ds
-        A session, or some of its trials and units.
+        A session, or some of its trials and units; or counts or predictions of one, (trial, time,
+        unit) per bin. The width of bins is that of their coordinate ``time``.
     by
         A variable of trials, such as ``choice``, ``contrast``, ``feedback`` or
         ``probability_left``, or one of your own that ``assign_coords`` added. Trials that lack a
@@ -47,7 +49,7 @@ def psth(ds: xr.Dataset, by: str = "choice") -> xr.DataArray:
     Raises
     ------
     UserError
-        If trials have no such variable, or no trial is left.
+        If trials have no such variable, no trial is left, or bins have no width.
 
     Examples
     --------
@@ -57,21 +59,28 @@ def psth(ds: xr.Dataset, by: str = "choice") -> xr.DataArray:
     >>> responses.choice.values.tolist(), responses.n_trials.values.tolist()
     ([-1, 1], [11, 14])
     """
+    counts = ds if isinstance(ds, xr.DataArray) else ds["spikes"]
+    if set(counts.dims) != {"trial", "time", "unit"}:
+        dims = ", ".join(map(str, counts.dims))
+        raise UserError(
+            f"a mean over trials needs trials, bins and units, not {dims}; "
+            "select one of them by a list, as in ds.isel(trial=[17])"
+        )
     known = [str(name) for name, c in ds.coords.items() if c.dims == ("trial",) and name != "trial"]
     if by not in known:
         raise UserError(
             f"trials have no variable '{by}'; {_nearest(by, known)}they have {', '.join(known)}"
         )
     labels = pd.Series(ds[by].values.astype(object))
-    keep = labels.notna().to_numpy()
+    keep = labels.notna().to_numpy(copy=True)
     if by in VARIABLES and MISSING in VARIABLES[by].values:
         keep &= ds[by].values != MISSING
     if "included" in ds.coords:
         keep &= ds["included"].values
     if not keep.any():
         raise UserError(f"no included trial has a value of '{by}'")
-    kept = ds["spikes"].isel(trial=keep)
-    rates = kept.groupby(by).mean() / ds.attrs["bin_size"]
+    kept = counts.isel(trial=keep)
+    rates = kept.groupby(by).mean() / bin_width(ds)
     n_trials = kept[by].groupby(by).count().values
     rates = rates.assign_coords(n_trials=(by, n_trials)).transpose(by, "time", "unit")
     return rates.rename("rate").assign_attrs(long_name="mean firing rate", units="spikes/s")

@@ -1,6 +1,7 @@
 """What all commands share: the application, options, and how a result is printed."""
 
 import json
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -12,6 +13,8 @@ app = typer.Typer(
     help="From the International Brain Laboratory's recordings to a trained, scored model.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    # Frames of a width that nobody has break sentences in pipes and logs.
+    rich_markup_mode="rich" if sys.stderr.isatty() else None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 

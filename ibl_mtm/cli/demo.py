@@ -4,7 +4,6 @@ result = run_demo(Path("demo"))
 result.report         # demo/report.html
 """
 
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any
 from ibl_mtm.cache.cache import open_cache
 from ibl_mtm.config.catalog import load_catalog
 from ibl_mtm.config.yaml_settings import find_shipped
+from ibl_mtm.disk.ownership import is_marked, mark
 from ibl_mtm.errors import UserError
 from ibl_mtm.evaluation.evaluate import evaluate
 from ibl_mtm.ingest.run import ingest
@@ -64,10 +64,7 @@ def run_demo(
         say(f"[{time.perf_counter() - start:4.0f} s] {message}")
 
     cache_path, runs, page = out / "cache.zarr", out / "runs", out / "report.html"
-    if out.exists() and any(out.iterdir()) and not cache_path.is_dir():
-        raise UserError(f"{out} holds other files; give the demo a folder of its own with --out")
-    out.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(runs, ignore_errors=True)
+    _claim(out)
 
     dataset = load_catalog(find_shipped("data_catalog.yaml")).dataset(DATASET)
     if quick:
@@ -83,7 +80,8 @@ def run_demo(
     scores = []
     for name, config in RUNS.items():
         tell(f"training {name} ({config})")
-        train(read_run_settings(config, QUICK_TRAINING if quick else ()), cache, runs / name)
+        chosen = read_run_settings(config, QUICK_TRAINING if quick else ())
+        train(chosen, cache, runs / name, overwrite=True)
         tell(f"evaluating {name} on held-out trials")
         evaluation = evaluate(runs / name, cache, oracle=cache_path.with_suffix(".one"))
         evaluation.write(runs / name)
@@ -91,3 +89,17 @@ def run_demo(
     write_report([runs / name for name in RUNS], page)
     tell("done")
     return DemoResult(page, scores)
+
+
+def _claim(out: Path) -> None:
+    """Take a folder that is new, empty, or of an earlier demo."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if any(out.iterdir()) and not is_marked(out, "demo"):
+            raise UserError(
+                f"{out} holds files that no demo made; give the demo a folder of its own with "
+                "--out (one of an earlier version: delete it first)"
+            )
+        mark(out, "demo")
+    except OSError as error:
+        raise UserError(f"cannot write the demo to {out}: {error.strerror}") from None

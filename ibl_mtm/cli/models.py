@@ -61,7 +61,10 @@ def train(
 @app.command("eval")
 def evaluate(
     cache: CachePath,
-    run: Annotated[Path | None, typer.Argument(help="Folder of a run.", show_default=False)] = None,
+    run: Annotated[
+        Path | None,
+        typer.Argument(help="Folder of a run or model, or a model of the Hub.", show_default=False),
+    ] = None,
     baseline: Annotated[
         str | None,
         typer.Option(
@@ -88,7 +91,9 @@ def evaluate(
     out: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="Where a baseline's scores go, to `compare` and `report` them."
+            metavar="DIR",
+            help="Where the scores go, to `compare` and `report` them; by default a run's own "
+            "folder, and for a baseline nowhere.",
         ),
     ] = None,
     export: Annotated[
@@ -99,6 +104,33 @@ def evaluate(
             "exists is added to. Decodes all behaviours.",
         ),
     ] = None,
+    device: Annotated[
+        str, typer.Option(metavar="DEVICE", help="Where a model runs: cpu, cuda, cuda:1, mps.")
+    ] = "cpu",
+    memory_gb: Annotated[
+        float | None,
+        typer.Option(
+            metavar="GB",
+            min=0.0,
+            help="Memory for the sessions that are scored side by side; by default half of what "
+            "is available.",
+        ),
+    ] = None,
+    min_distance: Annotated[
+        float,
+        typer.Option(
+            metavar="UM",
+            min=0.0,
+            help="Predict a unit without its neighbours on the probe, up to so many micrometres.",
+        ),
+    ] = 0.0,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Replace the scores that are there; else these join them, by session and task.",
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Score a model, or a baseline, on held-out trials."""
@@ -107,31 +139,48 @@ def evaluate(
     from ibl_mtm.evaluation.evaluate import evaluate as score
     from ibl_mtm.evaluation.evaluate import evaluate_baseline
     from ibl_mtm.evaluation.score_session import TASKS
-    from ibl_mtm.training.settings import DataSettings, read_data_settings
+    from ibl_mtm.training.checkpoint.pretrained import is_of_hub
 
     if (run is None) == (baseline is None):
         raise UserError("give either the folder of a run or --baseline NAME")
     if run and like:
         raise UserError("a run has units and trials of its own; --like is for a baseline")
-    if run and out:
-        raise UserError("a run's scores go into its own folder; --out is for a baseline")
+    if baseline and min_distance:
+        raise UserError("--min-distance is for runs: baselines are fitted to all other units")
     tasks = task or (["all"] if export else TASKS)
     opened = open_cache(cache)
+    folder = out or (None if run is None or is_of_hub(run) else run)
+    if folder is None:
+        say("these scores are printed and not kept: --out DIR keeps them")
     if run:
-        evaluation = score(run, opened, tasks=tasks, sessions=session, oracle=oracle, say=say)
+        evaluation = score(
+            run,
+            opened,
+            tasks=tasks,
+            sessions=session,
+            oracle=oracle,
+            min_distance_um=min_distance,
+            device=device,
+            memory_gb=memory_gb,
+            into=folder,
+            overwrite=overwrite,
+            say=say,
+        )
     else:
         evaluation = evaluate_baseline(
             str(baseline),
             opened,
-            settings=read_data_settings(like) if like else DataSettings(),
+            like=like,
             tasks=tasks,
             sessions=session,
             oracle=oracle,
+            memory_gb=memory_gb,
+            into=folder,
+            overwrite=overwrite,
             say=say,
         )
-    folder = run or out
     if folder:
-        evaluation.write(folder)
+        evaluation.write(folder, overwrite=overwrite)
     if export:
         say(f"{len(evaluation.export(export))} files in {export}")
     print_json(evaluation.metrics) if as_json else show_scores([evaluation.metrics])

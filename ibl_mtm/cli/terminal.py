@@ -3,16 +3,19 @@
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.measure import Measurement
+from rich.padding import Padding
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
+from ibl_mtm.sessions.text import counted
 from ibl_mtm.sessions.titles import in_text
 
 if TYPE_CHECKING:
@@ -34,16 +37,18 @@ __all__ = [
     "show_training",
 ]
 
-# A pipe has no width: let rows be as long as they need.
-out = Console(width=None if sys.stdout.isatty() else 160)
-err = Console(stderr=True)
+# A pipe has no width: rows are as long as they need. Names, paths and reasons are printed as they
+# are: what stands in brackets there is no style.
+_UNLIMITED = 10_000
+out = Console(width=None if sys.stdout.isatty() else _UNLIMITED, markup=False)
+err = Console(stderr=True, width=None if sys.stderr.isatty() else _UNLIMITED, markup=False)
 
 STATUS_STYLE = {"ingested": "green", "complete": "dim", "planned": "cyan", "failed": "red"}
 
 
 def say(message: str) -> None:
     """Tell of progress."""
-    err.print(message, style="dim", markup=False, highlight=False)
+    err.print(message, style="dim", highlight=False)
 
 
 class IngestProgress:
@@ -78,7 +83,7 @@ class IngestProgress:
 @contextmanager
 def ingest_progress() -> Iterator[IngestProgress]:
     """Show the progress of an ingest, live in a terminal."""
-    columns = (TextColumn("{task.description:9}"), BarColumn(), TextColumn("{task.fields[unit]}"))
+    columns = (TextColumn("{task.description:9}"), BarColumn(16), TextColumn("{task.fields[unit]}"))
     with Progress(
         *columns, TimeElapsedColumn(), console=err, transient=True, disable=not err.is_terminal
     ) as bars:
@@ -96,28 +101,52 @@ def size_text(n_bytes: float) -> str:
 
 def show_ingest(report: "IngestReport") -> None:
     """Summary of an ingest."""
-    table = Table("session", "status", "units", "trials", box=None)
-    table.columns[0].no_wrap = True
-    for name in ("seconds", "fetched", "remarks"):
-        table.add_column(name)
-    for eid, outcome in report.sessions.items():
-        done = outcome.status == "ingested"
-        table.add_row(
-            eid,
-            f"[{STATUS_STYLE[outcome.status]}]{outcome.status}[/]",
-            f"{outcome.n_units:,}" if done else "",
-            f"{outcome.n_trials:,}" if done else "",
-            f"{outcome.seconds:.1f}" if done else "",
-            size_text(outcome.n_bytes) if outcome.n_bytes else "",
-            outcome.reason or "; ".join(outcome.notes),
-        )
-    out.print(table)
+    rows = [_ingest_row(eid, outcome) for eid, outcome in report.sessions.items()]
+    table = _table(["session", "status", "units", "trials", "seconds", "fetched"])
+    table.add_column("remarks")
+    for row in rows:
+        table.add_row(*row)
+    # Reasons need room: where there is little, each stands below its session.
+    if rows and _width(table) <= out.width:
+        out.print(table)
+    elif rows:
+        for eid, status, units, trials, seconds, fetched, remarks in rows:
+            numbers = f"{units} units, {trials} trials, {seconds} s" if units else fetched
+            out.print(status, eid, numbers, highlight=False, soft_wrap=True)
+            if remarks:
+                out.print(Padding(Text(remarks), (0, 0, 0, 2)), highlight=False)
     statuses = Counter(outcome.status for outcome in report.sessions.values())
     counts = ", ".join(f"{n} {status}" for status, n in statuses.items()) or "no session"
     n_bytes = sum(outcome.n_bytes for outcome in report.sessions.values())
     verb = "to fetch" if "planned" in statuses else "fetched"
     fetched = f"; {size_text(n_bytes)} {verb}" if n_bytes else ""
     out.print(f"{report.cache}: {counts}{fetched}", highlight=False)
+
+
+def _ingest_row(eid: str, outcome: "Outcome") -> list[Any]:
+    done = outcome.status == "ingested"
+    return [
+        eid,
+        Text(outcome.status, style=STATUS_STYLE[outcome.status]),
+        f"{outcome.n_units:,}" if done else "",
+        f"{outcome.n_trials:,}" if done else "",
+        f"{outcome.seconds:.1f}" if done else "",
+        size_text(outcome.n_bytes) if outcome.n_bytes else "",
+        outcome.reason or "; ".join(outcome.notes),
+    ]
+
+
+def _table(columns: Sequence[str]) -> Table:
+    """A table without lines, of whose columns none is broken."""
+    table = Table(box=None)
+    for name in columns:
+        table.add_column(name, no_wrap=True)
+    return table
+
+
+def _width(table: Table) -> int:
+    """Columns of a terminal that a table needs so that nothing in it wraps."""
+    return Measurement.get(out, out.options.update(max_width=_UNLIMITED), table).maximum
 
 
 def sessions_as_json(cache: "Cache") -> list[dict[str, Any]]:
@@ -129,30 +158,49 @@ def sessions_as_json(cache: "Cache") -> list[dict[str, Any]]:
 def show_sessions(cache: "Cache") -> None:
     """Table of the sessions of a cache."""
     columns = ["subject", "date", "n_units", "n_good_units", "n_trials", "regions"]
-    table = Table(box=None)
-    table.add_column("session", no_wrap=True)
-    for name in columns:
-        table.add_column(name.removeprefix("n_").replace("_", " "), overflow="fold")
-    for eid, row in cache.sessions.iterrows():
-        table.add_row(str(eid), *(str(row[name]) for name in columns))
-    out.print(table)
+    table = _sessions_table(cache, columns)
+    hidden: list[str] = []
+    while _width(table) > out.width and len(columns) > 1:
+        # An id may be as short as `--session` takes it; then the last columns go.
+        if len(cache.short_names) and not hidden:
+            table = _sessions_table(cache, columns, cache.short_names)
+            if _width(table) <= out.width:
+                break
+        hidden.insert(0, columns.pop())
+        table = _sessions_table(cache, columns, cache.short_names)
+    out.print(table, highlight=False)
+    if hidden:
+        out.print(f"not shown, for want of room: {', '.join(hidden)}", style="dim", highlight=False)
     rows = cache.sessions
+    n_units, n_trials = (int(rows[name].sum()) for name in ("n_units", "n_trials"))
     out.print(
-        f"{len(rows)} sessions of {rows['subject'].nunique()} subjects, "
-        f"{rows['n_units'].sum():,} units, {rows['n_trials'].sum():,} trials",
+        f"{counted(len(rows), 'session')} of {counted(rows['subject'].nunique(), 'subject')}, "
+        f"{counted(n_units, 'unit')}, {counted(n_trials, 'trial')}",
         highlight=False,
     )
 
 
+def _sessions_table(
+    cache: "Cache", columns: Sequence[str], names: Mapping[str, str] | None = None
+) -> Table:
+    # Headings are what `--where` calls them.
+    table = _table(["session", *columns])
+    for eid, row in cache.sessions.iterrows():
+        name = (names or {}).get(str(eid), str(eid))
+        table.add_row(name, *(str(row[column]) for column in columns))
+    return table
+
+
 def show_card(card: dict[str, Any]) -> None:
     """Card of one session (see `ibl_mtm.cache.card`)."""
-    out.print(f"[bold]{card['eid']}[/]  {card['subject']}, {card['lab']}, {card['date']}")
+    head = Text(str(card["eid"]), style="bold")
+    out.print(head.append(f"  {card['subject']}, {card['lab']}, {card['date']}", style="not bold"))
     table = Table(show_header=False, box=None)
     for key, value in card.items():
         if key in ("regions", "splits"):
             table.add_row(key, "  ".join(f"{name} {count}" for name, count in value.items()))
         elif not isinstance(value, dict) and key not in ("eid", "subject", "lab", "date"):
-            table.add_row(key.removeprefix("n_").replace("_", " "), str(value))
+            table.add_row(key, str(value))
     for name, variable in card["variables"].items():
         unit = f", {variable['units']}" if variable["units"] else ""
         table.add_row(name, f"({', '.join(variable['dims'])}) {variable['dtype']}{unit}")
@@ -195,11 +243,13 @@ def show_scores(scores: Sequence[dict[str, Any]]) -> None:
 
 def show_pairs(pairs: Sequence["Pair"]) -> None:
     """Paired differences between runs (see `ibl_mtm.evaluation.compare`)."""
-    columns = ["runs", "task", "difference", "95 % interval", "p", "better in", "units", "sessions"]
-    table = Table(*columns, box=None)
+    columns = ["runs", "task", "difference", "95 % interval", "p (sessions)", "better in", "units"]
+    table = Table(*columns, "sessions", box=None)
     for pair in pairs:
         interval = "" if pair.low is None else f"{pair.low:+.3f} to {pair.high:+.3f}"
-        p = "" if pair.p is None else "< 0.001" if pair.p < 0.001 else f"{pair.p:.3f}"
+        # Units of a session share their noise: a p over units would be too small.
+        known = pair.p_sessions
+        p = "too few" if known is None else "< 0.001" if known < 0.001 else f"{known:.3f}"
         table.add_row(
             f"{pair.a} - {pair.b}",
             in_text(pair.task),
@@ -221,15 +271,18 @@ def show_pairs(pairs: Sequence["Pair"]) -> None:
 
 
 def _score(value: dict[str, Any]) -> str:
-    for key in ("bits_per_spike", "balanced_accuracy", "r2"):
+    for key in ("bits_per_spike", "accuracy", "r2"):
         if key in value:
             return f"{value[key]:.3f}"
     return "-"
 
 
 def _remark(value: dict[str, Any]) -> str:
-    if "balanced_accuracy" in value:
-        return f"balanced accuracy; from raw spikes {value['raw_spikes']['balanced_accuracy']:.3f}"
+    if "accuracy" in value:
+        return (
+            f"accuracy (balanced {value['balanced_accuracy']:.3f}); "
+            f"from raw spikes {value['raw_spikes']['accuracy']:.3f}"
+        )
     if "r2" in value:
         return f"R²; from raw spikes {value['raw_spikes']['r2']:.3f}"
     return "bits/spike" if value else ""

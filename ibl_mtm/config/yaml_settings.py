@@ -5,14 +5,15 @@
 
     read_settings(Path("config.yaml"), Training, overrides=["steps=200"])
 
-A file may inherit from another one through the single key ``base:`` (a path relative to it);
-its own keys win, mappings are merged, everything else is replaced.
+A file may inherit from another one through the single key ``base:`` (a path relative to it, or the
+name of a shipped configuration); its own keys win, mappings are merged, everything else is
+replaced.
 """
 
 import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -22,13 +23,19 @@ from ibl_mtm.errors import UserError
 __all__ = ["Settings", "find_shipped", "read_settings", "validate_settings"]
 
 Key = tuple[str | int, ...]
-Lines = dict[Key, tuple[Path, int]]
+#: Where each key was given: a line of a file, or an override.
+Places = dict[Key, str]
+#: Keys of which a file or override that gives one drops the other.
+Alternatives = tuple[tuple[str, str], ...]
 
 
 class Settings(BaseModel):
     """Base of all settings: immutable, and an unknown key is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    #: Pairs of keys that say the same thing in two ways: what is given later counts.
+    alternatives: ClassVar[Alternatives] = ()
 
 
 S = TypeVar("S", bound=Settings)
@@ -51,26 +58,35 @@ def read_settings(path: Path, model: type[S], overrides: Iterable[str] = ()) -> 
     UserError
         Names the file, the line and the key that do not fit, and what would.
     """
-    values, lines = _read_yaml(path, ())
+    values, places = _read_yaml(path, (), model.alternatives)
+    given: dict[str, Any] = {}
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key:
             raise UserError(f"'{override}' is no setting: write KEY=VALUE, for example seed=1")
-        _assign(values, key.split("."), _parse_value(override, text), override)
-    return validate_settings(values, model, str(path), lines)
+        keys = key.split(".")
+        value = _parse_value(override, text)
+        _assign(given, keys, value, override)
+        _drop_alternative(values, {keys[0]: value}, model.alternatives)
+        _assign(values, keys, value, override)
+        # The command line is to blame now, not the line of a file that says something else.
+        places = {k: place for k, place in places.items() if k[: len(keys)] != tuple(keys)}
+        places[tuple(keys)] = f"'{override}'"
+    _refuse_both(given, model.alternatives, "the command line")
+    return validate_settings(values, model, str(path), places)
 
 
 def validate_settings(
-    values: Mapping[str, Any], model: type[S], where: str, lines: Lines | None = None
+    values: Mapping[str, Any], model: type[S], where: str, places: Places | None = None
 ) -> S:
-    """Fit a mapping to a settings model; `where` (and `lines`) locate what does not fit."""
+    """Fit a mapping to a settings model; `where` (and `places`) locate what does not fit."""
     try:
         return model.model_validate(values)
     except ValidationError as error:
         problems = error.errors()
         unknown = [p for p in problems if p["type"] == "extra_forbidden"]
         first = (unknown or problems)[0]
-        message = _explain(first, model, where, lines or {})
+        message = _explain(first, model, where, places or {})
         more = len(problems) - 1
         raise UserError(message + (f" (and {more} more)" if more else "")) from None
 
@@ -99,7 +115,9 @@ def find_shipped(name: str, *, start: Path | None = None) -> Path:
     raise UserError(f"no file '{name}' here, in a folder above, or in the installed package")
 
 
-def _read_yaml(path: Path, children: tuple[Path, ...]) -> tuple[dict[str, Any], Lines]:
+def _read_yaml(
+    path: Path, children: tuple[Path, ...], alternatives: Alternatives
+) -> tuple[dict[str, Any], Places]:
     path = Path(path)
     if path.resolve() in children:
         raise UserError(f"{path}: 'base' leads back to the file itself")
@@ -107,6 +125,11 @@ def _read_yaml(path: Path, children: tuple[Path, ...]) -> tuple[dict[str, Any], 
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        byte = error.object[error.start]
+        raise UserError(
+            f"{path}: not UTF-8 (byte 0x{byte:02x} at {error.start}); save it as UTF-8"
+        ) from None
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         values = yaml.safe_load(text)
@@ -119,19 +142,49 @@ def _read_yaml(path: Path, children: tuple[Path, ...]) -> tuple[dict[str, Any], 
         values, node = {}, None
     if not isinstance(values, dict):
         raise UserError(f"{path}: expected a mapping of keys to values at the top level")
-    lines: Lines = {}
+    places: Places = {}
     if node is not None:
-        _collect_lines(node, (), path, lines)
+        _collect_places(node, (), path, places)
     base = values.pop("base", None)
     if base is None:
-        return values, lines
+        return values, places
     if not isinstance(base, str):
-        raise UserError(f"{path}, line {lines[('base',)][1]}: 'base' must be the path of a file")
-    inherited, inherited_lines = _read_yaml(path.parent / base, (*children, path.resolve()))
-    return _merge(inherited, values), inherited_lines | lines
+        raise UserError(f"{places[('base',)]}: 'base' must be the path of a file")
+    file = _find_base(path, base, places[("base",)])
+    inherited, inherited_places = _read_yaml(file, (*children, path.resolve()), alternatives)
+    _drop_alternative(inherited, values, alternatives)
+    return _merge(inherited, values), inherited_places | places
 
 
-def _collect_lines(node: yaml.Node, key: Key, path: Path, lines: Lines) -> None:
+def _find_base(path: Path, base: str, place: str) -> Path:
+    """The file that another one is based on: beside it, or one of the shipped configurations."""
+    beside = path.parent / Path(base).expanduser()
+    if beside.is_file():
+        return beside
+    try:
+        return find_shipped(f"pipelines/configs/{Path(base).with_suffix('.yaml').name}")
+    except UserError:
+        raise UserError(
+            f"{place}: base: {beside}: No such file, and no shipped configuration '{base}'"
+        ) from None
+
+
+def _drop_alternative(
+    before: dict[str, Any], now: Mapping[str, Any], alternatives: Alternatives
+) -> None:
+    for pair in alternatives:
+        for key, other in (pair, pair[::-1]):
+            if now.get(key) is not None and now.get(other) is None:
+                before.pop(other, None)
+
+
+def _refuse_both(values: Mapping[str, Any], alternatives: Alternatives, where: str) -> None:
+    for a, b in alternatives:
+        if values.get(a) is not None and values.get(b) is not None:
+            raise UserError(f"{where} gives both {a} and {b}, of which one follows; give one")
+
+
+def _collect_places(node: yaml.Node, key: Key, path: Path, places: Places) -> None:
     if isinstance(node, yaml.MappingNode):
         seen = set()
         for name, value in node.value:
@@ -140,12 +193,12 @@ def _collect_lines(node: yaml.Node, key: Key, path: Path, lines: Lines) -> None:
                     f"{path}, line {name.start_mark.line + 1}: '{name.value}' stands here twice"
                 )
             seen.add(name.value)
-            lines[(*key, name.value)] = (path, name.start_mark.line + 1)
-            _collect_lines(value, (*key, name.value), path, lines)
+            places[(*key, name.value)] = f"{path}, line {name.start_mark.line + 1}"
+            _collect_places(value, (*key, name.value), path, places)
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
-            lines[(*key, index)] = (path, value.start_mark.line + 1)
-            _collect_lines(value, (*key, index), path, lines)
+            places[(*key, index)] = f"{path}, line {value.start_mark.line + 1}"
+            _collect_places(value, (*key, index), path, places)
 
 
 def _merge(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
@@ -173,18 +226,19 @@ def _assign(values: dict[str, Any], keys: list[str], value: Any, override: str) 
     values[keys[-1]] = value
 
 
-def _explain(problem: Any, model: type[BaseModel], where: str, lines: Lines) -> str:
+def _explain(problem: Any, model: type[BaseModel], where: str, places: Places) -> str:
     location: Key = problem["loc"]
     # A discriminated union puts its tag into the location, which the file does not have.
     for end in range(len(location), 0, -1):
-        known = [key for key in lines if _is_subsequence(key, location[:end])]
+        known = [key for key in places if _is_subsequence(key, location[:end])]
         if known:
-            path, line = lines[max(known, key=len)]
-            where = f"{path}, line {line}"
+            where = places[max(known, key=len)]
             break
     name = ".".join(map(str, location))
     if problem["type"] != "extra_forbidden":
-        return f"{where}: {name}: {problem['msg'][:1].lower()}{problem['msg'][1:]}"
+        message = problem["msg"].removeprefix("Value error, ")
+        of = f"{name}: " if name else ""
+        return f"{where}: {of}{message[:1].lower()}{message[1:]}"
     allowed = _fields_at(model, location[:-1])
     close = difflib.get_close_matches(str(location[-1]), allowed, n=1)
     hint = f"did you mean '{close[0]}'?" if close else f"known keys: {', '.join(sorted(allowed))}"

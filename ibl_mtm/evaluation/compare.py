@@ -1,7 +1,7 @@
 """Is this run better than that one, and where: paired differences with intervals and tests.
 
     for pair in compare_runs([Path("runs/mtm"), Path("runs/temporal")]):
-        pair.task, pair.difference, pair.low, pair.high, pair.p
+        pair.task, pair.difference, pair.low, pair.high, pair.p_sessions
 
 Only units (for behaviour: sessions) that both runs were scored on count, each against itself.
 """
@@ -22,7 +22,7 @@ from ibl_mtm.evaluation.activity.tasks import ACTIVITY_TASKS
 from ibl_mtm.evaluation.behaviour.behaviours import BEHAVIOURS
 from ibl_mtm.evaluation.scored_run import ScoredRun, read_scored_runs
 
-__all__ = ["Pair", "compare_runs", "paired_interval", "paired_p"]
+__all__ = ["Pair", "compare_activity", "compare_runs", "paired_interval", "paired_p"]
 
 _RESAMPLES = 2000
 _FEWEST_UNITS = 5  # that make a region worth a row
@@ -41,11 +41,11 @@ class Pair:
     difference, low, high
         Mean over sessions of the sessions' mean differences over units, and its 95 % interval:
         sessions, and units within them, drawn with replacement.
-    p
-        Of a Wilcoxon signed-rank test over units (for behaviour: over sessions); None where
-        there are too few.
     p_sessions
-        Of the same test over the sessions' means; None where there are too few.
+        Of a Wilcoxon signed-rank test over the sessions' means; None where there are too few.
+    p
+        Of the same test over units (for behaviour: over sessions), as if they were independent,
+        which units of one session are not; None where there are too few.
     n_units, n_sessions
         How many there are of each; no units for behaviour.
     better
@@ -73,7 +73,7 @@ class Pair:
         return asdict(self)
 
 
-def compare_runs(paths: Sequence[Path]) -> list[Pair]:
+def compare_runs(paths: Sequence[str | Path]) -> list[Pair]:
     """Compare every pair of runs in every task that both were scored in.
 
     Parameters
@@ -89,17 +89,47 @@ def compare_runs(paths: Sequence[Path]) -> list[Pair]:
     """
     if len({Path(path).resolve() for path in paths}) < 2:
         raise UserError("name at least two different runs to compare")
-    runs = read_scored_runs(paths)
+    runs = read_scored_runs([Path(path) for path in paths])
     pairs = []
     for a, b in combinations(runs, 2):
-        found = [*_activity(a, b), *_behaviour(a, b)]
+        _check_alike(a, b)
+        found = [*compare_activity(a, b), *_behaviour(a, b)]
         if not found:
             raise UserError(f"{a.name} and {b.name} have no unit, session and task in common")
         pairs += found
     return pairs
 
 
-def _activity(a: ScoredRun, b: ScoredRun) -> list[Pair]:
+def _check_alike(a: ScoredRun, b: ScoredRun) -> None:
+    """Refuse what does not compare; of old evaluations `compare_activity` finds it by spikes."""
+    distances = [run.scores.get("min_distance_um", 0) for run in (a, b)]
+    if distances[0] != distances[1]:
+        raise UserError(
+            f"{a.name} was scored with neighbours hidden up to {distances[0]} um, {b.name} up to "
+            f"{distances[1]} um (--min-distance); score both alike to compare them"
+        )
+    rows = [run.scores.get("provenance", {}).get("sessions", {}) for run in (a, b)]
+    for eid in rows[0]:
+        digests = {row[eid].get("test_trials") for row in rows if eid in row} - {None}
+        if len(digests) > 1:
+            raise UserError(_other_trials(a, b, eid))
+
+
+def _other_trials(a: ScoredRun, b: ScoredRun, eid: str) -> str:
+    return (
+        f"{a.name} and {b.name} were not scored on the same trials: they split session {eid} "
+        "differently; give both the same data.split, and a baseline --like RUN"
+    )
+
+
+def compare_activity(a: ScoredRun, b: ScoredRun) -> list[Pair]:
+    """Compare two runs in every activity task that both were scored in.
+
+    Raises
+    ------
+    UserError
+        If they were scored on different trials.
+    """
     keys = ["eid", "unit", "task"]
     columns = [*keys, "bits_per_spike", "n_spikes"]
     if a.units.empty or b.units.empty:
@@ -107,10 +137,7 @@ def _activity(a: ScoredRun, b: ScoredRun) -> list[Pair]:
     both = a.units[[*columns, "region"]].merge(b.units[columns], on=keys, suffixes=("_a", "_b"))
     other = both[both["n_spikes_a"] != both["n_spikes_b"]]
     if len(other):
-        raise UserError(
-            f"{a.name} and {b.name} were not scored on the same trials: they split session "
-            f"{other['eid'].iloc[0]} differently"
-        )
+        raise UserError(_other_trials(a, b, str(other["eid"].iloc[0])))
     both = both.assign(difference=both["bits_per_spike_a"] - both["bits_per_spike_b"])
     both = both[both["difference"].notna()]
     return [

@@ -1,34 +1,39 @@
 """The JSON document of an evaluation: scores by task, by session, and where they come from.
 
-document = make_document({"run": "runs/mtm"}, cache, scores, tasks, split)
+document = make_document({"run": "runs/mtm"}, cache, scores, tasks, deals, origin)
 document["tasks"]["co_smoothing"]["bits_per_spike"]
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+import xarray as xr
 
 from ibl_mtm._provenance import __version__
 from ibl_mtm.cache.cache import Cache
-from ibl_mtm.config.catalog import Split
 from ibl_mtm.evaluation.behaviour.behaviours import BEHAVIOUR_TASKS
 from ibl_mtm.evaluation.metrics import summarise
 from ibl_mtm.evaluation.score_session import SessionScores
+from ibl_mtm.sessions.deal import Deal
+from ibl_mtm.sessions.text import as_text
+from ibl_mtm.sessions.trial_format import trial_format
 
-__all__ = ["make_document"]
+__all__ = ["average_pairs", "make_document", "summarise_tasks", "tell_origin"]
 
 
 def make_document(
-    what: Mapping[str, str],
+    what: Mapping[str, Any],
     cache: Cache,
     scores: Mapping[str, SessionScores],
     tasks: Sequence[str],
-    split: Split | None,
+    deals: Mapping[str, Deal],
+    origin: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Gather the scores of sessions.
 
@@ -42,25 +47,33 @@ def make_document(
         By eid.
     tasks
         The tasks that were asked for; one that no session has is null.
-    split
-        The run's own split of trials; None for the one in the cache.
+    deals
+        How the trials of each session were dealt out, by eid.
+    origin
+        What was scored and on which data (see `tell_origin`).
     """
     rows = cache.sessions.loc[list(scores)]
     per_unit = pd.concat([s.per_unit for s in scores.values()], ignore_index=True)
+    behaviour = {eid: session.behaviour.scores for eid, session in scores.items()}
+    pairs = pd.concat([s.region_pairs for s in scores.values()], ignore_index=True)
     return {
         **what,
-        "tasks": _tasks(per_unit, list(scores.values()), tasks),
-        "sessions": {eid: _tasks(s.per_unit, [s], tasks) for eid, s in scores.items()},
+        "tasks": summarise_tasks(per_unit, list(behaviour.values()), tasks),
+        "sessions": {
+            eid: summarise_tasks(s.per_unit, [behaviour[eid]], tasks) for eid, s in scores.items()
+        },
         "skipped": {eid: s.skipped for eid, s in scores.items() if s.skipped},
-        "region_pairs": _region_pairs(list(scores.values())),
+        "region_pairs": average_pairs(pairs, [s.skipped for s in scores.values()]),
         "simulated": any(bool(cache[eid].attrs.get("simulated")) for eid in scores),
         "cache": str(cache.path),
         "provenance": {
+            "model": origin["model"],
             "ibl_mtm": __version__,
             "torch": torch.__version__,
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "dataset": ", ".join(sorted(set(rows.dataset))),
-            "split": _describe_split(split, cache, next(iter(scores))),
+            "split": deals[next(iter(scores))].rule,
+            "trials": _in_words(cache[next(iter(scores))]),
             "sessions": {
                 str(eid): {
                     "subject": str(row.subject),
@@ -68,6 +81,9 @@ def make_document(
                     "date": str(row.date),
                     "n_units": int(row.n_units),
                     "n_test": scores[str(eid)].n_test,
+                    "trials": deals[str(eid)].digest,
+                    "test_trials": deals[str(eid)].test_digest,
+                    **origin["sessions"][str(eid)],
                 }
                 for eid, row in rows.iterrows()
             },
@@ -75,18 +91,62 @@ def make_document(
     }
 
 
-def _tasks(
-    per_unit: pd.DataFrame, sessions: Sequence[SessionScores], tasks: Sequence[str]
+def _in_words(ds: xr.Dataset) -> str:
+    """What the trials of a session are."""
+    format_ = trial_format(ds)
+    end = format_.start + format_.n_time * format_.bin_size
+    return (
+        f"{format_.start:g} to {end:g} s around {format_.alignment}, "
+        f"{format_.n_time} bins of {1000 * format_.bin_size:g} ms"
+    )
+
+
+def tell_origin(model: str, cache: Cache, deals: Mapping[str, Deal]) -> dict[str, Any]:
+    """What scores are of: a digest of the model, and of the data of each session.
+
+    Scores of the same session and task that differ in neither are the same scores.
+
+    Parameters
+    ----------
+    model
+        Digest of a model's weights, or of a baseline's settings.
+    cache
+        Where the sessions are.
+    deals
+        How their trials are dealt out, by eid.
+    """
+    sessions = {}
+    for eid, deal in deals.items():
+        ds = cache[eid]
+        parts = [str(ds.attrs["definition_hash"]), deal.digest, *as_text(ds.unit).tolist()]
+        sessions[eid] = {"data": sha256("\n".join(parts).encode()).hexdigest()[:16]}
+    return {"model": model, "sessions": sessions}
+
+
+def summarise_tasks(
+    per_unit: pd.DataFrame, behaviour: Sequence[Mapping[str, Any]], tasks: Sequence[str]
 ) -> dict[str, Any]:
-    """Scores by task; a task that no session has is None."""
+    """Scores by task; a task that no session has is None.
+
+    Parameters
+    ----------
+    per_unit
+        Scores of activity (see `ibl_mtm.evaluation.metrics.summarise`).
+    behaviour
+        Of each session, its scores by task.
+    tasks
+        Those that were asked for.
+    """
     found: dict[str, Any] = dict.fromkeys(tasks)
     if len(per_unit):
         for task, row in summarise(per_unit).iterrows():
             if np.isfinite(row.bits_per_spike):
                 # Without trials there is no mean response: said as null, its reason in `skipped`.
-                found[str(task)] = {"psth_r2": None, "residual_r2": None} | _plain(row.to_dict())
+                scores = {"psth_r2": None, "residual_r2": None} | _plain(row.to_dict())
+                over = "sessions" if scores["n_sessions"] > 1 else "units"
+                found[str(task)] = scores | {"sem_over": over}
     for task in BEHAVIOUR_TASKS:
-        scored = [s.behaviour.scores[task] for s in sessions if task in s.behaviour.scores]
+        scored = [scores[task] for scores in behaviour if task in scores]
         if len(scored) > 1:
             found[task] = {**_mean(scored), **_spread(scored), "n_sessions": len(scored)}
         elif scored:
@@ -129,22 +189,32 @@ def _mean(scores: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return merged
 
 
-def _spread(scores: Sequence[dict[str, Any]]) -> dict[str, float]:
+def _spread(scores: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Standard error and median over sessions of the headline score."""
     values = [s["r2"] if "r2" in s else s["accuracy"] for s in scores]
     sem = round(float(np.std(values, ddof=1) / np.sqrt(len(values))), 6)
     return {
         "sem": sem,
+        "sem_over": "sessions",
         "median_sessions": round(float(np.median(values)), 6),
         "sem_sessions": sem,
     }
 
 
-def _region_pairs(sessions: Sequence[SessionScores]) -> list[dict[str, Any]] | None:
-    """Mean over sessions of each pair of regions; None if pairs are not predicted at all."""
-    pairs = pd.concat([s.region_pairs for s in sessions], ignore_index=True)
+def average_pairs(
+    pairs: pd.DataFrame, skipped: Sequence[Mapping[str, str]]
+) -> list[dict[str, Any]] | None:
+    """Mean over sessions of each pair of regions; None if pairs are not predicted at all.
+
+    Parameters
+    ----------
+    pairs
+        One row per session and pair.
+    skipped
+        Of each session, the reasons for what it lacks.
+    """
     if pairs.empty:
-        return None if any("region_pairs" in s.skipped for s in sessions) else []
+        return None if any("region_pairs" in reasons for reasons in skipped) else []
     grouped = pairs.groupby(["source", "target"], as_index=False).agg(
         bits_per_spike=("bits_per_spike", "mean"),
         n_units=("n_units", "sum"),
@@ -152,14 +222,3 @@ def _region_pairs(sessions: Sequence[SessionScores]) -> list[dict[str, Any]] | N
     )
     rows: list[dict[str, Any]] = json.loads(grouped.round(6).to_json(orient="records"))
     return rows
-
-
-def _describe_split(split: Split | None, cache: Cache, eid: str) -> str:
-    """The run's own split, or the one that a session was ingested with."""
-    if split is None:
-        definition = json.loads(cache[eid].attrs["definition"])
-        if "split" not in definition:
-            return "as ingested"
-        split = Split.model_validate(definition["split"])
-    shares = "/".join(f"{100 * share:g}" for share in split.fractions)
-    return f"{split.kind}, {shares} % train/val/test, seed {split.seed}"

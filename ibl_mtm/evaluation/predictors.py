@@ -72,13 +72,21 @@ class ModelPredictor:
         Positions of the test trials.
     precision
         Of the predictions of held-out activity.
+    min_distance_um
+        Neighbours nearer than this are not shown (see `ibl_mtm.predict`).
     """
 
     def __init__(
-        self, model: MtM, ds: xr.Dataset, test: np.ndarray, precision: Precision = "auto"
+        self,
+        model: MtM,
+        ds: xr.Dataset,
+        test: np.ndarray,
+        precision: Precision = "auto",
+        min_distance_um: float = 0.0,
     ) -> None:
         self.model, self.ds = model, ds
-        self.population = population_of(model, ds.isel(trial=test), precision)
+        trials = ds.isel(trial=test)
+        self.population = population_of(model, trials, precision, min_distance_um)
         self.region = self.population.region
         schemes = model.scope.schemes
         self.prompt: Scheme = "neuron" if "neuron" in schemes else schemes[0]

@@ -5,7 +5,7 @@ scores = score_session(predictor, ds, split, TASKS)
 scores.per_unit, scores.behaviour, scores.skipped, scores.examples
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,6 +83,7 @@ def score_session(
     split: np.ndarray,
     tasks: Sequence[str] = TASKS,
     truth: Truth | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> SessionScores:
     """Score a predictor on a session.
 
@@ -99,6 +100,8 @@ def score_session(
     truth
         True rates of a simulated session, for the oracle: the score of those rates on the very
         same entries.
+    say
+        Called with a line of text as each task is done.
     """
     test = ds.isel(trial=np.flatnonzero(split == "test"))
     expected = None
@@ -122,6 +125,7 @@ def score_session(
             continue
         table, rates = _score_activity(predictor, task, test, condition, expected)
         tables.append(table)
+        say(f"{task}: {table['bits_per_spike'].mean():.3f} bits/spike of {len(table)} units")
         if no_response:
             skipped["psth_r2"] = no_response
         if task == "co_smoothing":
@@ -132,6 +136,9 @@ def score_session(
             else:
                 pairs = _score_pairs(predictor, test)
     found = decode_behaviour(predictor, ds, split, tasks)
+    for name, behaviour in found.scores.items():
+        key = "r2" if "r2" in behaviour else "accuracy"
+        say(f"{name}: {key} {behaviour[key]:.3f}")
     return SessionScores(
         per_unit=pd.concat(tables, ignore_index=True),
         region_pairs=pairs,

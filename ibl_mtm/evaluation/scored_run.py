@@ -17,7 +17,30 @@ import yaml
 
 from ibl_mtm.errors import UserError
 
-__all__ = ["UNKNOWN_COLOR", "ScoredRun", "read_scored_run", "read_scored_runs", "region_table"]
+__all__ = [
+    "UNIT_COLUMNS",
+    "UNKNOWN_COLOR",
+    "ScoredRun",
+    "read_scored_run",
+    "read_scored_runs",
+    "region_table",
+]
+
+UNIT_COLUMNS = (
+    "eid",
+    "unit",
+    "region",
+    "cosmos",
+    "task",
+    "bits_per_spike",
+    "psth_r2",
+    "residual_r2",
+    "n_spikes",
+    "firing_rate",
+    "label",
+    "oracle",
+)
+"""Of the table of units."""
 
 UNKNOWN_COLOR = "#999999"
 """Of a region whose colour no evaluated session tells."""
@@ -107,11 +130,16 @@ def read_scored_run(path: Path) -> ScoredRun:
             name=path.resolve().name,
             settings=yaml.safe_load(settings.read_text()) if settings.is_file() else {},
             scores=json.loads((path / "metrics.json").read_text()),
-            units=pd.read_parquet(path / "per_unit.parquet"),
+            units=_with_columns(pd.read_parquet(path / "per_unit.parquet")),
         )
     except (ValueError, OSError, yaml.YAMLError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path} holds a damaged file ({reason}): evaluate it again") from None
+
+
+def _with_columns(units: pd.DataFrame) -> pd.DataFrame:
+    """A table of units; of a run without activity, one without rows that has every column."""
+    return units if len(units.columns) else units.reindex(columns=list(UNIT_COLUMNS)).astype(object)
 
 
 def read_scored_runs(paths: Sequence[Path]) -> list[ScoredRun]:

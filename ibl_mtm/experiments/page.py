@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from ibl_mtm.disk.targets import check_file
 from ibl_mtm.errors import UserError
 from ibl_mtm.experiments.kinds import kind_of
 from ibl_mtm.experiments.result_table import caption, difference_table, markdown_table
@@ -36,8 +37,10 @@ def write_page(folders: Sequence[Path], out: Path) -> None:
     Raises
     ------
     UserError
-        If a folder holds no results, or two are of the same kind and data.
+        If a folder holds no results, two are of the same kind and data, or the page cannot be
+        written.
     """
+    check_file(out)
     results = [read_results(folder) for folder in folders]
     names = [f"{one.kind}-{one.made['dataset']}".replace(", ", "-") for one in results]
     if len(set(names)) < len(names):

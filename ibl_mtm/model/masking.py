@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from ibl_mtm.config.yaml_settings import Settings
@@ -35,15 +36,15 @@ SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
 class MaskRatios(Settings):
     """How much each scheme masks; the defaults are the paper's."""
 
-    neuron: float = 0.3
-    causal: float = 0.6
-    intra_region: float = 0.3
-    temporal: float = 0.3
-    random: float = 0.3
+    neuron: float = Field(0.3, ge=0, le=1)
+    causal: float = Field(0.6, ge=0, le=1)
+    intra_region: float = Field(0.3, ge=0, le=1)
+    temporal: float = Field(0.3, ge=0, le=1)
+    random: float = Field(0.3, ge=0, le=1)
     #: Share of causal masks that are one run of steps up to the trial's end instead, as forward
     #: prediction asks for; its length is drawn from 1 to `tail_bins`.
-    tail_share: float = 0.0
-    tail_bins: int = 20
+    tail_share: float = Field(0.0, ge=0, le=1)
+    tail_bins: int = Field(20, gt=0)
 
 
 @dataclass(frozen=True)

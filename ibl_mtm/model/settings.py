@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ibl_mtm.config.yaml_settings import Settings
 
@@ -18,7 +18,7 @@ class ModelSettings(Settings):
     mlp: int = Field(1024, gt=0)
     #: Width of the per-session read-in, before two shared layers (softsign between them);
     #: null: the read-in maps units to `width` directly.
-    stitch_width: int | None = 668
+    stitch_width: int | None = Field(668, gt=0)
     input_dropout: float = Field(0.2, ge=0, lt=1)
     dropout: float = Field(0.4, ge=0, lt=1)
     attention_dropout: float = Field(0.4, ge=0, lt=1)
@@ -41,3 +41,9 @@ class ModelSettings(Settings):
     #: Components, at most, of a linear dynamical system that is fitted to each session beside the
     #: transformer; their log rates are averaged (see `ibl_mtm.model.dynamics`). 0: none.
     dynamics: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _whole_heads(self) -> "ModelSettings":
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is no multiple of heads {self.heads}")
+        return self

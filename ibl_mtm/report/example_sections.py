@@ -37,8 +37,13 @@ def unit_responses(runs: Sequence[ScoredRun]) -> Section:
         "The number is bits/spike.",
         columns=3,
     )
+    chosen = representative_units(runs[0].units)
+    stored = {
+        rank: [s for s in (run.session(eid) for run in runs) if s is not None and unit in s["unit"]]
+        for rank, (eid, unit, _) in chosen.items()
+    }
     for run in runs:
-        for rank, (eid, unit, _) in representative_units(runs[0].units).items():
+        for rank, (eid, unit, _) in chosen.items():
             session = run.session(eid)
             if session is None or unit not in session["unit"]:
                 section.missing.append(f"{run.name} stored no prediction of the {rank} unit.")
@@ -51,9 +56,23 @@ def unit_responses(runs: Sequence[ScoredRun]) -> Section:
             title = f"{rank.capitalize()}, {region}: {score}"
             if len(runs) > 1:
                 title += f" · {short_name(run.name)}"
-            figure = activity_figures.psth(session, unit, title)
+            highest = _highest_response(stored[rank], unit) if len(runs) > 1 else None
+            figure = activity_figures.psth(session, unit, title, highest)
             section.plots.append(Plot(f"psth_{rank}", figure, figures_of(run)))
+    if section.plots:
+        shown = "; ".join(
+            f"{rank}: {unit} of session {eid}" for rank, (eid, unit, _) in chosen.items()
+        )
+        section.missing.append(f"Shown are the units {shown}.")
     return section
+
+
+def _highest_response(sessions: Sequence[xr.Dataset], unit: str) -> float:
+    """What the axis of a unit must reach in every run."""
+    curves = [
+        s.sel(unit=unit)[f"psth_{kind}"] for s in sessions for kind in ("observed", "predicted")
+    ]
+    return 1.05 * max(float(curve.max()) for curve in curves) or 1.0
 
 
 def single_trial(runs: Sequence[ScoredRun]) -> Section:
@@ -71,6 +90,7 @@ def single_trial(runs: Sequence[ScoredRun]) -> Section:
         section.missing.append(f"{runs[0].name} stored no single trials.")
         return section
     units = busiest_units(runs[0].units, eid, first)
+    section.missing.append(f"Shown is session {eid}.")
     trial = first["example"].values[0]
     section.plots.append(
         Plot(

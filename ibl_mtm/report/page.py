@@ -15,20 +15,26 @@ import yaml
 from markupsafe import Markup
 
 from ibl_mtm._provenance import __version__
+from ibl_mtm.disk.replace import replace_file
+from ibl_mtm.disk.targets import can_write, check_file
 from ibl_mtm.errors import UserError
 from ibl_mtm.evaluation.scored_run import ScoredRun, read_scored_runs
 from ibl_mtm.report import tables, words
 from ibl_mtm.report.experiment import Experiment
 from ibl_mtm.report.figures.style import RUN_COLORS, css_colors, inline_svg, save_figure
-from ibl_mtm.report.parts import Section
+from ibl_mtm.report.parts import Section, figures_of
 from ibl_mtm.report.sections import make_sections
 
 __all__ = ["write_report"]
 
+_TITLE = " – ibl-mtm report</title>"
+
 _log = logging.getLogger(__name__)
 
 
-def write_report(runs: Sequence[Path], out: Path, experiments: Sequence[Experiment] = ()) -> None:
+def write_report(
+    runs: Sequence[str | Path], out: str | Path, experiments: Sequence[Experiment] = ()
+) -> None:
     """Write a page that shows evaluated runs side by side, and the runs' figures as files.
 
     Parameters
@@ -44,13 +50,17 @@ def write_report(runs: Sequence[Path], out: Path, experiments: Sequence[Experime
     ------
     UserError
         If the runs are none, too many for their colours to differ, the same one twice, or one of
-        them was not evaluated.
+        them was not evaluated; or if `out` cannot be written, or is another kind of file.
     """
     if not 1 <= len(runs) <= len(RUN_COLORS):
         raise UserError(f"a report shows 1 to {len(RUN_COLORS)} runs, not {len(runs)}")
     if len({Path(run).resolve() for run in runs}) < len(runs):
         raise UserError("a report shows each run once: name no run folder twice")
-    scored = read_scored_runs(runs)
+    out = Path(out)
+    _check_page(out)
+    scored = read_scored_runs([Path(run) for run in runs])
+    # Runs of somebody else can be looked at too.
+    writable = {figures_of(run) for run in scored if can_write(figures_of(run))}
     sections = make_sections(scored)
     templates = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
@@ -68,6 +78,13 @@ def write_report(runs: Sequence[Path], out: Path, experiments: Sequence[Experime
         simulated=any(run.simulated for run in scored),
         experiments=experiments,
         facts=words.facts(scored),
+        trials="; ".join(
+            dict.fromkeys(
+                run.scores["provenance"]["trials"]
+                for run in scored
+                if "trials" in run.scores.get("provenance", {})
+            )
+        ),
         headline=words.headline(scored),
         columns=tables.score_columns(scored),
         groups=tables.score_groups(scored),
@@ -75,7 +92,7 @@ def write_report(runs: Sequence[Path], out: Path, experiments: Sequence[Experime
         responses=tables.response_rows(scored),
         prompts=tables.prompt_rows(scored),
         prompt_columns=tables.score_columns(scored)[-len(tables.behaviour_tasks(scored)) :],
-        sections=[(section, _draw(section, scored)) for section in sections],
+        sections=[(section, _draw(section, scored, writable)) for section in sections],
         sessions=[(run.name, tables.session_rows(run, scored)) for run in scored],
         settings=[(run.name, yaml.safe_dump(run.settings, sort_keys=False)) for run in scored],
         differences=words.setting_differences(scored),
@@ -85,15 +102,26 @@ def write_report(runs: Sequence[Path], out: Path, experiments: Sequence[Experime
         version=__version__,
     )
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(page, encoding="utf-8")
+    replace_file(out, lambda path: path.write_text(page, encoding="utf-8"))
     _log.info("wrote %s (%.1f MB)", out, len(page) / 1e6)
 
 
-def _draw(section: Section, runs: Sequence[ScoredRun]) -> list[tuple[str, Markup]]:
+def _check_page(out: Path) -> None:
+    """Refuse what cannot be written, and a file that is no report to be replaced."""
+    check_file(out)
+    if out.is_file() and out.stat().st_size:
+        with out.open(encoding="utf-8", errors="replace") as file:
+            if _TITLE not in file.read(4000):
+                raise UserError(f"{out} exists and is no report; give --out another name")
+
+
+def _draw(
+    section: Section, runs: Sequence[ScoredRun], writable: set[Path]
+) -> list[tuple[str, Markup]]:
     """Write the files of the figures; return their names on the page and their drawings."""
     drawings = []
     for plot in section.plots:
-        svg = save_figure(plot.figure, plot.folder / plot.name)
+        svg = save_figure(plot.figure, plot.folder / plot.name if plot.folder in writable else None)
         # Runs have figures of the same name, which on the page needs to be unique.
         at = next(i for i, run in enumerate(runs) if run.path == plot.folder.parent)
         name = plot.name if at == 0 else f"{plot.name}-{at}"

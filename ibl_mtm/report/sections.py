@@ -104,10 +104,12 @@ def _pairs(runs: Sequence[ScoredRun]) -> Section:
                       f"{first.name} predicts it better.", columns=4)  # fmt: skip
     units = all_units(runs)
     for number, other in enumerate(others, start=1):
-        pair = units[units["run"].isin([first.name, other.name])]
-        both = pair[pair["bits_per_spike"].notna()].groupby("task")["run"].nunique()
+        scored = units[units["bits_per_spike"].notna()]
+        keys = ["eid", "unit", "task"]
+        a, b = (scored.loc[scored["run"] == run.name, keys] for run in (first, other))
+        shared = set(a.merge(b, on=keys)["task"])
         for task in TASK_TITLES:
-            if both.get(task, 0) == 2:
+            if task in shared:
                 figure = figures.paired_scores(units, task, first.name, other.name)
                 name = f"pairs_{task}" + (f"_{number}" if len(others) > 1 else "")
                 section.plots.append(Plot(name, figure, figures_of(first)))
@@ -135,9 +137,9 @@ def _matrix(runs: Sequence[ScoredRun]) -> Section:
     section = Section(
         "Which regions predict which",
         "Bits/spike of a region's units, predicted from one other region alone; on the diagonal, "
-        "each unit from the others of its region.",
+        "each unit from the others of its region. One scale for all runs; below zero in red.",
     )
-    regions = region_table(runs)
+    regions, tables = region_table(runs), []
     for run in runs:
         pairs = pd.DataFrame(run.scores.get("region_pairs") or [])
         if len(pairs):
@@ -146,8 +148,12 @@ def _matrix(runs: Sequence[ScoredRun]) -> Section:
             own = by_session.groupby("region", as_index=False)["bits_per_spike"].mean()
             own = own.assign(source=own["region"], target=own["region"])
             table = pd.concat([pairs, own]).dropna(subset="bits_per_spike")
-            figure = region_figures.region_matrix(table, regions, short_name(run.name, 34))
-            section.plots.append(Plot("region_matrix", figure, figures_of(run)))
+            tables.append((run, table))
+    highest = max((float(table["bits_per_spike"].max()) for _, table in tables), default=0.0)
+    for run, table in tables:
+        title = short_name(run.name, 34)
+        figure = region_figures.region_matrix(table, regions, title, highest)
+        section.plots.append(Plot("region_matrix", figure, figures_of(run)))
     return section
 
 
@@ -158,10 +164,23 @@ def _training(runs: Sequence[ScoredRun]) -> Section:
         columns=3,
     )
     curves = _joined(runs, [run.curves() for run in runs])
-    if curves["tag"].isin(["train/bits_per_spike", "val/bits_per_spike"]).any():
-        plot = Plot("training", training_figures.training_curves(curves), figures_of(runs[0]))
-        section.plots.append(plot)
-    else:
+    shown = curves[curves["tag"].isin(["train/bits_per_spike", "val/bits_per_spike"])]
+    # The mean over other masking schemes is another score: no axis for both.
+    groups: dict[frozenset[str], list[str]] = {}
+    for run in runs:
+        tags = set(curves.loc[curves["run"] == run.name, "tag"]) & set(training_figures.SCHEMES)
+        if (shown["run"] == run.name).any():
+            groups.setdefault(frozenset(tags), []).append(run.name)
+    for number, names in enumerate(groups.values()):
+        figure = training_figures.training_curves(curves[curves["run"].isin(names)])
+        name = f"training_{number}" if number else "training"
+        section.plots.append(Plot(name, figure, figures_of(runs[0])))
+    if len(groups) > 1:
+        section.missing.append(
+            "Runs that were trained with other masks have curves of their own: their scores are "
+            "means over other schemes."
+        )
+    if not groups:
         section.missing.append("No training curves: the run folder has no logs.")
     for run in runs:
         own = curves[curves["run"] == run.name]

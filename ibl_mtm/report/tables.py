@@ -130,7 +130,8 @@ def _run_cell(run: ScoredRun, task: str) -> Cell:
         return Cell(None)
     lines = []
     if scores.get("sem") is not None:
-        lines.append(f"± {number(scores['sem'])}")
+        over = " over units" if scores.get("n_sessions") == 1 else ""
+        lines.append(f"± {number(scores['sem'])}{over}")
     if scores.get("median_units") is not None:
         lines.append(f"median {number(scores['median_units'])}")
     if scores.get("fraction_of_oracle") is not None:

@@ -8,10 +8,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ibl_mtm.errors import UserError
 from ibl_mtm.evaluation.behaviour.behaviours import BEHAVIOURS
+from ibl_mtm.evaluation.compare import compare_activity
 from ibl_mtm.evaluation.scored_run import ScoredRun
 from ibl_mtm.report.tables import about_sessions, listed, number
 from ibl_mtm.sessions.titles import TASK_TITLES
+from ibl_mtm.sessions.view import NO_REGION
 
 __all__ = ["facts", "headline", "notes", "provenance_facts", "setting_differences"]
 
@@ -20,11 +23,18 @@ def facts(runs: Sequence[ScoredRun]) -> list[tuple[str, str]]:
     """How much was scored: what is counted, and the number of it."""
     about = {eid: facts for run in runs for eid, facts in about_sessions(run).items()}
     units = {pair for run in runs for pair in zip(run.units["eid"], run.units["unit"], strict=True)}
+    good = {
+        pair
+        for run in runs
+        for own in [run.units[run.units["label"] >= 1] if "label" in run.units else run.units[:0]]
+        for pair in zip(own["eid"], own["unit"], strict=True)
+    }
     counts = {
         "session": len(about),
         "animal": len({facts["subject"] for facts in about.values() if "subject" in facts}),
         "unit": len(units),
-        "region": len({region for run in runs for region in run.units["region"]}),
+        "good unit": len(good),
+        "region": len({region for run in runs for region in run.units["region"]} - NO_REGION),
         "test trial": sum(facts.get("n_test") or 0 for facts in about.values()),
     }
     return [(name if n == 1 else f"{name}s", f"{n:,}") for name, n in counts.items() if n]
@@ -50,16 +60,25 @@ def headline(runs: Sequence[ScoredRun]) -> str:
         for run in others
         if run.task("co_smoothing")
     ]
-    ahead = [
-        TASK_TITLES[task].lower()
-        for task in shared
-        if all(
-            first.task(task)["bits_per_spike"] > run.task(task)["bits_per_spike"] for run in others
-        )
-    ]
+    ahead = [TASK_TITLES[task].lower() for task in shared if _is_ahead(first, others, task)]
     text += "".join(f"; {what}" for what in reached)
-    text += f". {first.name} is ahead in {len(ahead)} of {len(shared)} activity tasks"
+    text += (
+        f". {first.name} is ahead in {len(ahead)} of {len(shared)} activity tasks by more than "
+        "the 95 % interval of the paired difference"
+    )
     return text + (f": {listed(ahead)}." if 0 < len(ahead) < len(shared) else ".")
+
+
+def _is_ahead(first: ScoredRun, others: Sequence[ScoredRun], task: str) -> bool:
+    """Whether the interval of the difference from each other run lies above zero."""
+    for other in others:
+        try:
+            pairs = [pair for pair in compare_activity(first, other) if pair.task == task]
+        except UserError:  # scored on other trials, as the notes say
+            return False
+        if not pairs or pairs[0].low is None or pairs[0].low <= 0:
+            return False
+    return True
 
 
 def notes(runs: Sequence[ScoredRun]) -> list[str]:
@@ -69,6 +88,9 @@ def notes(runs: Sequence[ScoredRun]) -> list[str]:
         notes.append("The runs were not scored on the same sessions: the rows do not compare.")
     elif len({run.scores.get("provenance", {}).get("split") for run in runs}) > 1:
         notes.append("The runs split trials differently: the rows do not compare.")
+    scored = [{task for task, score in run.scores["tasks"].items() if score} for run in runs]
+    if any(tasks != scored[0] for tasks in scored):
+        notes.append("The runs were not scored on the same tasks: a dash is no score of 0.")
     titles = TASK_TITLES | {task: behaviour.title for task, behaviour in BEHAVIOURS.items()}
     titles |= {"psth_r2": "R² of mean responses", "region_pairs": "Pairs of regions"}
     for run in runs:
@@ -86,10 +108,12 @@ def notes(runs: Sequence[ScoredRun]) -> list[str]:
 
 def setting_differences(runs: Sequence[ScoredRun]) -> list[tuple[str, list[str]]]:
     """The settings in which the runs differ: key, and the value of each run."""
+    # A baseline has none: beside it every setting would differ.
     flat = [_flatten(run.settings) for run in runs]
+    known = [settings for settings in flat if settings]
     keys = dict.fromkeys(key for settings in flat for key in settings)
-    rows = [(key, [settings.get(key, "–") for settings in flat]) for key in keys]
-    return [(key, values) for key, values in rows if len(set(values)) > 1]
+    differing = [key for key in keys if len({settings.get(key, "–") for settings in known}) > 1]
+    return [(key, [settings.get(key, "–") for settings in flat]) for key in differing]
 
 
 def provenance_facts(run: ScoredRun) -> list[tuple[str, str]]:

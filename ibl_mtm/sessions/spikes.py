@@ -57,7 +57,14 @@ class Spikes:
             Where it holds them.
         chunk : ndarray (trial, time, unit)
             Valid until the next one.
+
+        Raises
+        ------
+        IndexError
+            If there are no such trials, or their order is another: a chunk's memory holds what
+            was in it before.
         """
+        self._check("trial", trials, self.shape[0])
         # New memory for each chunk would take longer than to decode it.
         chunk = np.empty((self.trials_per_chunk, *self.shape[1:]), self.dtype)
         for number in np.unique(trials // self.trials_per_chunk):
@@ -73,15 +80,30 @@ class Spikes:
         ----------
         trials, units : ndarray of int
             Positions, increasing.
+
+        Raises
+        ------
+        IndexError
+            If there are no such trials or units.
         """
+        self._check("unit", units, self.shape[2])
         counts = np.empty((len(trials), self.shape[1], len(units)), self.dtype)
         for part, rows, chunk in self.chunks(trials):
-            # The mode spares a copy: positions are known to be inside.
+            # The mode spares a copy: positions were checked.
             if len(units) == self.shape[2]:
                 np.take(chunk, rows, 0, out=counts[part], mode="clip")
             else:
                 np.take(chunk[rows], units, 2, out=counts[part], mode="clip")
         return counts
+
+    def _check(self, what: str, positions: np.ndarray, n: int) -> None:
+        if len(positions) and not (
+            positions[0] >= 0 and positions[-1] < n and (np.diff(positions) > 0).all()
+        ):
+            raise IndexError(
+                f"session {self.eid} has {n} {what}s; asked for are {what}s {positions.min()} to "
+                f"{positions.max()}, which must be among them and increase"
+            )
 
 
 def spikes_of(ds: xr.Dataset) -> Spikes:

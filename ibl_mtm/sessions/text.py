@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["as_text"]
+__all__ = ["as_text", "counted"]
 
 
 def as_text(values: Any) -> NDArray[np.str_]:
@@ -23,3 +23,8 @@ def as_text(values: Any) -> NDArray[np.str_]:
     array(['CA1', 'DG'], dtype='<U3')
     """
     return np.asarray(values).astype(object).astype(str)
+
+
+def counted(n: int, what: str) -> str:
+    """So many of something: 1 session, 2 sessions."""
+    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"

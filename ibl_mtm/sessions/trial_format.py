@@ -36,10 +36,12 @@ class TrialFormat:
 
 def trial_format(ds: "xr.Dataset") -> TrialFormat:
     """Format of a session's trials."""
+    from ibl_mtm.sessions.bins import bin_width
+
     time = ds.time.values
     return TrialFormat(
         n_time=len(time),
-        bin_size=round(float(ds.attrs["bin_size"]), 9),
+        bin_size=round(bin_width(ds), 9),
         alignment=str(ds.attrs["alignment"]),
         start=round(float(time[0]), 9),
     )

@@ -13,9 +13,9 @@ import numpy as np
 import xarray as xr
 
 from ibl_mtm.errors import UserError
+from ibl_mtm.sessions.deal import Deal, deal_trials
 from ibl_mtm.sessions.selection import SelectionSettings
 from ibl_mtm.sessions.spikes import Spikes, spikes_of
-from ibl_mtm.sessions.split import split_trials
 from ibl_mtm.sessions.text import as_text
 
 __all__ = [
@@ -24,7 +24,6 @@ __all__ = [
     "Session",
     "describe_session",
     "eligible_regions",
-    "split_of",
     "sum_counts",
 ]
 
@@ -104,6 +103,8 @@ class Session:
         take part in region schemes.
     training
         Sums over the training trials.
+    deal
+        All trials of the session and what they are for, those too that the run leaves out.
     trial_positions, unit_positions : ndarray of int
         Where these trials and units are in `spikes`.
     """
@@ -115,6 +116,7 @@ class Session:
     units: np.ndarray
     region: np.ndarray
     training: CountSums
+    deal: Deal
     trial_positions: np.ndarray
     unit_positions: np.ndarray
 
@@ -140,7 +142,10 @@ class Session:
 
 
 def describe_session(
-    ds: xr.Dataset, settings: SelectionSettings, spikes: Spikes | None = None
+    ds: xr.Dataset,
+    settings: SelectionSettings,
+    spikes: Spikes | None = None,
+    deal: Deal | None = None,
 ) -> Session:
     """Apply a run's filters to a session of the cache.
 
@@ -154,19 +159,20 @@ def describe_session(
         The run's.
     spikes
         Its counts, by default as `ds` has them.
+    deal
+        What its trials are for, if a run decided that; by default as `deal_trials` decides.
 
     Raises
     ------
     UserError
-        If no unit or no training trial is left.
+        If no unit or no training trial is left, or the run had other trials.
     """
     eid, spikes = str(ds.attrs["eid"]), spikes or spikes_of(ds)
-    trials = np.arange(ds.sizes["trial"])
-    if settings.included_only:
-        if "included" not in ds:
-            raise UserError(f"session {eid} has no trials table; set data.included_only=false")
-        trials = np.flatnonzero(ds.included.values)
-    split = split_of(ds.isel(trial=trials), settings)
+    if deal is None:
+        deal = deal_trials(ds, settings)
+    deal.check(ds)
+    trials = np.flatnonzero(deal.used)
+    split = deal.split[trials]
     if not (split == "train").any():
         raise UserError(f"session {eid} has no training trials")
     training = sum_counts(spikes, trials[split == "train"])
@@ -192,23 +198,9 @@ def describe_session(
             as_text(ds[settings.regions].values[keep]), settings.min_units_per_region
         ),
         training=training.of(units),
+        deal=deal,
         trial_positions=trials,
         unit_positions=units,
-    )
-
-
-def split_of(ds: xr.Dataset, settings: SelectionSettings) -> np.ndarray:
-    """Split of a session's trials that a run uses: its own, or the one in the cache, (trial,)."""
-    if settings.split is None:
-        return as_text(ds.split)
-    return split_trials(
-        str(ds.attrs["eid"]),
-        ds.trial.values,
-        settings.split.fractions,
-        settings.split.kind,
-        settings.split.seed,
-        ds.window_start.values,
-        ds.sizes["time"] * float(ds.attrs["bin_size"]),
     )
 
 

@@ -3,11 +3,12 @@
 with claim_folder(run, resume=False, overwrite=True):
     empty_folder(run)
     ...
+
+A folder that is no run is never emptied, and of one that is only what a run writes is removed.
 """
 
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,10 @@ from filelock import FileLock, Timeout
 from lightning.pytorch.utilities import rank_zero_only
 
 from ibl_mtm.config.yaml_settings import read_settings
+from ibl_mtm.disk.ownership import MARKER, is_marked, mark, remove
+from ibl_mtm.disk.targets import check_folder
 from ibl_mtm.errors import UserError
+from ibl_mtm.sessions.deal import TRIALS, write_deals
 from ibl_mtm.sessions.view import Session
 from ibl_mtm.training.settings import RunSettings
 
@@ -27,7 +31,9 @@ __all__ = [
     "check_unchanged",
     "claim_folder",
     "empty_folder",
+    "is_run",
     "on_first_process",
+    "settle_rank",
     "write_request",
 ]
 
@@ -35,6 +41,26 @@ CHECKPOINT = Path("checkpoints") / "last.ckpt"
 #: Settings that do not decide the outcome of a training.
 _FREE: Any = {"trainer": True, "data": {"memory_gb", "device_cache"}}
 _LOCK, _SETTINGS, _UNITS = ".lock", "config.yaml", "units.parquet"
+_OF_A_RUN = {"data", "masks", "model", "optimizer", "trainer"}
+#: What a training that got anywhere leaves.
+_TRAINED = ("model.safetensors", str(CHECKPOINT), "training.json")
+#: All that training, `eval` and `report` write into the folder of a run.
+_OWN = (
+    _SETTINGS,
+    _UNITS,
+    TRIALS,
+    "init.json",
+    "config.json",
+    "model.safetensors",
+    "training.json",
+    "checkpoints",
+    "logs",
+    "wandb",
+    "metrics.json",
+    "per_unit.parquet",
+    "evaluation.zarr",
+    "figures",
+)
 
 
 def on_first_process() -> bool:
@@ -42,23 +68,36 @@ def on_first_process() -> bool:
     return not rank_zero_only.rank  # type: ignore[attr-defined]
 
 
+def settle_rank(n_processes: int) -> None:
+    """Make the only process of a training its first, whatever the environment says.
+
+    Lightning takes a process's number from RANK, LOCAL_RANK or SLURM_PROCID, which under ``srun``
+    tell apart trainings that have nothing to do with each other.
+    """
+    if n_processes == 1:
+        rank_zero_only.rank = 0  # type: ignore[attr-defined]
+
+
 @contextmanager
 def claim_folder(run: Path, *, resume: bool, overwrite: bool) -> Iterator[None]:
     """Hold a folder against other trainings; the system lets go of it when the process dies.
 
-    Of the processes of one training only the first holds it.
+    Of the processes of one training only the first holds it. A folder that was made for nothing,
+    because the training was refused, is removed.
 
     Raises
     ------
     UserError
         If another training uses it, it holds an earlier run that was not to be replaced, or
-        there is nothing in it to resume.
+        files that are of no run, or there is nothing in it to resume.
     """
     if not on_first_process():
         yield
         return
     if resume and not (run / CHECKPOINT).is_file():
         raise UserError(f"{run} holds no checkpoint to resume from ({run / CHECKPOINT} is missing)")
+    check_folder(run)
+    made = [folder for folder in (run, *run.parents) if not folder.exists()]
     run.mkdir(parents=True, exist_ok=True)
     lock = FileLock(run / _LOCK)
     try:
@@ -68,25 +107,64 @@ def claim_folder(run: Path, *, resume: bool, overwrite: bool) -> Iterator[None]:
             f"{run} is in use by another training; wait for it, or give another folder"
         ) from None
     try:
-        if not (resume or overwrite) and _contents(run):
-            raise UserError(f"{run} exists; use --overwrite to replace it or --resume to go on")
+        if not resume:
+            _refuse_others(run, overwrite)
         yield
+    except BaseException:
+        if made and not _contents(run):
+            remove(run, [_LOCK, MARKER])
+            with suppress(OSError):  # somebody else was quick to put something there
+                for folder in made:
+                    folder.rmdir()
+        raise
     finally:
         lock.release()
 
 
 def empty_folder(run: Path) -> None:
-    """Remove what an earlier run left in a claimed folder."""
-    for path in _contents(run):
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    """Remove what an earlier run left in a claimed folder, and make it the folder of a run."""
+    remove(run, _OWN)
+    for name in _OWN:  # what a process that was killed had begun to write
+        remove(run, [path.name for path in run.glob(f".{Path(name).stem}.*")])
+    mark(run, "run")
+
+
+def _refuse_others(run: Path, overwrite: bool) -> None:
+    """Refuse a folder that holds a run which is not to be replaced, or what is no run."""
+    contents = _contents(run)
+    if not contents:
+        return
+    if not is_run(run):
+        some = ", ".join(sorted(path.name for path in contents)[:3])
+        raise UserError(
+            f"{run} is not the folder of a run: it holds {some}; give --run a folder of its own"
+        )
+    if not overwrite and any((run / name).exists() for name in _TRAINED):
+        raise UserError(f"{run} exists; use --overwrite to replace it or --resume to go on")
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a training made this folder."""
+    # Runs of earlier versions have no marker; the settings of a run name every key.
+    if is_marked(folder, "run"):
+        return True
+    file = folder / _SETTINGS
+    if not (file.is_file() and (folder / _UNITS).is_file()):
+        return False
+    try:
+        settings = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return False
+    return isinstance(settings, dict) and settings.keys() >= _OF_A_RUN
 
 
 def write_request(run: Path, settings: RunSettings, sessions: Sequence[Session]) -> None:
-    """Write down what was asked for: ``config.yaml`` and ``units.parquet``."""
+    """Write down what was asked for: ``config.yaml``, ``units.parquet``, ``trials.parquet``."""
     (run / _SETTINGS).write_text(
         yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False), encoding="utf-8"
     )
     _unit_table(sessions).to_parquet(run / _UNITS)
+    write_deals(run, {session.eid: session.deal for session in sessions})
 
 
 def check_unchanged(run: Path, settings: RunSettings, sessions: Sequence[Session]) -> None:
@@ -101,11 +179,16 @@ def check_unchanged(run: Path, settings: RunSettings, sessions: Sequence[Session
     """
     before = _flat(read_settings(run / _SETTINGS, RunSettings).model_dump(exclude=_FREE))
     now = _flat(settings.model_dump(exclude=_FREE))
+    if now["steps"] == before["steps"] is not None:
+        now["epochs"] = before["epochs"]  # which steps overrule; earlier versions kept both
     for key in sorted(before.keys() | now.keys()):
         if before.get(key) != now.get(key):
+            more = ""
+            if key in ("steps", "epochs"):  # the learning rate follows from the last step
+                more = f"; to train on, start a new run from this one: --run NEW --init {run}"
             raise UserError(
                 f"{run} was begun with {key}={before.get(key)}, not {now.get(key)}; "
-                "--resume goes on with the run's own settings"
+                f"--resume goes on with the run's own settings{more}"
             )
     columns = ["eid", "unit"]
     old = pd.read_parquet(run / _UNITS)[columns].reset_index(drop=True)
@@ -120,7 +203,7 @@ def check_unchanged(run: Path, settings: RunSettings, sessions: Sequence[Session
 
 
 def _contents(run: Path) -> list[Path]:
-    return [path for path in run.iterdir() if path.name != _LOCK]
+    return [path for path in run.iterdir() if path.name not in (_LOCK, MARKER)]
 
 
 def _flat(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:

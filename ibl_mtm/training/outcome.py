@@ -5,7 +5,6 @@ read_outcome(run)["seconds"]
 """
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 
 from ibl_mtm._provenance import __version__, source_commit
+from ibl_mtm.disk.replace import replace_file
 
 __all__ = ["OUTCOME", "read_outcome", "write_outcome"]
 
@@ -28,9 +28,8 @@ def write_outcome(run: Path, report: Mapping[str, Any]) -> None:
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
     }
-    aside = run / f".{OUTCOME}.{os.getpid()}"
-    aside.write_text(json.dumps({**report, **computed}, indent=1), encoding="utf-8")
-    aside.replace(run / OUTCOME)
+    text = json.dumps({**report, **computed}, indent=1)
+    replace_file(run / OUTCOME, lambda path: path.write_text(text, encoding="utf-8"))
 
 
 def read_outcome(run: Path) -> dict[str, Any] | None:

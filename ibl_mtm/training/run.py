@@ -8,7 +8,7 @@ report = train(settings, other_cache, Path("runs/tuned"), init=Path("runs/mtm"))
 import errno
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,11 +19,12 @@ import torch
 from ibl_mtm.cache.cache import Cache
 from ibl_mtm.errors import UserError
 from ibl_mtm.model.mtm import MtM
+from ibl_mtm.sessions.deal import Deal, check_held_out, digest_of, read_deals
 from ibl_mtm.sessions.trial_format import TrialFormat, trial_format
 from ibl_mtm.sessions.view import Session
 from ibl_mtm.training.checkpoint.build import build_model
 from ibl_mtm.training.checkpoint.initialise import InitReport, initialise
-from ibl_mtm.training.checkpoint.pretrained import load_model, save_model
+from ibl_mtm.training.checkpoint.pretrained import find_model, load_model, save_model
 from ibl_mtm.training.data.describe import describe_sessions
 from ibl_mtm.training.data.loader import Loader
 from ibl_mtm.training.folder import (
@@ -32,10 +33,12 @@ from ibl_mtm.training.folder import (
     claim_folder,
     empty_folder,
     on_first_process,
+    settle_rank,
     write_request,
 )
 from ibl_mtm.training.loop.dynamics import choose_shares, fit_systems
 from ibl_mtm.training.loop.module import Training
+from ibl_mtm.training.loop.objective import check_schemes
 from ibl_mtm.training.loop.trainer import make_loaders, make_trainer, quiet
 from ibl_mtm.training.outcome import write_outcome
 from ibl_mtm.training.settings import FinetuneSettings, RunSettings
@@ -83,9 +86,9 @@ class TrainReport:
 def train(
     settings: RunSettings,
     cache: Cache,
-    run: Path,
+    run: str | Path,
     *,
-    init: Path | None = None,
+    init: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
     progress: bool = True,
@@ -102,8 +105,8 @@ def train(
     run
         Folder of the run.
     init
-        A trained run to start from (see `ibl_mtm.training.checkpoint.initialise`); without it a
-        model begins at random.
+        A trained run, or a model of the Hub, to start from (see
+        `ibl_mtm.training.checkpoint.initialise`); without it a model begins at random.
     resume
         Go on from ``checkpoints/last.ckpt``.
     overwrite
@@ -119,32 +122,49 @@ def train(
     UserError
         If the folder is in use or holds another run, there is nothing to resume, the data or
         the model to start from do not fit, training diverges, or the disk is full.
+    StoppedError
+        If a signal ends it.
     """
+    run = Path(run)
     if not len(cache):
         raise UserError(f"{cache.path} holds no session to train on")
+    settle_rank(settings.trainer.devices * settings.trainer.nodes)
+    if isinstance(cache.path, Path) and run.resolve().is_relative_to(cache.path.resolve()):
+        raise UserError(f"{run} is inside of the cache {cache.path}; give --run a folder elsewhere")
     if overwrite and not (run / CHECKPOINT).is_file():
         resume = False
     if init is None and not resume and settings.finetune != FinetuneSettings():
         raise UserError("settings under 'finetune' need a run to start from: give --init RUN")
-    if init is not None and run.resolve() == init.resolve():
+    if init is not None and run.resolve() == Path(init).resolve():
         raise UserError(f"--init and --run are the same folder, {run}; give the run its own")
     with claim_folder(run, resume=resume, overwrite=overwrite):
-        format_, sessions = _load(cache, settings)
+        format_, sessions = _load(cache, settings, read_deals(run) if resume else {})
         torch.manual_seed(settings.seed)
         model = build_model(settings, sessions, format_)
         if resume:
             check_unchanged(run, settings, sessions)
             _check_same_init(run, init)
-            return fit(settings, sessions, model, run, run / CHECKPOINT, progress, say)
-        taken = initialise(model, load_model(init), str(init)) if init else None
-        if on_first_process():
-            empty_folder(run)
-            write_request(run, settings, sessions)
+            return fit(settings, sessions, model, run, run / CHECKPOINT, progress, say=say)
+        taken = None
+        if init:
+            source = find_model(init)
+            check_held_out(_deals(sessions), read_deals(source), str(init))
+            taken = initialise(model, load_model(source), str(init))
+
+        folder = run
+
+        def begin() -> None:
+            """Only now does an earlier run go: whatever refuses a training has done so."""
+            if not on_first_process():
+                return
+            empty_folder(folder)
+            write_request(folder, settings, sessions)
             if taken:
-                _write_init(taken, run)
+                _write_init(taken, folder)
                 for line in taken.lines():
                     say(line)
-        return fit(settings, sessions, model, run, None, progress, say)
+
+        return fit(settings, sessions, model, run, None, progress, begin, say)
 
 
 def fit(
@@ -154,9 +174,11 @@ def fit(
     run: Path,
     checkpoint: Path | None = None,
     progress: bool = True,
+    begin: Callable[[], None] = lambda: None,
     say: Callable[[str], None] = lambda message: None,
 ) -> TrainReport:
-    """Train a model on sessions (see `train`)."""
+    """Train a model on sessions (see `train`); `begin` is called before anything is written."""
+    check_schemes(sessions, settings.masks, settings.data.min_units_per_region)
     begun = time.perf_counter()
     if checkpoint is None:
         fit_systems(model, sessions, say)
@@ -166,9 +188,11 @@ def fit(
     steps = settings.steps or per_epoch * (settings.epochs or 100)
     every = min(steps, settings.validate_every or per_epoch)
     module = Training(settings, model, sessions, steps)
-    trainer, keep, clock = make_trainer(settings, run, steps, every, progress)
+    trainer, keep, clock, stopped = make_trainer(settings, run, steps, every, progress)
+    loader.open_store(trainer.strategy.root_device)
+    begin()
     try:
-        with quiet(), closing(loader):
+        with stopped.told(run), quiet(), closing(loader):
             loaders = make_loaders(module, loader)
             trainer.fit(module, *loaders, ckpt_path=checkpoint, weights_only=True)
     except OSError as error:
@@ -194,7 +218,11 @@ def fit(
         init=taken["counts"] if taken else None,
     )
     if on_first_process():
-        about = {"seed": settings.seed, "n_sessions": len(sessions)}
+        about = {
+            "seed": settings.seed,
+            "n_sessions": len(sessions),
+            "trials": digest_of(_deals(sessions)),
+        }
         write_outcome(run, report.to_json() | about)
     return report
 
@@ -209,14 +237,22 @@ def _read_init(run: Path) -> dict[str, Any] | None:
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
 
-def _check_same_init(run: Path, init: Path | None) -> None:
+def _check_same_init(run: Path, init: str | Path | None) -> None:
     taken = _read_init(run)
-    if init is not None and (taken is None or Path(taken["source"]).resolve() != init.resolve()):
+    if init is None:
+        return
+    if taken is None or Path(taken["source"]).resolve() != Path(init).resolve():
         begun = f"from {taken['source']}" if taken else "without --init"
         raise UserError(f"{run} was begun {begun}, not from {init}; leave --init out to resume it")
 
 
-def _load(cache: Cache, settings: RunSettings) -> tuple[TrialFormat, list[Session]]:
+def _deals(sessions: Sequence[Session]) -> dict[str, Deal]:
+    return {session.eid: session.deal for session in sessions}
+
+
+def _load(
+    cache: Cache, settings: RunSettings, deals: Mapping[str, Deal]
+) -> tuple[TrialFormat, list[Session]]:
     formats = {eid: trial_format(ds) for eid, ds in cache.items()}
     first, *others = formats
     for eid in others:
@@ -225,4 +261,4 @@ def _load(cache: Cache, settings: RunSettings) -> tuple[TrialFormat, list[Sessio
                 f"sessions {first} and {eid} have trials of different formats "
                 f"({formats[first]} and {formats[eid]}); train on one of them with `where`"
             )
-    return formats[first], describe_sessions(cache, settings.data)
+    return formats[first], describe_sessions(cache, settings.data, deals)

@@ -1,12 +1,14 @@
 """The settings of a run: what a configuration file may say."""
 
+import difflib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from ibl_mtm.config.yaml_settings import Settings, find_shipped, read_settings
+from ibl_mtm.errors import UserError
 from ibl_mtm.model.loss import Reduction
 from ibl_mtm.model.masking import SCHEMES, MaskRatios, Scheme
 from ibl_mtm.model.settings import ModelSettings
@@ -72,7 +74,7 @@ class OptimizerSettings(Settings):
     #: Share of all steps over which the rate rises, from a tenth of it.
     warmup: float = Field(0.15, ge=0, lt=1)
     #: Largest norm of the gradient; null: no clipping.
-    clip: float | None = 1.0
+    clip: float | None = Field(1.0, gt=0)
 
 
 class FinetuneSettings(Settings):
@@ -111,8 +113,10 @@ class TrainerSettings(Settings):
 class RunSettings(Settings):
     """Everything that decides the outcome of a training."""
 
-    name: str = "mtm"
-    seed: int = 0
+    alternatives: ClassVar = (("steps", "epochs"),)
+
+    name: str = Field("mtm", min_length=1)
+    seed: int = Field(0, ge=0, lt=1 << 63)
     data: DataSettings = DataSettings()
     masks: MaskSettings = MaskSettings()
     model: ModelSettings = ModelSettings()
@@ -150,7 +154,7 @@ def read_run_settings(config: str, overrides: Iterable[str] = ()) -> RunSettings
     Raises
     ------
     UserError
-        If there is no such file, or it does not fit.
+        If there is no such file, it says nothing, or it does not fit.
 
     Examples
     --------
@@ -158,11 +162,30 @@ def read_run_settings(config: str, overrides: Iterable[str] = ()) -> RunSettings
     >>> settings.steps, settings.optimizer.learning_rate
     (50, 0.001)
     """
-    path = Path(config)
+    path = Path(config).expanduser()
     if not path.is_file():
-        name = path.name if path.suffix else f"{path.name}.yaml"
-        path = find_shipped(f"pipelines/configs/{name}")
-    return read_settings(path, RunSettings, overrides)
+        path = _find_configuration(path)
+    settings = read_settings(path, RunSettings, overrides)
+    if settings == RunSettings():
+        raise UserError(
+            f"{path} sets nothing, and would train the paper's full-size model; write "
+            "'base: mtm_small.yaml' into it (or 'base: paper.yaml' if that is what you want)"
+        )
+    if settings.steps and settings.epochs:
+        raise UserError(f"{path} gives both steps and epochs, of which one follows; give one")
+    return settings
+
+
+def _find_configuration(path: Path) -> Path:
+    name = path.name if path.suffix in (".yaml", ".yml") else f"{path.name}.yaml"
+    try:
+        return find_shipped(f"pipelines/configs/{name}")
+    except UserError:
+        folder = find_shipped("pipelines/configs/mtm.yaml").parent
+    known = sorted(file.stem for file in folder.glob("*.yaml"))
+    close = difflib.get_close_matches(Path(name).stem, known, n=1)
+    hint = f"did you mean '{close[0]}'?" if close else f"shipped are {', '.join(known)}"
+    raise UserError(f"no file '{path}', and no shipped configuration of that name; {hint}")
 
 
 def read_data_settings(run: Path) -> DataSettings:

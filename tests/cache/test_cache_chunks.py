@@ -144,3 +144,15 @@ def test_what_others_wrote_with_other_codecs_is_read_by_zarr(cache, monkeypatch)
     eid = ds.attrs["eid"]
     counts = open_spikes(open_cache(cache.path), eid).read(np.arange(70), np.arange(9))
     assert np.array_equal(counts, ds.spikes.values)
+
+
+@pytest.mark.parametrize(
+    ("trials", "units"),
+    [([150], [0]), ([-1, 3], [0]), ([3, 2], [0]), ([3], [9]), ([3], [4, 4]), ([1], [-1])],
+)
+def test_positions_that_are_none_are_refused(whole, trials, units):
+    """The rows of a chunk that no trial fills hold what was decoded before."""
+    for eid, ds in whole.items():
+        for spikes in (open_spikes(whole, eid), spikes_of(ds)):
+            with pytest.raises(IndexError, match=f"session {eid} has"):
+                spikes.read(np.array(trials), np.array(units))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from synthetic import make_regions, make_session
@@ -242,3 +243,9 @@ def test_nothing_to_sum_up_is_told(tmp_path: Path) -> None:
     create_cache(tmp_path / "empty.zarr")
     with pytest.raises(UserError, match="no session"):
         ibl_mtm.region_summary(ibl_mtm.open_cache(tmp_path / "empty.zarr"))
+
+
+def test_psth_works_where_pandas_shares_its_memory(ds: xr.Dataset) -> None:
+    """As every pandas from 3 on does: what `to_numpy` gives there cannot be written to."""
+    with pd.option_context("mode.copy_on_write", True):
+        assert ibl_mtm.psth(ds, "choice").sizes["choice"] >= 2

@@ -46,7 +46,7 @@ def test_round_trip(root: Path, ds: xr.Dataset, recwarn: pytest.WarningsRecorder
     assert found.equals(ds)
     assert found.attrs.items() >= ds.attrs.items()
     assert {n: v.dtype.kind for n, v in found.variables.items()} == {
-        n: "T" if v.dtype.kind in "OU" else v.dtype.kind for n, v in ds.variables.items()
+        n: "O" if v.dtype.kind in "OU" else v.dtype.kind for n, v in ds.variables.items()
     }
     assert not [str(w.message) for w in recwarn]
 

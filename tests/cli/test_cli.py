@@ -12,6 +12,7 @@ from synthetic import make_regions, make_session
 import ibl_mtm
 from ibl_mtm.cache.store import create_cache, write_session
 from ibl_mtm.cli import main
+from ibl_mtm.errors import UserError
 
 
 @pytest.fixture
@@ -203,6 +204,28 @@ def test_shipped_files_are_found_from_anywhere(tmp_path, monkeypatch):
     below.mkdir()
     monkeypatch.chdir(below)
     assert find_shipped("data_catalog.yaml") == Path(tmp_path / "data_catalog.yaml")
+
+
+def test_the_version_is_shown_without_a_command(run):
+    code, out, err = run("--version")
+    assert (code, out.strip(), err) == (0, ibl_mtm.__version__, "")
+
+
+def test_debug_may_stand_behind_the_command(tmp_path, monkeypatch):
+    for arguments in (["--debug", "sessions", tmp_path], ["sessions", tmp_path, "--debug"]):
+        monkeypatch.setattr(sys, "argv", ["ibl-mtm", *map(str, arguments)])
+        with pytest.raises(UserError):
+            main()
+
+
+def test_a_package_that_is_not_installed_is_told_with_its_extra(run, tmp_path, monkeypatch):
+    """A machine that only trains has no ONE."""
+    monkeypatch.setitem(sys.modules, "one", None)
+    for name in [n for n in sys.modules if n.startswith(("one.", "ibl_mtm.ingest"))]:
+        monkeypatch.delitem(sys.modules, name)
+    code, out, err = run("ingest", "demo", "--cache", tmp_path / "c.zarr")
+    assert (code, out) == (2, "")
+    assert_one_line(err, "one", "pip install 'ibl-mtm[ingest]'")
 
 
 @pytest.mark.slow

@@ -51,7 +51,7 @@ def test_a_file_inherits_through_its_base(write):
         ("rate: [1\n", "line 2: "),
         ("- 1\n", "expected a mapping"),
         ("base: config.yaml\n", "leads back to the file itself"),
-        ("base: none.yaml\n", "none.yaml: No such file"),
+        ("base: none.yaml\n", "none.yaml: No such file, and no shipped configuration"),
     ],
 )
 def test_what_does_not_fit_is_named(write, text, told):
@@ -73,3 +73,29 @@ def test_overrides_that_do_not_fit_are_named(write, override):
     with pytest.raises(UserError) as error:
         read_settings(write("rate: 1\n"), Outer, [override])
     assert override.partition("=")[0] in str(error.value)
+
+
+def test_an_override_is_to_blame_for_itself(write):
+    """Not the line of a shipped file, which says something else."""
+    path = write("rate: 1\ninner:\n  depth: 3\n  names: [a]\n")
+    for override, told in [
+        ("rate=fast", "'rate=fast': rate: input should be a valid number"),
+        ("inner.depth=x", "'inner.depth=x': inner.depth: input should be a valid integer"),
+        ("inner={deph: 3}", "'inner={deph: 3}': unknown key 'inner.deph'"),
+        ("rate=.nan", "'rate=.nan': rate: input should be a finite number"),
+    ]:
+        with pytest.raises(UserError) as error:
+            read_settings(path, Outer, [override])
+        assert str(error.value).startswith(told)
+    with pytest.raises(UserError, match="line 3"):
+        read_settings(write("rate: 1\ninner:\n  depth: x\n"), Outer, ["rate=2"])
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_a_file_in_another_encoding_is_named(tmp_path, encoding):
+    path = tmp_path / "config.yaml"
+    path.write_bytes("rate: 1  # Größe\n".encode(encoding))
+    with pytest.raises(UserError, match=r"config\.yaml: not UTF-8 \(byte 0x.. at \d+\)"):
+        read_settings(path, Outer)
+    path.write_bytes("\ufeffrate: 2  # Größe\r\n".encode())
+    assert read_settings(path, Outer).rate == 2

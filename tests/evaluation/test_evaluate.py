@@ -3,23 +3,27 @@
 import dataclasses
 import json
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import xarray as xr
 from safetensors import safe_open
 from scipy.stats import poisson
 from synthetic import make_regions, make_session
+from typer.testing import CliRunner
 
 from ibl_mtm.cache.cache import open_cache
 from ibl_mtm.cache.store import create_cache, write_session
+from ibl_mtm.cli import app
 from ibl_mtm.config.yaml_settings import validate_settings
 from ibl_mtm.errors import UserError
 from ibl_mtm.evaluation.activity.predict import predict
 from ibl_mtm.evaluation.activity.response import response_r2, trial_conditions
 from ibl_mtm.evaluation.activity.tasks import ACTIVITY_TASKS
-from ibl_mtm.evaluation.evaluate import evaluate
+from ibl_mtm.evaluation.evaluate import evaluate, sessions_at_once
 from ibl_mtm.training.checkpoint.pretrained import load_model
 from ibl_mtm.training.run import train
 from ibl_mtm.training.settings import RunSettings
@@ -294,3 +298,33 @@ def test_bad_requests_name_the_mend(trained, tmp_path):
         evaluate(tmp_path, cache)
     with pytest.raises(UserError, match="none of the 2 sessions"):
         evaluate(run, cache.where("n_units > 1000"))
+
+
+def test_sessions_side_by_side_fit_into_memory(trained, monkeypatch):
+    """Each thread once held all prompts' rates of its session, however large."""
+    run, cache = trained
+    largest = max(ds.spikes.size for ds in cache.values())
+    for n_sessions in (1, 2, 5):
+        budget = n_sessions * largest * 4 * (4 + 3) / 1e9
+        assert sessions_at_once(cache, list(cache), 4, budget * 1.01) == n_sessions
+        assert sessions_at_once(cache, list(cache), 4, budget * 0.99) == max(1, n_sessions - 1)
+    side_by_side = []
+
+    def pool(workers):
+        side_by_side.append(workers)
+        return ThreadPoolExecutor(workers)
+
+    monkeypatch.setattr("ibl_mtm.evaluation.evaluate.ThreadPoolExecutor", pool)
+    monkeypatch.setattr("torch.get_num_threads", lambda: 8)
+    for memory_gb in (1e-9, None):
+        evaluate(run, cache, tasks=["forward_prediction"], memory_gb=memory_gb)
+    assert side_by_side == [1, 2]
+
+
+def test_a_device_can_be_chosen_and_one_that_is_missing_is_told(trained):
+    run, cache = trained
+    words = ["eval", str(run), "--cache", str(cache.path), "--task", "co-smoothing", "--device"]
+    if not torch.cuda.is_available():
+        found = CliRunner().invoke(app, [*words, "cuda"])
+        assert isinstance(found.exception, UserError)
+        assert "device 'cuda' is not to be had" in str(found.exception)

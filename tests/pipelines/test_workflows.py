@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -73,6 +75,25 @@ def test_a_dry_run_plans_all_jobs_at_every_size(folder, workflow, size):
     assert "ingest" in planned
     assert "evaluate" in planned
     assert not (folder / "experiments").exists()
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS)
+def test_a_folder_with_a_blank_in_its_name_stays_one_word(folder, workflow, tmp_path):
+    """Commands fell apart: `--cache my experiments/tiny/cache.zarr`."""
+    size = (ROOT / "pipelines" / "workflows" / "tiny.yaml").read_text()
+    (tmp_path / "blank.yaml").write_text(
+        re.sub(r"^out:.*$", 'out: "my experiments/tiny"', size, flags=re.M)
+    )
+    options = ["--configfile", str(tmp_path / "blank.yaml"), "--dry-run", "--printshellcmds"]
+    planned = run(folder, workflow, *options)
+    commands = re.findall(r"^Shell command: (ibl-mtm .*)$", planned, flags=re.M)
+    assert len(commands) >= 5
+    for line in commands:
+        words = shlex.split(line)
+        paths = [word for word in words if "my experiments" in word and word[:9] != "snakemake"]
+        assert paths
+        assert all(path.startswith("my experiments/tiny/") for path in paths)
+        assert not any(word.startswith("experiments/tiny") for word in words)
 
 
 def test_every_rule_is_one_command():

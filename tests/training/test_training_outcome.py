@@ -5,6 +5,7 @@ from synthetic import make_regions, make_session
 
 from ibl_mtm.cache.cache import open_cache
 from ibl_mtm.cache.store import create_cache, write_session
+from ibl_mtm.disk.ownership import mark
 from ibl_mtm.errors import UserError
 from ibl_mtm.training.folder import CHECKPOINT
 from ibl_mtm.training.loop.clock import Clock
@@ -49,10 +50,13 @@ def test_resume_with_overwrite_begins_where_nothing_was_begun_and_else_goes_on(c
     run = tmp_path / "run"
     with pytest.raises(UserError, match="no checkpoint"):
         train(SETTINGS, cache, run, resume=True, progress=False)
-    run.mkdir(exist_ok=True)
-    (run / "leftover").write_text("of a training that was killed before its first checkpoint")
+    assert not run.exists()
+    run.mkdir()
+    mark(run, "run")
+    (run / "logs").mkdir()
+    (run / "logs" / "leftover").write_text("of a training killed before its first checkpoint")
     train(SETTINGS, cache, run, resume=True, overwrite=True, progress=False)
-    assert not (run / "leftover").exists()
+    assert not (run / "logs" / "leftover").exists()
     before = (run / "model.safetensors").read_bytes()
     (run / OUTCOME).unlink()
     assert (run / CHECKPOINT).is_file()

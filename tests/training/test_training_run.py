@@ -32,13 +32,14 @@ def test_a_run_leaves_its_files(cache, tmp_path):
     assert report.best_step in (4, 8, 12)
     assert set(report.val) == {"neuron", "causal", "intra_region", "inter_region"}
     assert all(np.isfinite(list(report.val.values())))
-    assert {p.name for p in run.iterdir()} - {".lock"} == {
+    assert {p.name for p in run.iterdir()} - {".lock", ".ibl-mtm"} == {
         "checkpoints",
         "config.json",
         "config.yaml",
         "logs",
         "model.safetensors",
         "training.json",
+        "trials.parquet",
         "units.parquet",
     }
     assert [p.name for p in (run / "checkpoints").iterdir()] == ["last.ckpt"]

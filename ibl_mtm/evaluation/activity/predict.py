@@ -21,6 +21,7 @@ from ibl_mtm.evaluation.activity.tasks import (
     ActivityTask,
     HeldOut,
     held_out,
+    neighbours,
     region_pairs,
 )
 from ibl_mtm.model.masking import SCHEMES, Scheme
@@ -78,6 +79,8 @@ class Population:
         Uuids, and regions with ``""`` where one takes no part in region tasks.
     precision
         Of the predictions of held-out activity (see `uses_bf16`).
+    near : ndarray of bool (unit, unit), optional
+        Units that are not shown where another one is predicted.
     """
 
     def __init__(
@@ -88,10 +91,11 @@ class Population:
         units: np.ndarray,
         region: np.ndarray,
         precision: Precision = "auto",
+        near: np.ndarray | None = None,
     ) -> None:
         device = model.read_in.device
         row = {unit: index for index, unit in enumerate(model.scope.units)}
-        self.model, self.region = model, region
+        self.model, self.region, self.near = model, region, near
         self.bf16 = uses_bf16(model, precision)
         self.counts = torch.from_numpy(np.ascontiguousarray(counts)).to(device)
         self.rows = torch.tensor([row[unit] for unit in units], device=device)
@@ -125,7 +129,7 @@ def predict_held_out(
     rates : ndarray (trial, time, M)
         Expected counts per bin of ``held.outputs`` (scored in ``held.bins`` only).
     """
-    items = held_out(task, population.region, population.counts.shape[1])
+    items = held_out(task, population.region, population.counts.shape[1], population.near)
     return _predict(population, TASK_SCHEME[task], items)
 
 
@@ -219,6 +223,11 @@ def select_known(model: MtM, ds: xr.Dataset) -> xr.Dataset:
         If the model was not trained on the session, or on trials of another format.
     """
     eid, scope = str(ds.attrs["eid"]), model.scope
+    if set(ds.spikes.dims) != {"trial", "time", "unit"}:
+        raise UserError(
+            f"a model needs trials, bins and units, not {', '.join(ds.spikes.dims)} alone; select "
+            "a single trial by a list, as in ds.isel(trial=[17])"
+        )
     if trial_format(ds) != scope.trial_format:
         raise UserError(
             f"session {eid} has trials of another format than the model was trained on: "
@@ -230,12 +239,19 @@ def select_known(model: MtM, ds: xr.Dataset) -> xr.Dataset:
     return ds.isel(unit=np.flatnonzero(known))
 
 
-def population_of(model: MtM, ds: xr.Dataset, precision: Precision = "auto") -> Population:
+def population_of(
+    model: MtM, ds: xr.Dataset, precision: Precision = "auto", min_distance_um: float = 0.0
+) -> Population:
     """Read a session (of known units) for prediction."""
     scope = model.scope
     region = eligible_regions(as_text(ds[scope.region_map]), scope.min_units_per_region)
     units = as_text(ds.unit)
-    return Population(model, ds.spikes.values, str(ds.attrs["eid"]), units, region, precision)
+    near = None
+    if min_distance_um > 0:
+        places = as_text(ds.probe), ds.depth.values, ds.channel.values
+        near = neighbours(*places, min_distance_um)
+    counts, eid = ds.spikes.values, str(ds.attrs["eid"])
+    return Population(model, counts, eid, units, region, precision, near)
 
 
 def predict(
@@ -244,6 +260,7 @@ def predict(
     task: ActivityTask | None = None,
     prompt: Scheme = "neuron",
     precision: Precision = "auto",
+    min_distance_um: float = 0.0,
 ) -> xr.DataArray:
     """Predict a session's activity.
 
@@ -260,6 +277,9 @@ def predict(
         The prompt when nothing is hidden.
     precision
         Of the predictions of held-out activity (see `uses_bf16`).
+    min_distance_um
+        Do not show a unit that is predicted its neighbours: those of its probe which are nearer
+        than this, and of its channel (for ``co_smoothing`` and ``intra_region``).
 
     Returns
     -------
@@ -284,7 +304,7 @@ def predict(
     if prompt not in SCHEMES:
         raise UserError(f"unknown prompt '{prompt}'; known: {', '.join(SCHEMES)}")
     ds = select_known(model, ds)
-    population = population_of(model, ds, precision)
+    population = population_of(model, ds, precision, min_distance_um)
     if task is None:
         rates = np.exp(predict_unmasked(population, prompt))
     else:

@@ -27,6 +27,7 @@ __all__ = [
     "HeldOut",
     "forward_bins",
     "held_out",
+    "neighbours",
     "region_pairs",
 ]
 
@@ -67,7 +68,30 @@ class HeldOut:
     source: str = ""
 
 
-def held_out(task: ActivityTask, region: np.ndarray, n_time: int) -> Iterator[HeldOut]:
+def neighbours(
+    probe: np.ndarray, depth: np.ndarray, channel: np.ndarray, distance: float
+) -> np.ndarray:
+    """Which units lie so near to each other that they may share noise, or spikes, (N, N).
+
+    Parameters
+    ----------
+    probe, depth, channel : ndarray (N,)
+        Where each unit was recorded: depth in um, NaN where unknown; channel -1 where unknown.
+    distance
+        Units of one probe that are less than this apart (um) are neighbours, and so are those of
+        one channel; 0: none are.
+    """
+    if distance <= 0:
+        return np.zeros((len(probe), len(probe)), bool)
+    with np.errstate(invalid="ignore"):
+        near = np.abs(depth[:, None] - depth[None]) < distance
+    near |= (channel[:, None] == channel[None]) & (channel[:, None] >= 0)
+    return near & (probe[:, None] == probe[None])
+
+
+def held_out(
+    task: ActivityTask, region: np.ndarray, n_time: int, near: np.ndarray | None = None
+) -> Iterator[HeldOut]:
     """Everything that a task holds out in a session, one after the other.
 
     Parameters
@@ -78,18 +102,25 @@ def held_out(task: ActivityTask, region: np.ndarray, n_time: int) -> Iterator[He
         Region of each unit, ``""`` where it takes part in no region task.
     n_time
         Number of time bins T.
+    near : ndarray of bool (N, N), optional
+        Units that are not shown where another one is predicted from single units (see
+        `neighbours`).
     """
     units, everything = np.arange(len(region)), slice(0, n_time)
+    if near is None:
+        near = np.zeros((len(region), len(region)), bool)
     if task == "co_smoothing":
         for unit in units:
-            yield HeldOut((units == unit)[None], units[unit : unit + 1], everything, "")
+            yield HeldOut(
+                ((units == unit) | near[unit])[None], units[unit : unit + 1], everything, ""
+            )
     elif task == "forward_prediction":
         first = n_time - forward_bins(n_time)
         late = np.arange(n_time) >= first
         yield HeldOut(late[:, None], units, slice(first, n_time), "")
     elif task == "intra_region":
         for unit in units[region != ""]:
-            hidden = (region != region[unit]) | (units == unit)
+            hidden = (region != region[unit]) | (units == unit) | near[unit]
             yield HeldOut(hidden[None], units[unit : unit + 1], everything, str(region[unit]))
     else:
         for name in np.unique(region[region != ""]):

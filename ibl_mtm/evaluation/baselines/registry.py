@@ -85,6 +85,8 @@ class BaselinePredictor:
             return None if known else f"{self.baseline.title} is not fitted to pairs of regions"
         if what not in self.baseline.tasks:
             return f"{self.baseline.title} does not predict this"
+        if len(self.region) < 2 and what != "forward_prediction":
+            return "the session has a single unit, and no other one to predict it from"
         return None
 
     def held_out(self, task: ActivityTask) -> Iterator[tuple[HeldOut, np.ndarray]]:

@@ -74,7 +74,7 @@ def choose_reduced_rank(data: BaselineData, task: ActivityTask) -> tuple[Any, ..
     fit_rank = _rank_fitter(data, task, "train", width, penalty)
     val = data.to_predict("val", width, task)
     # A low rank already restrains the weights: a smaller penalty may do better.
-    ranks = [rank for rank in RANKS if rank < len(data.region)]
+    ranks = [rank for rank in RANKS if rank < len(data.region)] or [1]
     grid = [(rank, share) for rank in ranks for share in (1.0, 0.3)]
     best = max(grid, key=lambda at: data.score(fit_rank(*at).rates(val), "val", task))
     return width, penalty, *best
@@ -114,9 +114,10 @@ def pca_poisson(
     allowed, targets = data.allowed(task), data.targets(task)
     seen_x, y = data.to_fit(known, width, task)
     asked = _flat(data.to_predict(split, width, task))
-    squares, basis = np.linalg.eigh(np.cov(seen_x.T))
+    squares, basis = np.linalg.eigh(np.atleast_2d(np.cov(seen_x.T)))
     loading = basis[:, -n_components:] * np.sqrt(np.maximum(squares[-n_components:], 0))
-    noise = max(float(squares[:-n_components].mean()), 1e-3)
+    rest = squares[:-n_components]
+    noise = max(float(rest.mean()) if len(rest) else 0.0, 1e-3)
     rates = np.ones((len(asked), y.shape[1]), np.float32)
     # Units that are predicted from the same others share their scores.
     shown, group = np.unique(allowed[:, targets], axis=1, return_inverse=True)
@@ -133,7 +134,8 @@ def pca_poisson(
 
 
 def choose_pca(data: BaselineData, task: ActivityTask) -> tuple[Any, ...]:
-    grid = [(w, k) for w in WIDTHS[1:3] for k in COMPONENTS if k < len(data.region)]
+    components = [k for k in COMPONENTS if k < len(data.region)] or [1]
+    grid = [(w, k) for w in WIDTHS[1:3] for k in components]
 
     def score(at: tuple[float, int]) -> float:
         return data.score(pca_poisson(data, task, *at, "train", "val"), "val", task)

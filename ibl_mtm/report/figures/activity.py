@@ -45,7 +45,7 @@ _SMALLEST_LABELLED = 0.045  # share of the axis that a region's name needs
 
 
 @styled
-def psth(session: xr.Dataset, unit: str, title: str) -> Figure:
+def psth(session: xr.Dataset, unit: str, title: str, highest: float | None = None) -> Figure:
     """A unit's trial-averaged response, observed and predicted, by condition.
 
     The observed one is smoothed by a Gaussian of 30 ms.
@@ -58,6 +58,8 @@ def psth(session: xr.Dataset, unit: str, title: str) -> Figure:
         The unit to show.
     title
         Of the figure.
+    highest
+        Upper end of the axis (spikes/s), so that several runs compare; by default what fits.
     """
     one = session.sel(unit=unit)
     figure, axes = panel(title, 3.5, 2.7)
@@ -72,7 +74,7 @@ def psth(session: xr.Dataset, unit: str, title: str) -> Figure:
         entries.append((f"{condition} ({int(row['n_trials'])})", {"color": color, "lw": 1.9}))
     _mark_event(axes, times)
     axes.set_xlim(times[0], times[-1])
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, highest)
     axes.set_xlabel("time, s")
     axes.set_ylabel("spikes/s")
     entries.append(("observed", {"color": MUTED, "lw": 1.0, "alpha": 0.7}))

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from ibl_mtm.report.figures.style import (
     INK,
     MUTED,
+    ON_STRONG,
     finish_rows,
     legend_below,
     panel,
@@ -26,10 +27,10 @@ from ibl_mtm.sessions.titles import TASK_TITLES
 __all__ = ["region_matrix", "region_scores"]
 
 # Transparent where nothing is predicted, so that it lies on any ground.
+# Below zero in another colour: it is worse than the mean, not nothing.
 _PREDICTED = LinearSegmentedColormap.from_list(
     "predicted", [(*to_rgb("#1f5fa8"), 0.0), (*to_rgb("#1f5fa8"), 0.85), (*to_rgb("#0b2f5c"), 1.0)]
-)
-_ON_DARK = "#f4f7fa"
+).with_extremes(under=(*to_rgb("#b03a5b"), 0.35))
 _MOST_REGIONS = 40
 _MOST_WRITTEN = 10  # regions of a matrix whose numbers have room
 _FEWEST_UNITS = 5  # that make a region's quartiles worth showing
@@ -77,7 +78,9 @@ def region_scores(units: pd.DataFrame, task: str, regions: pd.DataFrame) -> Figu
 
 
 @styled
-def region_matrix(scores: pd.DataFrame, regions: pd.DataFrame, title: str) -> Figure:
+def region_matrix(
+    scores: pd.DataFrame, regions: pd.DataFrame, title: str, highest: float | None = None
+) -> Figure:
     """Which regions predict which: bits/spike of the rows' units from the columns' regions.
 
     Parameters
@@ -89,6 +92,8 @@ def region_matrix(scores: pd.DataFrame, regions: pd.DataFrame, title: str) -> Fi
         Indexed by region in the order to show; of more than 40 the ones in most pairs are shown.
     title
         Of the figure.
+    highest
+        Score of the darkest shade, so that several runs compare; by default the highest here.
     """
     table = scores.pivot(index="target", columns="source", values="bits_per_spike")
     pairs = scores["target"].value_counts()
@@ -97,14 +102,14 @@ def region_matrix(scores: pd.DataFrame, regions: pd.DataFrame, title: str) -> Fi
     table = table.reindex(index=names, columns=names)
     figure, axes = panel(title, 4.6, 4.4)
     values = table.to_numpy(dtype=np.float64)
-    highest = max(float(np.nanmax(values)), 0.05)
+    highest = max(float(np.nanmax(values)) if highest is None else highest, 0.05)
     image = axes.imshow(values, cmap=_PREDICTED, norm=Normalize(0, highest), interpolation="none")
     if len(names) <= _MOST_WRITTEN:
         for row, column in zip(*np.nonzero(np.isfinite(values)), strict=True):
             value = values[row, column]
             text = f"{value:.2f}".replace("-0.00", "0.00").replace("-", "−")
             axes.text(column, row, text, ha="center", va="center", fontsize=7.5,
-                      color=_ON_DARK if value > 0.6 * highest else INK)  # fmt: skip
+                      color=ON_STRONG if value > 0.6 * highest else INK)  # fmt: skip
     size = 7.5 if len(names) <= 20 else 4.5
     axes.set_xticks(range(len(names)), names, rotation=90, color=INK, fontsize=size)
     axes.set_yticks(range(len(names)), names, color=INK, fontsize=size)
@@ -117,7 +122,8 @@ def region_matrix(scores: pd.DataFrame, regions: pd.DataFrame, title: str) -> Fi
     axes.spines[:].set_visible(False)
     axes.set_xlabel("predicted from")
     axes.set_ylabel("units of")
-    bar = figure.colorbar(image, ax=axes, fraction=0.04, pad=0.03)
+    below = "min" if np.nanmin(values) < 0 else "neither"
+    bar = figure.colorbar(image, ax=axes, fraction=0.04, pad=0.03, extend=below)
     bar.set_label("bits/spike")
     bar.outline.set_visible(False)
     return figure

@@ -30,6 +30,7 @@ __all__ = [
     "CONDITION_COLORS",
     "INK",
     "MUTED",
+    "ON_STRONG",
     "RULE",
     "RUN_COLORS",
     "Look",
@@ -62,7 +63,10 @@ _PALETTE = {  # name: on a light ground, on a dark one
     "condition-2": ("#a06a00", "#e0ae4b"),
     "condition-3": ("#54606e", "#a9b4c0"),
 }
+# On the strongest shades of images, which a dark page inverts.
+_ON_IMAGES = {"on-strong": ("#f4f7fa", "#10151b")}
 INK, MUTED, RULE = (_PALETTE[name][0] for name in ("ink", "muted", "rule"))
+ON_STRONG = _ON_IMAGES["on-strong"][0]
 RUN_COLORS = [light for name, (light, _) in _PALETTE.items() if name.startswith("run")]
 CONDITION_COLORS = [light for name, (light, _) in _PALETTE.items() if name.startswith("cond")]
 
@@ -96,6 +100,7 @@ _STYLE: dict[Any, Any] = {
     "lines.linewidth": 1.4,
     "lines.solid_capstyle": "round",
     "svg.fonttype": "none",
+    "text.parse_math": False,  # names of runs may hold a $
 }
 
 P = ParamSpec("P")
@@ -186,17 +191,26 @@ def spread_around_zero(n: int, width: float) -> NDArray[np.float64]:
     return spread
 
 
-def save_figure(figure: Figure, path: Path) -> str:
+def save_figure(figure: Figure, path: Path | None) -> str:
     """Write `path`.svg and `path`.png, on white; the same figure gives the same bytes.
+
+    Parameters
+    ----------
+    figure
+        The figure.
+    path
+        Its name without an ending; None: write nothing.
 
     Returns
     -------
     The text of the SVG file.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "ibl-mtm"}):
         file = io.StringIO()
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+    if path is None:
+        return file.getvalue()
+    path.parent.mkdir(parents=True, exist_ok=True)
     # Where everything lies is settled now, and settling it is half of the time.
     figure.set_layout_engine("none")
     figure.savefig(path.with_name(path.name + ".png"), dpi=160, metadata={"Software": None})
@@ -225,11 +239,12 @@ def inline_svg(svg: str, name: str) -> str:
     svg = re.sub(r'\sid="', f' id="{name}-', svg)
     svg = svg.replace("url(#", f"url(#{name}-").replace('href="#', f'href="#{name}-')
     svg = re.sub(r"font-family: [^;\"]*;?", "", svg)
-    for variable, (light, _) in _PALETTE.items():
+    for variable, (light, _) in (_PALETTE | _ON_IMAGES).items():
         svg = svg.replace(light, f"var(--{variable})")
     return svg.replace("fill: #ffffff", "fill: none")
 
 
 def css_colors(*, dark: bool) -> str:
     """Declarations of the colours that inline figures refer to."""
-    return " ".join(f"--{name}: {colors[dark]};" for name, colors in _PALETTE.items())
+    colors = (_PALETTE | _ON_IMAGES).items()
+    return " ".join(f"--{name}: {pair[dark]};" for name, pair in colors)

@@ -127,7 +127,8 @@ def unit_scores(units: pd.DataFrame, task: str) -> Figure:
     rows = [(run, own.loc[own["run"] == run, "bits_per_spike"].to_numpy()) for run in runs]
     colors = list(runs.values())
     if "oracle" in own and own["oracle"].notna().any():
-        first = own[(own["run"] == next(iter(runs))) & own["oracle"].notna()]
+        known = own[own["oracle"].notna()]
+        first = known[known["run"] == next(iter(run_colors(known)))]
         rows.append(("true rates", first["oracle"].to_numpy()))
         colors.append(MUTED)
     figure, axes = panel(TASK_TITLES[task], height=0.75 + 0.55 * len(rows))

@@ -5,8 +5,9 @@ report = initialise(model, load_model("runs/pretrained"), "runs/pretrained")
 report.units.matched, report.units.new, report.units.left_out
 """
 
+import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,6 +17,8 @@ from ibl_mtm.errors import UserError
 from ibl_mtm.model.mtm import MtM
 
 __all__ = ["InitReport", "Match", "initialise"]
+
+logger = logging.getLogger(__name__)
 
 #: Settings that change how a model is trained, not what its weights mean.
 _FREE = {"input_dropout", "dropout", "attention_dropout", "bias", "start_as_identity", "dynamics"}
@@ -132,7 +135,17 @@ def initialise(model: MtM, trained: MtM, source: str) -> InitReport:
 
 
 def _check_alike(model: MtM, trained: MtM, source: str) -> None:
-    if model.scope.trial_format != trained.scope.trial_format:
+    new, old = model.scope.trial_format, trained.scope.trial_format
+    if new.alignment != old.alignment and "contiguous" not in (new.alignment, old.alignment):
+        logger.warning(
+            "%s was trained on trials aligned to %s, these are aligned to %s: its time bins mean "
+            "something else here",
+            source,
+            old.alignment,
+            new.alignment,
+        )
+        old = replace(old, alignment=new.alignment)
+    if new != old:
         raise UserError(
             f"{source} was trained on trials of another format: {trained.scope.trial_format}, "
             f"not {model.scope.trial_format}; ingest the sessions with the model's"

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ibl_mtm.model.mtm import MtM
+from ibl_mtm.sessions.text import counted
 from ibl_mtm.sessions.titles import in_text
 
 __all__ = ["model_card"]
@@ -52,7 +53,14 @@ It knows the sessions and units of its `config.json` alone; for other animals, f
 {model}
 """
 
-_SCORES = {"bits_per_spike": "bits/spike", "balanced_accuracy": "balanced accuracy", "r2": "R²"}
+_SCORES = {
+    "bits_per_spike": "bits/spike",
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "r2": "R²",
+}
+#: Scores whose standard error is told; that of balanced accuracy is not.
+_WITH_ERROR = ("bits_per_spike", "accuracy", "r2")
 
 
 def model_card(model: MtM, scores: Mapping[str, Any] | None) -> str:
@@ -77,7 +85,7 @@ def _data(model: MtM, scores: Mapping[str, Any]) -> str:
     scope = model.scope
     trials = scope.trial_format
     lines = [
-        f"- {len(scope.units):,} units of {len(scope.sessions):,} sessions",
+        f"- {counted(len(scope.units), 'unit')} of {counted(len(scope.sessions), 'session')}",
         f"- {trials.n_time} bins of {1000 * trials.bin_size:g} ms, aligned to "
         f"`{trials.alignment}`, from {trials.start:g} s",
         f"- regions ({scope.region_map}): {', '.join(scope.regions) or 'none'}",
@@ -96,7 +104,10 @@ def _scores(scores: Mapping[str, Any] | None) -> str:
     for task, values in scores["tasks"].items():
         for key, unit in _SCORES.items():
             if values and key in values:
-                error = f" ± {values['sem']:.3f}" if "sem" in values else ""
+                error = ""
+                if key in _WITH_ERROR and values.get("sem") is not None:
+                    of = " over units" if values.get("n_sessions") == 1 else ""
+                    error = f" ± {values['sem']:.3f}{of}"
                 rows.append(f"| {in_text(task)} | {values[key]:.3f}{error} | {unit} |")
     return "\n".join(rows)
 

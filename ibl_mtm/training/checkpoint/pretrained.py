@@ -7,11 +7,15 @@ model = PretrainedMtM.from_pretrained("some-lab/mtm")
 The names are Hugging Face's. Nothing is pickled: loading a model runs no code from its files.
 """
 
+import hashlib
 import json
+import re
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -19,15 +23,27 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from ibl_mtm.config.yaml_settings import validate_settings
+from ibl_mtm.disk.replace import replace_file
 from ibl_mtm.errors import UserError
 from ibl_mtm.model.mtm import MtM, Scope
 from ibl_mtm.model.settings import ModelSettings
+from ibl_mtm.sessions.deal import TRIALS
 from ibl_mtm.sessions.trial_format import TrialFormat
 from ibl_mtm.training.checkpoint.model_card import model_card
 
-__all__ = ["FORMAT_VERSION", "PretrainedMtM", "load_model", "save_model"]
+__all__ = [
+    "FORMAT_VERSION",
+    "PretrainedMtM",
+    "find_model",
+    "is_of_hub",
+    "load_model",
+    "model_digest",
+    "save_model",
+]
 
 WEIGHTS, CONFIG, CARD, SCORES = "model.safetensors", "config.json", "README.md", "metrics.json"
+#: What travels with a model so that it can be scored elsewhere.
+RECORDS = ("config.yaml", TRIALS)
 FORMAT_VERSION = 1
 
 
@@ -38,9 +54,13 @@ class PretrainedMtM(MtM):
     ----------
     scores
         What ``ibl-mtm eval`` wrote beside it, for its card; None if it was not evaluated.
+    records
+        What its run keeps and scoring it needs, by file name: its settings, and which trials it
+        was trained on.
     """
 
     scores: dict[str, Any] | None = None
+    records: Mapping[str, bytes] = MappingProxyType({})
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the model and its card into a folder."""
@@ -49,6 +69,8 @@ class PretrainedMtM(MtM):
         (folder / CARD).write_text(model_card(self, self.scores), encoding="utf-8")
         if self.scores is not None:
             (folder / SCORES).write_text(json.dumps(self.scores, indent=1), encoding="utf-8")
+        for name, content in self.records.items():
+            (folder / name).write_bytes(content)
 
     @classmethod
     def from_pretrained(
@@ -75,18 +97,7 @@ class PretrainedMtM(MtM):
         UserError
             If there is no such model, or ``huggingface_hub`` is needed and not installed.
         """
-        if not Path(source).is_dir():
-            hub = _import_hub()
-            files = [CONFIG, WEIGHTS, SCORES]
-            try:
-                source = hub.snapshot_download(
-                    str(source), revision=revision, token=token, allow_patterns=files
-                )
-            except (OSError, ValueError) as error:  # what every error of the Hub is
-                raise UserError(
-                    f"no folder '{source}', and not to be had from the Hub: {_first_line(error)}"
-                ) from None
-        return load_model(source, device)
+        return load_model(source, device, revision=revision, token=token)
 
     def push_to_hub(
         self,
@@ -143,19 +154,80 @@ def save_model(model: MtM, folder: Path) -> None:
         **asdict(model.scope),
     }
     weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    _replace(folder / CONFIG, lambda path: path.write_text(json.dumps(config)))
-    _replace(folder / WEIGHTS, lambda path: path.write_bytes(save(weights)))
+    replace_file(folder / CONFIG, lambda path: path.write_text(json.dumps(config)))
+    replace_file(folder / WEIGHTS, lambda path: path.write_bytes(save(weights)))
 
 
-def load_model(folder: str | Path, device: str | torch.device = "cpu") -> PretrainedMtM:
-    """Load a model from a run folder.
+def find_model(
+    source: str | Path, *, revision: str | None = None, token: str | None = None
+) -> Path:
+    """The folder of a model; one of the Hub is fetched, if there is no such folder here.
 
     Parameters
     ----------
-    folder
-        A folder that holds ``model.safetensors`` and ``config.json``.
+    source
+        A folder that holds ``model.safetensors`` and ``config.json``, or a repository such as
+        ``some-lab/mtm``.
+    revision, token
+        Of the repository.
+
+    Raises
+    ------
+    UserError
+        If there is no such model, or ``huggingface_hub`` is needed and not installed.
+    """
+    folder = Path(source)
+    if not folder.exists() and is_of_hub(source):
+        try:
+            return Path(
+                _import_hub().snapshot_download(
+                    str(source),
+                    revision=revision,
+                    token=token,
+                    allow_patterns=[CONFIG, WEIGHTS, SCORES, *RECORDS],
+                )
+            )
+        except (OSError, ValueError) as error:  # what every error of the Hub is
+            raise UserError(
+                f"no folder '{source}', and not to be had from the Hub: {_first_line(error)}"
+            ) from None
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise UserError(
+                f"{folder} holds no trained model (no {name}); "
+                "give the folder of a run made by `ibl-mtm train`"
+            )
+    return folder
+
+
+def is_of_hub(source: str | Path) -> bool:
+    """Whether a name is that of a repository, and of no folder that is only missing here."""
+    folder = Path(source)
+    return (
+        re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)) is not None
+        and not str(source).startswith(".")
+        and not folder.exists()
+        and not folder.parent.is_dir()
+    )
+
+
+def load_model(
+    source: str | Path,
+    device: str | torch.device = "cpu",
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+) -> PretrainedMtM:
+    """Load a model from the folder of a run, or from the Hub.
+
+    Parameters
+    ----------
+    source
+        As for `find_model`.
     device
         Where its weights go.
+    revision, token
+        Of a repository of the Hub.
 
     Returns
     -------
@@ -165,15 +237,9 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Pretra
     Raises
     ------
     UserError
-        If the folder holds no such model.
+        If there is no such model, or the device is not there.
     """
-    folder = Path(folder)
-    for name in (CONFIG, WEIGHTS):
-        if not (folder / name).is_file():
-            raise UserError(
-                f"{folder} holds no trained model (no {name}); "
-                "give the folder of a run made by `ibl-mtm train`"
-            )
+    folder = find_model(source, revision=revision, token=token)
     try:
         config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -190,7 +256,19 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Pretra
         raise UserError(f"{folder / WEIGHTS} does not fit {CONFIG}: {_first_line(error)}") from None
     if (folder / SCORES).is_file():
         model.scores = json.loads((folder / SCORES).read_text(encoding="utf-8"))
-    return model.to(device).eval()
+    model.records = {
+        name: (folder / name).read_bytes() for name in RECORDS if (folder / name).is_file()
+    }
+    try:
+        return model.to(device).eval()
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device '{device}' is not to be had: {_first_line(error)}") from None
+
+
+def model_digest(folder: str | Path) -> str:
+    """A digest of the weights in a run folder: two models of one digest are the same."""
+    with (Path(folder) / WEIGHTS).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def _read_config(config: dict[str, Any], path: Path) -> tuple[ModelSettings, Scope]:
@@ -219,13 +297,3 @@ def _import_hub() -> Any:
             "the Hugging Face Hub needs a package that is not installed: "
             "pip install huggingface_hub"
         ) from None
-
-
-def _replace(path: Path, write: Any) -> None:
-    aside = path.with_name(f".{path.name}.new")
-    try:
-        write(aside)
-    except OSError:
-        aside.unlink(missing_ok=True)
-        raise
-    aside.replace(path)

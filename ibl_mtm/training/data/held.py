@@ -35,8 +35,18 @@ class Held:
     trials: np.ndarray
 
     def take(self, trials: np.ndarray) -> Tensor:
-        """Counts of trials by their positions in the session, (B, T, N)."""
+        """Counts of trials by their positions in the session, (B, T, N).
+
+        Raises
+        ------
+        IndexError
+            If a trial is not among those that are held: its neighbour's counts would be returned.
+        """
         positions = np.searchsorted(self.trials, trials)
+        inside = positions < len(self.trials)
+        if not (inside.all() and (self.trials[positions] == trials).all()):
+            missing = np.setdiff1d(trials, self.trials)
+            raise IndexError(f"trials {missing[:5].tolist()} are not held")
         if self.counts.device.type == "cpu":  # in one thread: others are busy decoding
             return torch.from_numpy(self.counts.numpy().take(positions, 0))
         return gather(self.counts, send(torch.from_numpy(positions), self.counts.device))

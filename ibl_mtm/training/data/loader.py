@@ -111,7 +111,7 @@ class Loader:
             self.store.close()
 
     def _read_ahead(self, visits: Iterator[_Visit], device: torch.device) -> Iterator[Batch]:
-        store = self._open_store(device)
+        store = self.open_store(device)
         asked: deque[_Visit] = deque()
         in_use: list[Key] = []
         following = next(visits, None)
@@ -138,7 +138,14 @@ class Loader:
             for key in in_use:
                 store.release(key)
 
-    def _open_store(self, device: torch.device) -> Store:
+    def open_store(self, device: torch.device) -> Store:
+        """Where counts are held, decided with the memory that there is.
+
+        Raises
+        ------
+        UserError
+            If it does not hold the sessions that are in use at a time.
+        """
         if self.store is None:
             chosen = self.settings.data
             share = available_memory() / 2 / self.settings.trainer.devices

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ibl_mtm.errors import UserError
 from ibl_mtm.model.draws import keys, uniform
 from ibl_mtm.model.loss import Reduction, masked_loss
 from ibl_mtm.model.masking import Scheme, draw_mask
@@ -23,6 +24,7 @@ from ibl_mtm.training.settings import MaskSettings
 __all__ = [
     "SessionRows",
     "Task",
+    "check_schemes",
     "draw_tasks",
     "possible_schemes",
     "tasks_loss",
@@ -98,6 +100,36 @@ def possible_schemes(schemes: Sequence[Scheme], regions: Tensor) -> list[Scheme]
         if (regions != regions[inside][0]).any():
             allowed.add("inter_region")
     return [scheme for scheme in schemes if scheme in allowed]
+
+
+def check_schemes(sessions: Sequence[Session], masks: MaskSettings, minimum: int) -> None:
+    """Make sure that every session allows some masking scheme, before training meets one.
+
+    Parameters
+    ----------
+    sessions
+        Of a run.
+    masks
+        The run's.
+    minimum
+        Units that a region needs (``data.min_units_per_region``).
+
+    Raises
+    ------
+    UserError
+        Names the first session that allows none.
+    """
+    schemes = [scheme for scheme, weight in masks.schemes.items() if weight > 0]
+    for session in sessions:
+        names = np.unique(session.region[session.region != ""]).tolist()
+        regions = torch.tensor([names.index(r) if r else -1 for r in session.region])
+        if not possible_schemes(schemes, regions):
+            have = "no region with" if not names else f"only {', '.join(names)} with"
+            raise UserError(
+                f"session {session.eid} allows none of masks.schemes ({', '.join(schemes)}): it "
+                f"has {have} data.min_units_per_region={minimum} units; lower that, or leave the "
+                "session out with --where"
+            )
 
 
 def draw_tasks(

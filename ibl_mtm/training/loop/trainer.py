@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.strategies import DDPStrategy
@@ -20,8 +21,10 @@ from ibl_mtm.training.data.sampler import Batch, Part
 from ibl_mtm.training.folder import CHECKPOINT
 from ibl_mtm.training.loop.best_checkpoint import MONITOR, KeepBest
 from ibl_mtm.training.loop.clock import Clock
+from ibl_mtm.training.loop.devices import check_devices
 from ibl_mtm.training.loop.module import LOG_EVERY, Training
-from ibl_mtm.training.loop.progress import ProgressBar
+from ibl_mtm.training.loop.progress import show_progress
+from ibl_mtm.training.loop.stopped import Stopped
 from ibl_mtm.training.settings import RunSettings
 
 __all__ = ["make_loaders", "make_trainer", "quiet"]
@@ -48,24 +51,28 @@ def quiet() -> Iterator[None]:
 
 def make_trainer(
     settings: RunSettings, run: Path, steps: int, every: int, progress: bool
-) -> tuple[pl.Trainer, KeepBest, Clock]:
-    """The trainer of a run that validates `every` so many of its `steps`; what it kept and took."""
+) -> tuple[pl.Trainer, KeepBest, Clock, Stopped]:
+    """The trainer of a run that validates `every` so many of its `steps`, and what watches it:
+    what it keeps, what it takes, what ends it.
+    """
     chosen = settings.trainer
-    keep, clock = KeepBest(run), Clock()
+    check_devices(chosen)
+    keep, clock, stopped = KeepBest(run), Clock(), Stopped()
     last = ModelCheckpoint(
         run / CHECKPOINT.parent, filename=CHECKPOINT.stem, enable_version_counter=False
     )
-    callbacks: list[Callback] = [keep, clock, last]
+    callbacks: list[Callback] = [keep, clock, stopped, last]
     if settings.patience:
         callbacks.append(EarlyStopping(MONITOR, patience=settings.patience, mode="max"))
+    alone = chosen.devices * chosen.nodes == 1
     trainer = pl.Trainer(
         accelerator=chosen.accelerator,
         devices=chosen.devices,
         num_nodes=chosen.nodes,
         # Every process sees the same data, so there is nothing to send around but gradients.
-        strategy=DDPStrategy(broadcast_buffers=False)
-        if chosen.devices * chosen.nodes > 1
-        else "auto",
+        strategy=DDPStrategy(broadcast_buffers=False) if not alone else "auto",
+        # Of one process neither SLURM nor torchrun has a say, whatever the environment holds.
+        plugins=LightningEnvironment() if alone else None,
         precision=chosen.precision,
         max_steps=steps,
         val_check_interval=every,
@@ -81,8 +88,9 @@ def make_trainer(
         default_root_dir=run,
     )
     if progress and trainer.is_global_zero:
-        trainer.callbacks.insert(0, ProgressBar(settings.name))  # type: ignore[attr-defined]
-    return trainer, keep, clock
+        # After the one that keeps the best: a validation that ends the training has no line.
+        trainer.callbacks.append(show_progress(settings.name))  # type: ignore[attr-defined]
+    return trainer, keep, clock, stopped
 
 
 def _loggers(settings: RunSettings, run: Path) -> list[Logger]:

@@ -224,7 +224,7 @@ def test_bad_requests_name_the_mend(model, ds):
         predict(model, ds, prompt="none")
     with pytest.raises(UserError, match="was not trained on session"):
         predict(model, ds.assign_attrs(eid="elsewhere"), "co_smoothing")
-    coarse = ds.assign_attrs(bin_size=0.05)
+    coarse = ds.assign_coords(time=ds.time.values[0] + 0.05 * np.arange(ds.sizes["time"]))
     with pytest.raises(UserError, match="another format"):
         predict(model, coarse, "co_smoothing")
 

@@ -246,7 +246,10 @@ def test_every_colour_can_be_read_on_its_ground():
         colors = dict(re.findall(r"--([\w-]+): (#\w{6});", css_colors(dark=dark)))
         assert len(colors) > len(RUN_COLORS)
         for name, color in colors.items():
-            pair = sorted([luminance(color), luminance(ground)])
+            # What stands on the strongest shade of an image, which a dark page inverts.
+            strong = "#f4d0a3" if dark else "#0b2f5c"
+            under = strong if name == "on-strong" else ground
+            pair = sorted([luminance(color), luminance(under)])
             contrast = (pair[1] + 0.05) / (pair[0] + 0.05)  # WCAG 2: 4.5 for text, 3 for graphics
             if name in ("ink", "muted"):
                 assert contrast >= 4.5, name

@@ -4,15 +4,22 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from synthetic import make_regions, make_session
+from training_runs import make_cache, tiny_settings
 
+from ibl_mtm.cache.cache import open_cache
+from ibl_mtm.cache.store import create_cache, write_session
 from ibl_mtm.errors import UserError
+from ibl_mtm.evaluation.evaluate import evaluate
 from ibl_mtm.model.mtm import Scope
 from ibl_mtm.model.settings import ModelSettings
 from ibl_mtm.sessions.trial_format import TrialFormat
 from ibl_mtm.training.checkpoint.pretrained import PretrainedMtM, load_model
+from ibl_mtm.training.run import train
 
 SCORES = {
     "run": "runs/mtm",
@@ -118,7 +125,7 @@ def test_the_card_tells_data_and_scores(model, tmp_path):
     assert head["library_name"] == "ibl-mtm"
     for part in (
         "neuron, inter-region",
-        "3 units of 1 sessions",
+        "3 units of 1 session",
         "10 bins of 20 ms, aligned to `stimOn_times`, from -0.5 s",
         "| co-smoothing | 0.432 ± 0.010 | bits/spike |",
         "| choice | 0.800 | balanced accuracy |",
@@ -155,3 +162,53 @@ def test_configurations_that_do_not_fit_are_told(model, tmp_path, change, messag
     (tmp_path / "config.json").write_text(json.dumps(config | change))
     with pytest.raises(UserError, match=message):
         load_model(tmp_path)
+
+
+def test_a_model_of_the_hub_is_loaded_by_its_name_and_scored(hub, tmp_path, monkeypatch):
+    """And one in a folder that `save_pretrained` wrote: on the trials that its run held out."""
+    cache = open_cache(make_cache(tmp_path / "cache.zarr"))
+    run = tmp_path / "runs" / "mtm"
+    train(tiny_settings(steps=4), cache, run, progress=False)
+    trained = evaluate(run, cache, tasks=["co_smoothing"])
+    load_model(run).push_to_hub("lab/mtm")
+    monkeypatch.chdir(tmp_path)
+    model = load_model("lab/mtm")
+    model.save_pretrained("saved")
+    names = {path.name for path in Path("saved").iterdir()}
+    assert {"config.yaml", "trials.parquet", "model.safetensors"} <= names
+    for ds in cache.values():  # the cache has another split now
+        split = np.roll(ds.split.values, 3)
+        again = ds.load().assign_coords(split=("trial", split))
+        write_session(cache.path, again, make_regions(), overwrite=True)
+    cache = open_cache(cache.path)
+    for source in ("lab/mtm", "saved", tmp_path / "saved"):
+        found = evaluate(source, cache, tasks=["co_smoothing"])
+        assert found.per_unit.equals(trained.per_unit)
+        assert (found.label, found.seed) == (trained.label, trained.seed)
+    found.write("saved")
+    with pytest.raises(UserError, match="trained lab/mtm, and would not be held out"):
+        train(tiny_settings(steps=2), cache, "tuned", init="lab/mtm", progress=False)
+    with pytest.raises(UserError, match="holds no trained model"):
+        load_model("runs/mtn")  # a folder that is missing here, and no repository
+
+
+def test_fine_tuning_for_another_event_is_said_and_done(tmp_path, caplog):
+    caches = []
+    for number, event in enumerate(("stimOn_times", "firstMovement_times")):
+        root = tmp_path / f"{event}.zarr"
+        create_cache(root)
+        ds = make_session(n_units=15, n_trials=40, n_bins=20, seed=number)
+        write_session(root, ds.assign_attrs(alignment=event), make_regions())
+        caches.append(open_cache(root))
+    train(tiny_settings(steps=2), caches[0], tmp_path / "a", progress=False)
+    train(tiny_settings(steps=2), caches[1], tmp_path / "b", init=tmp_path / "a", progress=False)
+    assert "aligned to stimOn_times, these are aligned to firstMovement_times" in caplog.text
+    assert load_model(tmp_path / "b").scope.trial_format.alignment == "firstMovement_times"
+
+
+def test_a_device_that_is_not_there_is_told(model, tmp_path):
+    model.save_pretrained(tmp_path / "model")
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(UserError, match="device 'cuda' is not to be had"):
+        load_model(tmp_path / "model", "cuda")

@@ -165,3 +165,13 @@ def test_closing_waits_for_nothing_but_what_is_being_read(sessions):
     assert len(reads) == READERS
     assert not [t for t in threading.enumerate() if t.name.startswith("read")]
     assert threading.active_count() <= before + 1
+
+
+@pytest.mark.parametrize("asked", [[3], [0, 1], [-1], [9], [4, 40], [2, 4, 5]])
+def test_a_trial_that_is_not_held_is_not_its_neighbour(asked):
+    """Between, before and after those that are: each once had another trial's counts."""
+    counts = torch.arange(4 * 2 * 3, dtype=torch.uint8).reshape(4, 2, 3)
+    held = Held(counts, np.array([1, 2, 4, 7]))
+    assert torch.equal(held.take(np.array([4, 1, 7])), counts[[2, 0, 3]])
+    with pytest.raises(IndexError, match="are not held"):
+        held.take(np.array(asked))

@@ -1,0 +1,1 @@
+"""Whose a folder is, whether it can be written, and files that appear whole."""
