@@ -82,7 +82,9 @@ def run_job(job: Job, on_bytes: OnBytes = lambda n: None) -> Outcome:
             return Outcome("complete")
         with job.origin.open(count) as folder:
             recording = load_session(folder, eid, job.dataset)
-        recording = replace(recording, notes=[*job.origin.notes, *recording.notes])
+        # In this order, each once: a folder may itself be the origin.
+        notes = dict.fromkeys((*job.origin.notes, *folder.notes, *recording.notes))
+        recording = replace(recording, notes=list(notes))
         ds, regions = assemble(
             recording, job.dataset, job.name, job.origin.address, simulated=job.origin.simulated
         )

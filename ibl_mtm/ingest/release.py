@@ -9,7 +9,7 @@ Spikes' times and clusters, not their amplitudes, depths or templates, which are
 import re
 import urllib.parse
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -46,6 +46,8 @@ class RemoteFile:
         Where it is.
     size, md5
         As the database has them; None where it does not.
+    borrowed
+        Whether it is a map of channels that stands in for one that the release lacks.
     """
 
     id: str
@@ -53,6 +55,7 @@ class RemoteFile:
     url: str
     size: int | None
     md5: str | None
+    borrowed: bool = False
 
     @property
     def revision(self) -> str:
@@ -74,6 +77,11 @@ class RemoteFile:
     def name(self) -> str:
         """Name of the file."""
         return PurePosixPath(self.path).name
+
+    @property
+    def object(self) -> str:
+        """Name of its ALF object, such as channels, of files without a namespace."""
+        return self.name.split(".")[0]
 
     @property
     def probe(self) -> str | None:
@@ -188,14 +196,42 @@ def _pin(
         return preferred
     carry = [file for file in files if file.id in tagged]
     released = _latest(carry, lambda f: (f.id in default, f.revision))
-    # Of a probe that was sorted for the release every file is, or they would not fit together.
+    # Of a probe that was sorted for the release every file is, or they would not fit together;
+    # but for the maps of its channels, which tags need not cover.
     sorted_for_it = {f.probe for f in released if f.name == "spikes.times.npy"}
     released = [f for f in released if f.probe is None or f.probe in sorted_for_it]
     known = {f.plain for f in released}
-    extra = [f for f in preferred if f.plain not in known and f.probe not in sorted_for_it]
+    lacking = [f for f in preferred if f.plain not in known]
+    maps = _borrow_maps([f for f in lacking if f.probe in sorted_for_it], files, released)
+    for probe in sorted({str(f.probe) for f in maps}):
+        objects = sorted({f"{f.object}.*" for f in maps if f.probe == probe})
+        notes.append(
+            f"alf/{probe}: {' and '.join(objects)} not in release {source.tag}; "
+            "the default revision is used"
+        )
+    extra = [f for f in lacking if f.probe not in sorted_for_it]
     for name in sorted({f"alf/{f.probe}" if f.probe else f.plain for f in extra}):
         notes.append(f"{name}: not in release {source.tag}; the default revision is used")
-    return released + extra
+    return released + maps + extra
+
+
+_MAPS = ("channels", "electrodeSites")
+
+
+def _borrow_maps(
+    lacking: list[RemoteFile], files: list[RemoteFile], released: list[RemoteFile]
+) -> list[RemoteFile]:
+    """Maps of channels and sites that a release lacks: the default revision of each.
+
+    Where that is of another size than the one beside the release's spikes, it may be a map of
+    other channels: then all maps in that folder are those beside the spikes.
+    """
+    spikes = {f.folder: f.revision for f in released if f.name == "spikes.times.npy"}
+    beside = {f.plain: f for f in files if spikes.get(f.folder) == f.revision}
+    found = [f for f in lacking if f.object in _MAPS]
+    resized = {f.folder for f in found if f.plain in beside and beside[f.plain].size != f.size}
+    chosen = [beside.get(f.plain, f) if f.folder in resized else f for f in found]
+    return [replace(f, borrowed=True) for f in chosen]
 
 
 def _latest(files: list[RemoteFile], order: Callable[[RemoteFile], Any]) -> list[RemoteFile]:

@@ -25,6 +25,7 @@ from ibl_mtm.errors import SessionError
 from ibl_mtm.ingest.alyx import Alyx, NotFoundError
 from ibl_mtm.ingest.download import FileError, bytes_missing, download, missing
 from ibl_mtm.ingest.files import one_line
+from ibl_mtm.ingest.fitting import fitting
 from ibl_mtm.ingest.release import RemoteFile, choose_files
 from ibl_mtm.ingest.retry import GaveUpError, Patience
 from ibl_mtm.ingest.source import Folder
@@ -218,15 +219,16 @@ class RemoteSession:
         lock.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(lock):
             self._fetch(folder, seen, on_bytes)
+        files, notes = fitting(record.files, folder)
         with TemporaryDirectory(prefix="ibl-mtm-tables-") as tables:
             eid = record.eid
             write_tables(
                 Path(tables),
                 [(eid, record.lab, record.subject, record.date, record.number)],
-                [(eid, f.id, f.path, (folder / f.path).stat().st_size) for f in record.files],
+                [(eid, f.id, f.path, (folder / f.path).stat().st_size) for f in files],
                 [(eid, pid, probe) for probe, pid in record.pids.items()],
             )
-            yield Folder(expand(self.root), Path(tables))
+            yield Folder(expand(self.root), Path(tables), tuple(notes))
 
     def _fetch(self, folder: Path, seen: Path, on_bytes: Callable[[int], object]) -> None:
         files = self.record.files

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import ClassVar
 
 import pandas as pd
 from one.alf.io import iter_sessions
@@ -35,11 +34,19 @@ _NAMESPACE = uuid.UUID("6b0a5c1e-6b3a-4c53-8d0e-0c7c0a9e8f21")
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder in ONE's layout with the cache tables for it, which may lie elsewhere."""
+    """A folder in ONE's layout with the cache tables for it, which may lie elsewhere.
+
+    Parameters
+    ----------
+    root, tables
+        The folder, and where its cache tables are.
+    notes
+        What the tables leave out of it.
+    """
 
     root: Path
     tables: Path
-    notes: ClassVar[tuple[str, ...]] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def address(self) -> str:
