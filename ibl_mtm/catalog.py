@@ -69,7 +69,8 @@ class AlyxSource(Settings):
 
     Files are those that carry `tag`, in the last revision up to `revision` where that is given;
     without either, the database's default revision. Sessions that no list names are those with
-    an insertion that carries the tag.
+    an insertion that carries the tag. A session of which nothing carries it is refused, unless
+    `untagged` says otherwise.
     """
 
     kind: Literal["alyx"]
@@ -83,6 +84,11 @@ class AlyxSource(Settings):
     )
     tag: str | None = Field(default=None, min_length=1)
     revision: str | None = Field(default=None, min_length=1)
+    untagged: Literal["refuse", "default"] = Field(
+        default="refuse",
+        description="what to do with a listed session of which nothing carries the tag: refuse it, "
+        "or take its default revision",
+    )
     path: Path | None = Field(
         default=None,
         description="download folder; beside the cache if absent. One that begins with '$NAME' is "
@@ -237,8 +243,12 @@ class Dataset(Settings):
             *("path", "sessions"),
             *("data_server", "username", "password_env", "timeout", "attempts"),
         }
+        source = self.source.model_dump(mode="json", exclude=elsewhere)
+        # Left out where it is as it always was: definitions in caches are compared.
+        if source.get("untagged") == "refuse":
+            del source["untagged"]
         definition = {
-            "source": self.source.model_dump(mode="json", exclude=elsewhere),
+            "source": source,
             "align": self.align.model_dump(mode="json", exclude_none=True),
             "trials": self.trials.model_dump(mode="json"),
             "split": self.split.model_dump(mode="json"),

@@ -10,6 +10,7 @@ they lie in a folder that is nobody else's. It waits for ever for an answer that
 and gives up at the first error of a server: here every question has an end and several attempts.
 """
 
+import difflib
 import functools
 import json
 import os
@@ -29,9 +30,17 @@ from one.webclient import AlyxClient
 
 from ibl_mtm.catalog import AlyxSource
 from ibl_mtm.errors import UserError
-from ibl_mtm.ingest.retry import GaveUpError, Patience, Transient, check_status, retry
+from ibl_mtm.ingest.files import one_line
+from ibl_mtm.ingest.retry import (
+    GaveUpError,
+    Patience,
+    Transient,
+    check_status,
+    retry,
+    transient_faults,
+)
 
-__all__ = ["Alyx", "NotFoundError", "connect"]
+__all__ = ["Alyx", "AnswerError", "NotFoundError", "connect"]
 
 _home_lock = threading.RLock()
 
@@ -40,6 +49,10 @@ _PUBLIC = "openalyx.internationalbrainlab.org"
 
 class NotFoundError(Exception):
     """Alyx has no such thing."""
+
+
+class AnswerError(Exception):
+    """An answer that no Alyx gives; its message says to what."""
 
 
 class _StaleTokenError(Exception):
@@ -73,6 +86,7 @@ class Alyx:
         self._source = source
         self._patience = Patience(source.attempts, source.timeout)
         self._folder = folder
+        self._tags: set[str] = set()  # that were met in answers
         self._client = self._log_in()
 
     def session(self, eid: str) -> dict[str, Any]:
@@ -82,12 +96,14 @@ class Alyx:
         ------
         NotFoundError
             If there is no such session.
+        AnswerError
+            If the answer is none.
         GaveUpError
             If no attempt was answered.
         """
         answer = self._get(f"/sessions/{eid}")
-        if not isinstance(answer, dict):
-            raise GaveUpError(f"{self._source.url}/sessions/{eid}: no description of a session")
+        if not isinstance(answer, dict) or "subject" not in answer:
+            raise AnswerError(f"{self._source.url}/sessions/{eid}: no description of a session")
         return answer
 
     def tagged_datasets(self, eid: str) -> set[str]:
@@ -95,8 +111,24 @@ class Alyx:
         tag = self._source.tag
         query = urllib.parse.urlencode({"session": eid, "tag": tag})
         records = self._get(f"/datasets?{query}")
+        self._tags.update(name for record in records for name in record["tags"])
         # Alyx also answers with tags that only contain this one.
         return {record["url"].split("/")[-1] for record in records if tag in record["tags"]}
+
+    def check_tag(self) -> None:
+        """Refuse a tag that no insertion's datasets carry: it is misspelt, or was renamed.
+
+        Raises
+        ------
+        UserError
+            Names a tag that is meant instead, if one was met.
+        """
+        tag = str(self._source.tag)
+        if self.tagged_sessions():
+            return
+        close = difflib.get_close_matches(tag, self._tags, n=1, cutoff=0.4)
+        hint = f"; did you mean '{close[0]}'?" if close else ""
+        raise UserError(f"{self._source.url} has no dataset with the tag '{tag}'{hint}")
 
     def tagged_sessions(self) -> list[str]:
         """Eids of the sessions with an insertion of which a dataset carries the source's tag."""
@@ -112,12 +144,23 @@ class Alyx:
             except requests.HTTPError as error:
                 if error.response is not None and error.response.status_code == 404:
                     raise NotFoundError(f"{self._source.url} has no {path}") from None
-                raise GaveUpError(f"{self._source.url}{path}: {error}") from None
+                raise AnswerError(f"{self._source.url}{path}: {error}") from None
             except (json.JSONDecodeError, UnicodeDecodeError):
                 raise Transient("an answer that is cut short or no JSON") from None
             except _StaleTokenError:
-                self._client = self._log_in(forget=True)
+                try:
+                    self._client = self._log_in(forget=True)
+                except UserError as error:  # which it was not at the start
+                    raise GaveUpError(f"the token had expired; {error}") from None
                 raise Transient("the token had expired") from None
+            except (NotFoundError, GaveUpError, Transient, *transient_faults):
+                raise
+            except Exception as error:
+                # Such as a list that counts more than it holds: what ONE then raises is its own.
+                what = f"{type(error).__name__}: {one_line(error)}"
+                raise AnswerError(
+                    f"{self._source.url}{path}: no answer of an Alyx ({what})"
+                ) from error
 
         return retry(ask, self._patience, f"{self._source.url}{path}")
 
@@ -189,7 +232,10 @@ class Alyx:
                     f"(password from {source.password_env})"
                 )
             try:
-                return str(answer.json()["token"])
+                token = answer.json()["token"]
+                if not token or not isinstance(token, str):
+                    raise TypeError("no token")
+                return token
             except (ValueError, KeyError, TypeError):
                 if answer.status_code == 200:
                     raise Transient("an answer that is cut short or no JSON") from None

@@ -20,6 +20,7 @@ from pathlib import Path
 import requests
 from one.alf.path import add_uuid_string
 
+from ibl_mtm.ingest.files import one_line
 from ibl_mtm.ingest.release import RemoteFile
 from ibl_mtm.ingest.retry import Patience, Transient, check_status, retry
 
@@ -97,7 +98,10 @@ def download(
     def fetch(file: RemoteFile) -> None:
         path = folder / file.path
         path.parent.mkdir(parents=True, exist_ok=True)
-        retry(lambda: _attempt(file, path, patience, on_bytes), patience, file.path)
+        try:
+            retry(lambda: _attempt(file, path, patience, on_bytes), patience, file.path)
+        except requests.RequestException as error:  # no address, or one that leads in circles
+            raise FileError(f"{file.path}: {one_line(error)}") from error
         known[file.path] = _look_of(file, folder)
 
     try:

@@ -101,6 +101,16 @@ def ask(alyx: Alyx, eid: str, dataset: Dataset) -> Record:
     by_tag = source.tag is not None and source.revision is None
     tagged = alyx.tagged_datasets(eid) if by_tag else None
     files, notes = choose_files(session, tagged, source, dataset.align.event, probes)
+    if tagged is not None and not any(file.id in tagged for file in files):
+        alyx.check_tag()
+        if source.untagged == "refuse":
+            raise SessionError(
+                eid,
+                f"nothing of it carries the tag '{source.tag}'; with 'untagged: default' in the "
+                "source its default revision is taken",
+            )
+        files, notes = choose_files(session, None, source, dataset.align.event, probes)
+        notes.insert(0, f"nothing of it is in release {source.tag}; the default revision is used")
     notes += [
         f"{f.path}: no MD5 in the database; its size alone was compared" for f in files if not f.md5
     ]

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from ibl_mtm.catalog import AlyxSource, Dataset, LocalSource
 from ibl_mtm.errors import SessionError, UserError
-from ibl_mtm.ingest.alyx import Alyx, NotFoundError, connect
+from ibl_mtm.ingest.alyx import Alyx, AnswerError, NotFoundError, connect
 from ibl_mtm.ingest.files import one_line
 from ibl_mtm.ingest.job import Origin
 from ibl_mtm.ingest.remote import (
@@ -132,7 +132,10 @@ def find_sessions(
 def _tagged(alyx: Alyx) -> list[str]:
     try:
         return alyx.tagged_sessions()
-    except (GaveUpError, NotFoundError, KeyError, TypeError) as error:
+    except UserError:
+        raise
+    except Exception as error:
+        # Whatever a server may answer; GaveUpError and AnswerError say what it was.
         raise UserError(f"Alyx does not tell which sessions there are: {one_line(error)}") from None
 
 
@@ -193,7 +196,12 @@ class _InAlyx:
             except GaveUpError as error:
                 self._silences += 1
                 raise SessionError(eid, str(error)) from error
-            except (AttributeError, KeyError, TypeError, ValueError) as error:
+            except (SessionError, UserError):
+                raise
+            except (AnswerError, NotFoundError) as error:
+                raise SessionError(eid, str(error)) from error
+            except Exception as error:
+                # Whatever a server may answer is the reason of one session.
                 reason = f"{source.url} describes it as no Alyx would ({type(error).__name__}: "
                 raise SessionError(eid, f"{reason}{one_line(error)})") from error
             self._silences = 0

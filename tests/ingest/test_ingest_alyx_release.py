@@ -8,8 +8,10 @@ import pandas as pd
 import pytest
 import xarray as xr
 from alyx_server import TAG, AlyxServer
-from remote_ingest import assert_same, single
+from remote_ingest import alyx, assert_same, single
 
+from ibl_mtm.catalog import Dataset, SessionEntry
+from ibl_mtm.errors import UserError
 from ibl_mtm.ingest.run import ingest
 
 
@@ -63,6 +65,45 @@ class TestRelease:
         dataset = single(server, experiment, self.revised)
         (reason,) = ingest(dataset, "x", tmp_path / "cache.zarr").failed.values()
         assert "files of several revisions" in reason
+
+
+class TestATagThatNothingCarries:
+    """It must not unpin a release without a word."""
+
+    def test_of_one_session_it_is_refused(self, server, experiment, tmp_path):
+        server.tags = lambda path: ["RepeatedSite2"]
+        server.insertions = lambda tag: [{"session": f"{server.url}/sessions/{experiment.eids[1]}"}]
+        (reason,) = ingest(single(server, experiment), "x", tmp_path / "c.zarr").failed.values()
+        assert f"nothing of it carries the tag '{TAG}'" in reason
+        assert "untagged: default" in reason
+        assert server.file_requests() == []
+
+    def test_or_taken_and_said_where_the_catalog_says_so(
+        self, server, experiment, from_disk, tmp_path
+    ):
+        server.tags = lambda path: ["RepeatedSite2"]
+        server.insertions = lambda tag: [{"session": f"{server.url}/sessions/{experiment.eids[1]}"}]
+        dataset = single(server, experiment, untagged="default")
+        (outcome,) = ingest(dataset, "x", tmp_path / "cache.zarr").sessions.values()
+        assert outcome.notes == (
+            f"nothing of it is in release {TAG}; the default revision is used",
+        )
+        assert_same(tmp_path / "cache.zarr", from_disk, experiment.eids[:1], notes=False)
+
+    def test_one_that_the_database_does_not_know_ends_it_at_once(
+        self, server, experiment, tmp_path
+    ):
+        entries = tuple(SessionEntry(eid=eid) for eid in experiment.eids)
+        dataset = Dataset(source=alyx(server, tag="RepeatedSit"), sessions=entries)
+        with pytest.raises(UserError, match=r"tag 'RepeatedSit'; did you mean 'RepeatedSite'"):
+            ingest(dataset, "x", tmp_path / "cache.zarr")
+        assert len(server.rest_requests()) == 3
+        assert not (tmp_path / "cache.zarr").exists()
+
+    def test_caches_keep_their_definitions(self, server, experiment):
+        """A setting that was not there is not in the definition of sessions ingested before."""
+        source = single(server, experiment).definition(experiment.eids[0])["source"]
+        assert set(source) == {"kind", "url", "tag", "revision"}
 
 
 class TestMapsOfChannels:
@@ -122,6 +163,9 @@ class TestMapsOfOtherChannels:
             rows.append(f"alf/probe00/pykilosort/#2025-01-01#/{path.name}")
         table = pd.read_parquet(root / "datasets.pqt")
         table["default_revision"] &= ~table["rel_path"].str.contains("pykilosort/channels")
+        ids = [
+            (experiment.eids[0], f"{n:08d}-6b3a-4c53-8d0e-0c7c0a9e8f21") for n in range(len(rows))
+        ]
         made = pd.DataFrame(
             {
                 "rel_path": rows,
@@ -129,7 +173,10 @@ class TestMapsOfOtherChannels:
                 "default_revision": True,
             },
             index=pd.MultiIndex.from_tuples(
-                [(experiment.eids[0], f"{n:08d}-6b3a-4c53-8d0e-0c7c0a9e8f21") for n in range(len(rows))],
+                [
+                    (experiment.eids[0], f"{n:08d}-6b3a-4c53-8d0e-0c7c0a9e8f21")
+                    for n in range(len(rows))
+                ],
                 names=table.index.names,
             ),
         )
@@ -144,9 +191,7 @@ class TestMapsOfOtherChannels:
 
     def test_or_none_with_a_note(self, server, experiment, tmp_path):
         server.edit = lambda record: (
-            None
-            if record["name"].startswith("channels.") and not record["revision"]
-            else record
+            None if record["name"].startswith("channels.") and not record["revision"] else record
         )
         dataset = single(server, experiment)
         (outcome,) = ingest(dataset, "x", tmp_path / "cache.zarr").sessions.values()
