@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from ibl_mtm import logs
+
 # In the order in which the help lists commands.
 from ibl_mtm.cli import data, models, scores  # noqa: F401
 from ibl_mtm.cli.app import app
@@ -40,8 +42,4 @@ def configure(
 
         typer.echo(ibl_mtm.__version__)
         raise typer.Exit
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.DEBUG if debug else logging.WARNING,
-        format="%(levelname)s %(name)s: %(message)s",
-    )
+    logs.configure(logging.DEBUG if debug else logging.WARNING)

@@ -28,6 +28,7 @@ import requests
 from filelock import FileLock
 from one.webclient import AlyxClient
 
+from ibl_mtm import logs
 from ibl_mtm.catalog import AlyxSource
 from ibl_mtm.errors import UserError
 from ibl_mtm.ingest.files import one_line
@@ -169,8 +170,11 @@ class Alyx:
         with _as_home(self._folder):
             parameters = self._parameters()
             tokens = dict(getattr(parameters, "TOKEN", None) or {})
+            for kept in tokens.values():
+                logs.hide(str(kept["token"]))  # ONE logs it with every request
             if forget or source.username not in tokens:
                 tokens[source.username] = {"token": self._ask_token()}
+                logs.hide(tokens[source.username]["token"])
                 one.params.save(parameters.set("TOKEN", tokens), source.url)
             client = _Client(
                 base_url=source.url,
@@ -217,6 +221,7 @@ class Alyx:
                 f"no password for {source.username} at {source.url}: set the environment variable "
                 f"{source.password_env}{hint}"
             )
+        logs.hide(password)
 
         def ask() -> str:
             answer = requests.post(

@@ -22,6 +22,7 @@ from distributed import Client, LocalCluster, as_completed, get_worker
 from distributed.system import MEMORY_LIMIT
 from distributed.utils import get_mp_context
 
+from ibl_mtm import logs
 from ibl_mtm.errors import UserError
 from ibl_mtm.ingest.files import one_line
 from ibl_mtm.ingest.job import Job, run_job
@@ -88,7 +89,9 @@ def run_jobs(
     client.subscribe_topic(_TOPIC, lambda event: on_bytes(event[1]))
     # A name of its own for each: a cluster remembers results by name.
     futures = {
-        client.submit(_run, job, key=f"ingest-{job.eid}-{uuid.uuid4().hex}", pure=False): job
+        client.submit(
+            _run, job, logs.level(), key=f"ingest-{job.eid}-{uuid.uuid4().hex}", pure=False
+        ): job
         for job in jobs
     }
     for future in as_completed(futures):
@@ -137,8 +140,10 @@ def _join(scheduler: str) -> Client:
     return client
 
 
-def _run(job: Job) -> Outcome:
+def _run(job: Job, level: int | None = None) -> Outcome:
     """Do a job on a worker, and tell the client of the bytes that come, twice a second."""
+    if level is not None:
+        logs.configure(level)
     worker, lock = get_worker(), threading.Lock()
     pending, told = 0, time.monotonic()
 

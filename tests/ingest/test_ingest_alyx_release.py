@@ -172,13 +172,7 @@ class TestMapsOfOtherChannels:
                 "file_size": [(alf.parent / row).stat().st_size for row in rows],
                 "default_revision": True,
             },
-            index=pd.MultiIndex.from_tuples(
-                [
-                    (experiment.eids[0], f"{n:08d}-6b3a-4c53-8d0e-0c7c0a9e8f21")
-                    for n in range(len(rows))
-                ],
-                names=table.index.names,
-            ),
+            index=pd.MultiIndex.from_tuples(ids, names=table.index.names),
         )
         pd.concat([table, made]).to_parquet(root / "datasets.pqt")
         with AlyxServer(root) as server:
