@@ -23,8 +23,7 @@ import numpy as np
 from ibl_mtm.cache.cache import open_cache
 from ibl_mtm.cache.store import create_cache, list_sessions, write_session
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "cache"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
 from cache_servers import serve
 from synthetic import make_regions, make_session
 

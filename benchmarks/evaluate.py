@@ -18,17 +18,23 @@ from threadpoolctl import threadpool_limits
 
 from ibl_mtm.cache.cache import open_cache
 from ibl_mtm.cache.store import create_cache, write_session
-from ibl_mtm.evaluation.decoding import Features, decode_class, decode_trace
+from ibl_mtm.config.yaml_settings import validate_settings
+from ibl_mtm.evaluation.activity.predict import (
+    Population,
+    Precision,
+    predict_held_out,
+    predict_unmasked,
+)
+from ibl_mtm.evaluation.behaviour.linear_decoders import Features, decode_class, decode_trace
 from ibl_mtm.evaluation.evaluate import evaluate
 from ibl_mtm.evaluation.metrics import bits_per_spike
-from ibl_mtm.evaluation.predict import Population, Precision, predict_held_out, predict_unmasked
-from ibl_mtm.model.mtm import MtM, Scope, TrialFormat
+from ibl_mtm.model.mtm import MtM, Scope
 from ibl_mtm.model.settings import ModelSettings
-from ibl_mtm.settings import validate_settings
+from ibl_mtm.sessions.trial_format import TrialFormat
 from ibl_mtm.training.run import train
 from ibl_mtm.training.settings import RunSettings
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
 from synthetic import make_regions, make_session
 
 PUBLISHED = 178.0  # s, the published code for 100 units and 80 trials, on 2 cores of another day

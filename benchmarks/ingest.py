@@ -23,11 +23,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ibl_mtm.catalog import Align, AlyxSource, Dataset, LocalSource
+from ibl_mtm.config.catalog import Align, AlyxSource, Dataset, LocalSource
 from ibl_mtm.ingest.run import ingest
 from ibl_mtm.simulate.simulation import Simulation, simulate
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "ingest"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
 from alyx_server import PASSWORD, TAG, USER, AlyxServer
 
 processes = multiprocessing.get_context("spawn")
@@ -100,8 +100,9 @@ def seconds(run: Callable[[], object]) -> float:
 
 def stages(one: Path, folder: Path) -> list[Row]:
     from ibl_mtm.cache.store import create_cache, write_session
-    from ibl_mtm.ingest import load, session
-    from ibl_mtm.ingest.source import open_folder
+    from ibl_mtm.ingest import assemble as session
+    from ibl_mtm.ingest import load
+    from ibl_mtm.ingest.sources.folder import open_folder
 
     dataset = Dataset(source=LocalSource(kind="local", path=one))
     spent: dict[str, float] = {}

@@ -37,12 +37,12 @@ from ibl_mtm.cache.cache import open_cache
 from ibl_mtm.cache.groups import CHECKSUM, metadata_digest
 from ibl_mtm.cache.guard import CHUNK_CHECKSUMS
 from ibl_mtm.cache.store import create_cache, write_session
-from ibl_mtm.training.data import READERS, describe_sessions
-from ibl_mtm.training.loader import Loader
+from ibl_mtm.training.data.describe import READERS, describe_sessions
+from ibl_mtm.training.data.loader import Loader
 from ibl_mtm.training.run import train
 from ibl_mtm.training.settings import DataSettings, RunSettings, read_run_settings
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
 from synthetic import make_regions, make_session
 
 N_TRIALS, N_BINS, N_UNITS, BATCH, POOL = 400, 100, 676, 16, 4

@@ -22,15 +22,15 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from ibl_mtm.cache.chunks import Spikes
-from ibl_mtm.model.mtm import TrialFormat
 from ibl_mtm.model.settings import ModelSettings
-from ibl_mtm.training.build import build_model
-from ibl_mtm.training.data import Session, sum_counts
-from ibl_mtm.training.loader import CPU, Loader
-from ibl_mtm.training.module import Training
+from ibl_mtm.sessions.spikes import Spikes
+from ibl_mtm.sessions.trial_format import TrialFormat
+from ibl_mtm.sessions.view import Session, sum_counts
+from ibl_mtm.training.checkpoint.build import build_model
+from ibl_mtm.training.data.loader import CPU, Loader
+from ibl_mtm.training.loop.module import Training
+from ibl_mtm.training.loop.trainer import make_loaders, make_trainer, quiet
 from ibl_mtm.training.settings import RunSettings, read_run_settings
-from ibl_mtm.training.trainer import make_loaders, make_trainer, quiet
 
 N_TIME, N_TRIALS, WARM_UP = 100, 280, 5
 #: Units of a session; the trials in a batch and all else are the configuration's.

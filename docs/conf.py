@@ -78,9 +78,15 @@ def _give_returns_their_type(obj, lines):
 
 def _list_settings(model):
     """Each setting with its type, the comment above it in the source, and its default."""
-    comments = ModuleAnalyzer.for_module(model.__module__).find_attr_docs()
+    comments = {}
+    for parent in reversed(model.__mro__):
+        if issubclass(parent, BaseModel) and parent is not BaseModel:
+            found = ModuleAnalyzer.for_module(parent.__module__).find_attr_docs()
+            comments |= {
+                key: text for (owner, key), text in found.items() if owner == parent.__name__
+            }
     for name, field in model.model_fields.items():
-        about = " ".join(comments.get((model.__name__, name), [])) or field.description or ""
+        about = " ".join(comments.get(name, [])) or field.description or ""
         about = about[:1].upper() + about[1:].strip().rstrip(".") + (". " if about else "")
         kind = re.sub(r"~?\b(\w+\.)+(?=\w)", "", stringify_annotation(field.annotation))
         if field.is_required():

@@ -7,53 +7,16 @@
     rates = ibl_mtm.predict(model, cache[eid], task="co_smoothing")
     responses = ibl_mtm.psth(cache[eid], by="choice")               # (choice, time, unit), spikes/s
 
-Importing this package imports neither torch nor ONE nor xarray; they come when first needed.
+What there is stands in ``__init__.pyi``, and comes when it is first needed: importing this package
+imports neither torch nor ONE nor xarray.
 """
 
-from importlib import import_module, metadata
-from typing import TYPE_CHECKING, Any
+import lazy_loader
 
-if TYPE_CHECKING:
-    from ibl_mtm.cache.cache import Cache, open_cache
-    from ibl_mtm.cache.queries import population_raster, psth, region_summary, select_units
-    from ibl_mtm.evaluation.embed import embed
-    from ibl_mtm.evaluation.predict import predict
-    from ibl_mtm.training.pretrained import PretrainedMtM, load_model
+from ibl_mtm._provenance import __version__
 
-__all__ = [
-    "Cache",
-    "PretrainedMtM",
-    "__version__",
-    "embed",
-    "load_model",
-    "open_cache",
-    "population_raster",
-    "predict",
-    "psth",
-    "region_summary",
-    "select_units",
-]
-
-__version__: str = metadata.version("ibl-mtm")
-
-_EXPORTS = {
-    "Cache": "ibl_mtm.cache.cache",
-    "PretrainedMtM": "ibl_mtm.training.pretrained",
-    "embed": "ibl_mtm.evaluation.embed",
-    "load_model": "ibl_mtm.training.pretrained",
-    "open_cache": "ibl_mtm.cache.cache",
-    "population_raster": "ibl_mtm.cache.queries",
-    "predict": "ibl_mtm.evaluation.predict",
-    "psth": "ibl_mtm.cache.queries",
-    "region_summary": "ibl_mtm.cache.queries",
-    "select_units": "ibl_mtm.cache.queries",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _EXPORTS:
-        return getattr(import_module(_EXPORTS[name]), name)
-    raise AttributeError(f"module 'ibl_mtm' has no attribute '{name}'")
+__getattr__, _, _exported = lazy_loader.attach_stub(__name__, __file__)
+__all__ = ["__version__", *_exported]
 
 
 def __dir__() -> list[str]:

@@ -1,6 +1,6 @@
 """The two errors that a user may meet; every message names the thing at fault and the mend."""
 
-__all__ = ["SessionError", "UserError"]
+__all__ = ["DAMAGE", "SessionError", "UserError"]
 
 
 class UserError(Exception):
@@ -29,3 +29,7 @@ class SessionError(Exception):
 
     def __reduce__(self) -> tuple[type["SessionError"], tuple[str, str]]:
         return (SessionError, (self.eid, self.reason))
+
+
+DAMAGE = (OSError, ValueError, LookupError, TypeError, RuntimeError, SessionError)
+"""What reading a group may raise that is damaged, missing or just being replaced."""

@@ -4,7 +4,7 @@ import os
 import shlex
 from pathlib import Path
 
-from ibl_mtm.catalog import SimulatedSource, load_catalog
+from ibl_mtm.config.catalog import SimulatedSource, load_catalog
 
 if not config:
     raise WorkflowError("give a size: --configfile pipelines/workflows/laptop.yaml")

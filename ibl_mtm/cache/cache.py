@@ -15,12 +15,12 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
-from ibl_mtm.cache.groups import DAMAGE, open_group, patiently
+from ibl_mtm.cache.groups import open_group, patiently
 from ibl_mtm.cache.location import READS_AT_ONCE, Location, locate
-from ibl_mtm.cache.schema import FORMAT
 from ibl_mtm.cache.store import read_format
 from ibl_mtm.cache.tables import collect_regions, current_sessions, read_table
-from ibl_mtm.errors import SessionError, UserError
+from ibl_mtm.errors import DAMAGE, SessionError, UserError
+from ibl_mtm.sessions.schema import FORMAT
 
 __all__ = ["Cache", "UnknownSessionError", "open_cache"]
 

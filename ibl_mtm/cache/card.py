@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ibl_mtm.cache.cache import Cache
-from ibl_mtm.text import as_text
+from ibl_mtm.sessions.text import as_text
 
 __all__ = ["session_card"]
 

@@ -15,17 +15,16 @@ import pandas as pd
 
 from ibl_mtm.cache.groups import (
     CHECKSUM,
-    DAMAGE,
     metadata_digest,
     open_arrays,
     open_group,
     read_metadata,
 )
 from ibl_mtm.cache.location import READS_AT_ONCE, Location, RemotePath, local_path, locate
-from ibl_mtm.cache.schema import validate
 from ibl_mtm.cache.store import read_format, rebuild_sessions
 from ibl_mtm.cache.tables import list_eids, read_table, region_rows, session_row
-from ibl_mtm.errors import SessionError
+from ibl_mtm.errors import DAMAGE, SessionError
+from ibl_mtm.sessions.schema import validate
 
 __all__ = ["check", "repair"]
 

@@ -26,11 +26,10 @@ from zarr.storage import StorePath
 
 from ibl_mtm.cache.guard import CHUNK_CHECKSUMS, GuardedStore, chunk_checksum
 from ibl_mtm.cache.location import Location, read_bytes
-from ibl_mtm.errors import SessionError
+from ibl_mtm.errors import DAMAGE
 
 __all__ = [
     "CHECKSUM",
-    "DAMAGE",
     "metadata_digest",
     "open_arrays",
     "open_group",
@@ -40,9 +39,6 @@ __all__ = [
 ]
 
 CHECKSUM = "checksum"
-DAMAGE = (OSError, ValueError, LookupError, TypeError, RuntimeError, SessionError)
-"""What reading a group may raise that is damaged, missing or just being replaced."""
-
 TRIALS_PER_CHUNK = 64
 
 T = TypeVar("T")

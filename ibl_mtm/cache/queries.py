@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from ibl_mtm.cache.schema import MISSING, VARIABLES
 from ibl_mtm.cache.tables import region_rows
 from ibl_mtm.errors import UserError
-from ibl_mtm.text import as_text
+from ibl_mtm.sessions.schema import MISSING, VARIABLES
+from ibl_mtm.sessions.text import as_text
 
 __all__ = ["population_raster", "psth", "region_summary", "select_units"]
 

@@ -17,10 +17,9 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
-from ibl_mtm.cache.groups import CHECKSUM, DAMAGE, metadata_digest, read_metadata, write_group
+from ibl_mtm.cache.groups import CHECKSUM, metadata_digest, read_metadata, write_group
 from ibl_mtm.cache.guard import CHUNK_CHECKSUMS
 from ibl_mtm.cache.location import Location, RemotePath, local_path
-from ibl_mtm.cache.schema import FORMAT, FORMAT_VERSION, VARIABLES, validate
 from ibl_mtm.cache.staging import lock_cache, remove_leftovers, stage
 from ibl_mtm.cache.tables import (
     REGION_COLUMNS,
@@ -33,7 +32,8 @@ from ibl_mtm.cache.tables import (
     region_rows,
     write_table,
 )
-from ibl_mtm.errors import SessionError, UserError
+from ibl_mtm.errors import DAMAGE, SessionError, UserError
+from ibl_mtm.sessions.schema import FORMAT, FORMAT_VERSION, VARIABLES, validate
 
 __all__ = [
     "create_cache",

@@ -20,7 +20,6 @@ import pandas as pd
 import xarray as xr
 
 from ibl_mtm.cache.groups import (
-    DAMAGE,
     open_arrays,
     open_group,
     patiently,
@@ -28,7 +27,7 @@ from ibl_mtm.cache.groups import (
     write_group,
 )
 from ibl_mtm.cache.location import READS_AT_ONCE, Location, RemotePath
-from ibl_mtm.errors import UserError
+from ibl_mtm.errors import DAMAGE, UserError
 
 __all__ = [
     "REGION_COLUMNS",

@@ -13,6 +13,7 @@ import typer
 from ibl_mtm import logs
 
 # In the order in which the help lists commands.
+from ibl_mtm._provenance import __version__
 from ibl_mtm.cli import data, models, scores  # noqa: F401
 from ibl_mtm.cli.app import app
 from ibl_mtm.errors import SessionError, UserError
@@ -38,8 +39,6 @@ def configure(
 ) -> None:
     """Set up logging; runs before every command."""
     if version:
-        import ibl_mtm
-
-        typer.echo(ibl_mtm.__version__)
+        typer.echo(__version__)
         raise typer.Exit
     logs.configure(logging.DEBUG if debug else logging.WARNING)

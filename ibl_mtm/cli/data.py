@@ -17,8 +17,8 @@ def demo(
     ),
 ) -> None:
     """Simulate, ingest, train MtM and its baseline, evaluate, report: the whole way, small."""
-    from ibl_mtm.demo import run_demo
-    from ibl_mtm.terminal import say, show_scores
+    from ibl_mtm.cli.demo import run_demo
+    from ibl_mtm.cli.terminal import say, show_scores
 
     result = run_demo(out, say=say)
     show_scores(result.scores)
@@ -40,10 +40,10 @@ def simulate(
     ] = "small",
 ) -> None:
     """Simulate a repeated-site experiment with known firing rates."""
-    from ibl_mtm.settings import validate_settings
+    from ibl_mtm.cli.terminal import say
+    from ibl_mtm.config.yaml_settings import validate_settings
     from ibl_mtm.simulate.simulation import Simulation
     from ibl_mtm.simulate.simulation import simulate as run
-    from ibl_mtm.terminal import say
 
     values = {"sessions": sessions, "units": units, "trials": trials, "seed": seed, "scale": scale}
     given = {key: value for key, value in values.items() if value is not None}
@@ -81,9 +81,9 @@ def ingest(
 ) -> None:
     """Find a dataset's sessions, align and bin them, and write them into a cache."""
     from ibl_mtm.cache.location import local_path
-    from ibl_mtm.catalog import load_catalog
+    from ibl_mtm.cli.terminal import ingest_progress, show_ingest
+    from ibl_mtm.config.catalog import load_catalog
     from ibl_mtm.ingest.run import ingest as run
-    from ibl_mtm.terminal import ingest_progress, show_ingest
 
     folder = local_path(cache)
     chosen = load_catalog(catalog).dataset(dataset)
@@ -121,7 +121,7 @@ def sessions(
     """List the sessions of a cache."""
     from ibl_mtm.cache.cache import open_cache
     from ibl_mtm.cache.card import session_card
-    from ibl_mtm.terminal import sessions_as_json, show_card, show_sessions
+    from ibl_mtm.cli.terminal import sessions_as_json, show_card, show_sessions
 
     opened = open_cache(cache)
     chosen = opened.where(where) if where else opened

@@ -38,7 +38,7 @@ def train(
 ) -> None:
     """Train a model on a cache."""
     from ibl_mtm.cache.cache import open_cache
-    from ibl_mtm.terminal import say, show_training
+    from ibl_mtm.cli.terminal import say, show_training
     from ibl_mtm.training.folder import on_first_process
     from ibl_mtm.training.run import train as fit
     from ibl_mtm.training.settings import read_run_settings
@@ -103,10 +103,10 @@ def evaluate(
 ) -> None:
     """Score a model, or a baseline, on held-out trials."""
     from ibl_mtm.cache.cache import open_cache
+    from ibl_mtm.cli.terminal import say, show_scores
     from ibl_mtm.evaluation.evaluate import evaluate as score
     from ibl_mtm.evaluation.evaluate import evaluate_baseline
-    from ibl_mtm.evaluation.session import TASKS
-    from ibl_mtm.terminal import say, show_scores
+    from ibl_mtm.evaluation.score_session import TASKS
     from ibl_mtm.training.settings import DataSettings, read_data_settings
 
     if (run is None) == (baseline is None):

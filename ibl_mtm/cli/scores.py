@@ -18,8 +18,8 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Tell whether one run is better than another, and where: paired differences."""
+    from ibl_mtm.cli.terminal import show_pairs
     from ibl_mtm.evaluation.compare import compare_runs
-    from ibl_mtm.terminal import show_pairs
 
     pairs = compare_runs(runs)
     print_json({"pairs": [pair.to_json() for pair in pairs]}) if as_json else show_pairs(pairs)
@@ -37,8 +37,8 @@ def report(
     ] = None,
 ) -> None:
     """Write one self-contained HTML page about evaluated runs."""
-    from ibl_mtm.evaluation.report import write_report
-    from ibl_mtm.results.section import read_experiment
+    from ibl_mtm.experiments.report_section import read_experiment
+    from ibl_mtm.report.page import write_report
 
     write_report(
         runs, out, [read_experiment(folder, at) for at, folder in enumerate(results or ())]
@@ -64,9 +64,9 @@ def results_table(
     ] = None,
 ) -> None:
     """Average runs over seeds and sessions: table.md, table.csv, figure, results.json."""
-    from ibl_mtm.results.results import make_results
-    from ibl_mtm.results.tables import markdown_table
-    from ibl_mtm.results.write import write_results
+    from ibl_mtm.experiments.result_table import markdown_table
+    from ibl_mtm.experiments.results import make_results
+    from ibl_mtm.experiments.write import write_results
 
     made = make_results(kind, runs, command)
     write_results(made, out)
@@ -81,7 +81,7 @@ def results_page(
     out: Annotated[Path, typer.Option("--out", help="The page to write.")],
 ) -> None:
     """Write a Markdown page of tables, figures, what they show and how they were made."""
-    from ibl_mtm.results.page import write_page
+    from ibl_mtm.experiments.page import write_page
 
     write_page(folders, out)
     typer.echo(f"Page: {out}")

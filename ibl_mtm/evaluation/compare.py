@@ -18,9 +18,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import wilcoxon
 
 from ibl_mtm.errors import UserError
-from ibl_mtm.evaluation.behaviour import BEHAVIOURS
+from ibl_mtm.evaluation.activity.tasks import ACTIVITY_TASKS
+from ibl_mtm.evaluation.behaviour.behaviours import BEHAVIOURS
 from ibl_mtm.evaluation.scored_run import ScoredRun, read_scored_runs
-from ibl_mtm.evaluation.tasks import ACTIVITY_TASKS
 
 __all__ = ["Pair", "compare_runs", "paired_interval", "paired_p"]
 

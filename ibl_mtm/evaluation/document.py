@@ -13,12 +13,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-import ibl_mtm
+from ibl_mtm._provenance import __version__
 from ibl_mtm.cache.cache import Cache
-from ibl_mtm.catalog import Split
-from ibl_mtm.evaluation.behaviour import BEHAVIOUR_TASKS
+from ibl_mtm.config.catalog import Split
+from ibl_mtm.evaluation.behaviour.behaviours import BEHAVIOUR_TASKS
 from ibl_mtm.evaluation.metrics import summarise
-from ibl_mtm.evaluation.session import SessionScores
+from ibl_mtm.evaluation.score_session import SessionScores
 
 __all__ = ["make_document"]
 
@@ -56,7 +56,7 @@ def make_document(
         "simulated": any(bool(cache[eid].attrs.get("simulated")) for eid in scores),
         "cache": str(cache.path),
         "provenance": {
-            "ibl_mtm": ibl_mtm.__version__,
+            "ibl_mtm": __version__,
             "torch": torch.__version__,
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "dataset": ", ".join(sorted(set(rows.dataset))),

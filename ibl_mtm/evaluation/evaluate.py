@@ -22,28 +22,28 @@ import torch
 import xarray as xr
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from ibl_mtm._provenance import source_commit
 from ibl_mtm.cache.cache import Cache
 from ibl_mtm.cache.groups import write_group
-from ibl_mtm.catalog import Split
-from ibl_mtm.commit import source_commit
+from ibl_mtm.config.catalog import Split
+from ibl_mtm.config.yaml_settings import read_settings
 from ibl_mtm.errors import UserError
-from ibl_mtm.evaluation.baselines import BASELINES, BaselinePredictor
+from ibl_mtm.evaluation.activity.predict import Precision, select_known, uses_bf16
+from ibl_mtm.evaluation.baselines.registry import BASELINES, BaselinePredictor
+from ibl_mtm.evaluation.behaviour.export import UnitFiltering, write_submission
 from ibl_mtm.evaluation.document import make_document
-from ibl_mtm.evaluation.export import UnitFiltering, write_submission
-from ibl_mtm.evaluation.predict import Precision, select_known, uses_bf16
 from ibl_mtm.evaluation.predictors import ModelPredictor, Predictor
-from ibl_mtm.evaluation.session import (
+from ibl_mtm.evaluation.score_session import (
     ALL_TASKS,
     TASKS,
     SessionScores,
     nothing_scored,
     score_session,
 )
-from ibl_mtm.settings import read_settings
+from ibl_mtm.sessions.text import as_text
+from ibl_mtm.sessions.view import describe_session, split_of
 from ibl_mtm.simulate.truth import open_truth
-from ibl_mtm.text import as_text
-from ibl_mtm.training.data import describe_session, split_of
-from ibl_mtm.training.pretrained import load_model
+from ibl_mtm.training.checkpoint.pretrained import load_model
 from ibl_mtm.training.settings import DataSettings, RunSettings
 
 __all__ = ["Evaluation", "evaluate", "evaluate_baseline"]

@@ -12,15 +12,15 @@ from typing import Literal, Protocol
 import numpy as np
 import xarray as xr
 
-from ibl_mtm.evaluation.decoding import Features
-from ibl_mtm.evaluation.predict import (
+from ibl_mtm.evaluation.activity.predict import (
     Precision,
     population_of,
     predict_held_out,
     predict_region_pairs,
     predict_unmasked,
 )
-from ibl_mtm.evaluation.tasks import ActivityTask, HeldOut
+from ibl_mtm.evaluation.activity.tasks import ActivityTask, HeldOut
+from ibl_mtm.evaluation.behaviour.linear_decoders import Features
 from ibl_mtm.model.masking import Scheme
 from ibl_mtm.model.mtm import MtM
 

@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 # A session as large as real ones takes 1.2 GB; dask pauses a worker at 80 % of its limit.
 _MEMORY = 3 << 30
 _ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-_WORK = ("ibl_mtm.ingest.load", "ibl_mtm.ingest.session")  # imported once, for all workers
+_WORK = ("ibl_mtm.ingest.load", "ibl_mtm.ingest.assemble")  # imported once, for all workers
 _TOPIC = "ibl-mtm-bytes"
 _PATIENCE = 30  # s, for a scheduler and its first worker
 

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from one.api import One
 
 from ibl_mtm.errors import SessionError
+from ibl_mtm.ingest.channel_locations import place_units
 from ibl_mtm.ingest.files import find, load, place
-from ibl_mtm.ingest.places import place_units
-from ibl_mtm.ingest.regions import atlas
+from ibl_mtm.one_files.regions import atlas
 
 __all__ = ["Insertion", "load_insertions"]
 

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ibl_mtm.cache.store import session_attrs, write_session
-from ibl_mtm.catalog import Dataset
+from ibl_mtm.config.catalog import Dataset
 from ibl_mtm.errors import SessionError
 from ibl_mtm.ingest.files import one_line
 from ibl_mtm.ingest.outcome import Outcome
-from ibl_mtm.ingest.source import Folder
+from ibl_mtm.ingest.sources.folder import Folder
 
 __all__ = ["Job", "Origin", "is_complete", "run_job"]
 
@@ -65,8 +65,8 @@ class Job:
 def run_job(job: Job, on_bytes: OnBytes = lambda n: None) -> Outcome:
     """Ingest a session; whatever goes wrong becomes its outcome, so that others go on."""
     # Only where the work is done: brainbox takes two seconds to import.
+    from ibl_mtm.ingest.assemble import assemble
     from ibl_mtm.ingest.load import load_session
-    from ibl_mtm.ingest.session import assemble
 
     start = time.monotonic()
     eid, fetched = job.eid, 0

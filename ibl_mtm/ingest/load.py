@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from ibl_mtm.catalog import Dataset
+from ibl_mtm.config.catalog import Dataset
 from ibl_mtm.errors import SessionError
 from ibl_mtm.ingest.behaviour import Behaviour, load_behaviour, load_trials
 from ibl_mtm.ingest.insertions import Insertion, load_insertions
-from ibl_mtm.ingest.source import Folder
+from ibl_mtm.ingest.sources.folder import Folder
 
 __all__ = ["Recording", "load_session"]
 

@@ -11,11 +11,11 @@ from functools import partial
 from pathlib import Path
 
 from ibl_mtm.cache.store import create_cache, list_sessions, read_format, session_attrs
-from ibl_mtm.catalog import Dataset
+from ibl_mtm.config.catalog import Dataset
 from ibl_mtm.errors import SessionError, UserError
 from ibl_mtm.ingest.job import Job, is_complete, run_job
 from ibl_mtm.ingest.outcome import IngestReport, Outcome, write_report
-from ibl_mtm.ingest.sessions import Found, find_sessions
+from ibl_mtm.ingest.sources.find import Found, find_sessions
 
 __all__ = ["IngestReport", "Outcome", "ingest"]
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ibl_mtm.catalog import TrialRules
+from ibl_mtm.config.catalog import TrialRules
 
 __all__ = ["MISSING", "TRIAL_COLUMNS", "encode_trials", "included"]
 

@@ -14,8 +14,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from ibl_mtm.config.yaml_settings import Settings
 from ibl_mtm.model.draws import uniform
-from ibl_mtm.settings import Settings
 
 __all__ = ["SCHEMES", "Mask", "MaskRatios", "Scheme", "draw_mask", "mask_region"]
 

@@ -17,30 +17,9 @@ from torch import Tensor, nn
 from ibl_mtm.model.layers import Block, Dropout, TemporalConvolution
 from ibl_mtm.model.masking import SCHEMES, Scheme
 from ibl_mtm.model.settings import ModelSettings
+from ibl_mtm.sessions.trial_format import TrialFormat
 
-__all__ = ["Group", "MtM", "Scope", "TrialFormat"]
-
-
-@dataclass(frozen=True)
-class TrialFormat:
-    """What a trial looks like; a model meets only data of its own format.
-
-    Attributes
-    ----------
-    n_time
-        Number of time bins T.
-    bin_size
-        Width of a bin, s.
-    alignment
-        The event that trials are aligned to, or ``contiguous``.
-    start
-        Left edge of the first bin, s after the event.
-    """
-
-    n_time: int
-    bin_size: float
-    alignment: str
-    start: float
+__all__ = ["Group", "MtM", "Scope"]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from ibl_mtm.settings import Settings
+from ibl_mtm.config.yaml_settings import Settings
 
 __all__ = ["ModelSettings"]
 

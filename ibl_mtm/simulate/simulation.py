@@ -19,12 +19,12 @@ import numpy as np
 from filelock import FileLock
 from pydantic import Field, model_validator
 
+from ibl_mtm.config.yaml_settings import Settings
 from ibl_mtm.errors import UserError
-from ibl_mtm.settings import Settings
+from ibl_mtm.one_files.marker import MARKER, TRUTH_FOLDER
 from ibl_mtm.simulate.alf import InsertionEntry, SessionEntry, draw_uuids, write_one_tables
 from ibl_mtm.simulate.session import SessionPlan, write_session
 from ibl_mtm.simulate.trials import FULL_PACING, SMALL_PACING
-from ibl_mtm.simulate.truth import MARKER, TRUTH_FOLDER
 
 __all__ = ["Simulation", "plan_session", "simulate"]
 

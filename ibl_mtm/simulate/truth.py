@@ -18,22 +18,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ibl_mtm.errors import UserError
+from ibl_mtm.one_files.marker import MARKER, TRUTH_FOLDER
 
 __all__ = [
     "GRID",
-    "MARKER",
     "MAX_RATE",
-    "TRUTH_FOLDER",
     "Truth",
-    "is_simulated",
     "open_truth",
     "to_fixed_point",
     "unit_dtype",
     "write_truth",
 ]
 
-TRUTH_FOLDER = "true_rates"
-MARKER = "simulation.json"
 GRID = 0.01  # s; rates are constant within a step of the grid
 MAX_RATE = 150.0  # Hz
 _LATENT_UNIT, _WEIGHT_UNIT = 2.0**-10, 2.0**-12
@@ -168,11 +164,6 @@ def write_truth(root: Path, eid: str, truth: Truth) -> None:
     np.save(folder / "latents.npy", truth.latents)
     np.save(folder / "lags.npy", truth.lags)
     np.save(folder / "units.npy", truth.units)
-
-
-def is_simulated(root: Path) -> bool:
-    """Whether a folder's files are of a simulated experiment."""
-    return (Path(root) / TRUTH_FOLDER / MARKER).is_file()
 
 
 def open_truth(root: Path, eid: str) -> Truth:

@@ -17,9 +17,9 @@ import yaml
 from filelock import FileLock, Timeout
 from lightning.pytorch.utilities import rank_zero_only
 
+from ibl_mtm.config.yaml_settings import read_settings
 from ibl_mtm.errors import UserError
-from ibl_mtm.settings import read_settings
-from ibl_mtm.training.data import Session
+from ibl_mtm.sessions.view import Session
 from ibl_mtm.training.settings import RunSettings
 
 __all__ = [

@@ -12,8 +12,7 @@ from typing import Any
 
 import torch
 
-import ibl_mtm
-from ibl_mtm.commit import source_commit
+from ibl_mtm._provenance import __version__, source_commit
 
 __all__ = ["OUTCOME", "read_outcome", "write_outcome"]
 
@@ -24,7 +23,7 @@ OUTCOME = "training.json"
 def write_outcome(run: Path, report: Mapping[str, Any]) -> None:
     """Write what a training reports, and what it was computed with, at once."""
     computed = {
-        "ibl_mtm": ibl_mtm.__version__,
+        "ibl_mtm": __version__,
         "commit": source_commit(),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),

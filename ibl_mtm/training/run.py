@@ -17,9 +17,14 @@ import torch
 
 from ibl_mtm.cache.cache import Cache
 from ibl_mtm.errors import UserError
-from ibl_mtm.model.mtm import MtM, TrialFormat
-from ibl_mtm.training.build import build_model
-from ibl_mtm.training.data import Session, describe_sessions, trial_format
+from ibl_mtm.model.mtm import MtM
+from ibl_mtm.sessions.trial_format import TrialFormat, trial_format
+from ibl_mtm.sessions.view import Session
+from ibl_mtm.training.checkpoint.build import build_model
+from ibl_mtm.training.checkpoint.initialise import InitReport, initialise
+from ibl_mtm.training.checkpoint.pretrained import load_model
+from ibl_mtm.training.data.describe import describe_sessions
+from ibl_mtm.training.data.loader import Loader
 from ibl_mtm.training.folder import (
     CHECKPOINT,
     check_unchanged,
@@ -28,13 +33,10 @@ from ibl_mtm.training.folder import (
     on_first_process,
     write_request,
 )
-from ibl_mtm.training.initialise import InitReport, initialise
-from ibl_mtm.training.loader import Loader
-from ibl_mtm.training.module import Training
+from ibl_mtm.training.loop.module import Training
+from ibl_mtm.training.loop.trainer import make_loaders, make_trainer, quiet
 from ibl_mtm.training.outcome import write_outcome
-from ibl_mtm.training.pretrained import load_model
 from ibl_mtm.training.settings import FinetuneSettings, RunSettings
-from ibl_mtm.training.trainer import make_loaders, make_trainer, quiet
 
 __all__ = ["TrainReport", "fit", "train"]
 
@@ -98,8 +100,8 @@ def train(
     run
         Folder of the run.
     init
-        A trained run to start from (see `ibl_mtm.training.initialise`); without it a model
-        begins at random.
+        A trained run to start from (see `ibl_mtm.training.checkpoint.initialise`); without it a
+        model begins at random.
     resume
         Go on from ``checkpoints/last.ckpt``.
     overwrite

@@ -6,11 +6,11 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from ibl_mtm.catalog import Split
+from ibl_mtm.config.yaml_settings import Settings, find_shipped, read_settings
 from ibl_mtm.model.loss import Reduction
 from ibl_mtm.model.masking import SCHEMES, MaskRatios, Scheme
 from ibl_mtm.model.settings import ModelSettings
-from ibl_mtm.settings import Settings, find_shipped, read_settings
+from ibl_mtm.sessions.selection import SelectionSettings
 
 __all__ = [
     "DataSettings",
@@ -24,21 +24,9 @@ __all__ = [
 ]
 
 
-class DataSettings(Settings):
-    """Which units and trials are used, as filters on reading."""
+class DataSettings(SelectionSettings):
+    """Which units and trials are used, as filters on reading, and how their counts are held."""
 
-    #: Split of trials; null: the one in the cache.
-    split: Split | None = None
-    #: Units below this rate over the training trials (Hz) are left out.
-    min_rate: float = Field(0.0, ge=0)
-    #: Units below this quality label are left out; 1 keeps good units only.
-    min_label: float = Field(0.0, ge=0, le=1)
-    #: Train on trials that pass the behavioural rules only (the paper: on all).
-    included_only: bool = False
-    #: Which region map the region schemes use.
-    regions: Literal["region", "beryl", "cosmos"] = "beryl"
-    #: Units that a region of a session needs to take part as a region.
-    min_units_per_region: int = Field(5, ge=2)
     #: Sessions among whose trials batches are drawn at a time; they are in memory together.
     pool: int = Field(16, gt=0)
     #: Memory that counts take in each process (GB); what does not fit is read again every epoch.

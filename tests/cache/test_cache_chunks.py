@@ -12,9 +12,10 @@ from zarr.codecs import BloscCodec, GzipCodec
 
 from ibl_mtm.cache import groups
 from ibl_mtm.cache.cache import open_cache
-from ibl_mtm.cache.chunks import open_spikes, spikes_of
+from ibl_mtm.cache.chunks import open_spikes
 from ibl_mtm.cache.store import create_cache, write_session
 from ibl_mtm.errors import SessionError
+from ibl_mtm.sessions.spikes import spikes_of
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from synthetic import make_regions, make_session
 import ibl_mtm
 from ibl_mtm.cache.store import create_cache, write_session
 from ibl_mtm.errors import UserError
-from ibl_mtm.text import as_text
+from ibl_mtm.sessions.text import as_text
 
 
 @pytest.fixture(scope="module")

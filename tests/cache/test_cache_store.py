@@ -12,7 +12,6 @@ import xarray as xr
 from synthetic import make_regions, make_session
 
 from ibl_mtm.cache.cache import open_cache
-from ibl_mtm.cache.schema import VARIABLES
 from ibl_mtm.cache.staging import staging_folder
 from ibl_mtm.cache.store import (
     create_cache,
@@ -23,6 +22,7 @@ from ibl_mtm.cache.store import (
 )
 from ibl_mtm.cache.tables import read_table
 from ibl_mtm.errors import SessionError, UserError
+from ibl_mtm.sessions.schema import VARIABLES
 
 
 @pytest.fixture

@@ -14,13 +14,13 @@ from synthetic import make_regions, make_session
 
 from ibl_mtm.cache.cache import open_cache
 from ibl_mtm.cache.store import create_cache, write_session
+from ibl_mtm.config.yaml_settings import validate_settings
 from ibl_mtm.errors import UserError
+from ibl_mtm.evaluation.activity.predict import predict
+from ibl_mtm.evaluation.activity.response import response_r2, trial_conditions
+from ibl_mtm.evaluation.activity.tasks import ACTIVITY_TASKS
 from ibl_mtm.evaluation.evaluate import evaluate
-from ibl_mtm.evaluation.predict import predict
-from ibl_mtm.evaluation.response import response_r2, trial_conditions
-from ibl_mtm.evaluation.tasks import ACTIVITY_TASKS
-from ibl_mtm.settings import validate_settings
-from ibl_mtm.training.pretrained import load_model
+from ibl_mtm.training.checkpoint.pretrained import load_model
 from ibl_mtm.training.run import train
 from ibl_mtm.training.settings import RunSettings
 

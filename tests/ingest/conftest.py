@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from alyx_server import PASSWORD, AlyxServer
 
-from ibl_mtm.catalog import Dataset, LocalSource
+from ibl_mtm.config.catalog import Dataset, LocalSource
 from ibl_mtm.ingest.run import ingest
-from ibl_mtm.ingest.source import session_id
+from ibl_mtm.ingest.sources.folder import session_id
 from ibl_mtm.simulate.simulation import Simulation, simulate
 
 

@@ -24,7 +24,7 @@ from spoil import (
     write,
 )
 
-from ibl_mtm.catalog import Dataset, LocalSource
+from ibl_mtm.config.catalog import Dataset, LocalSource
 from ibl_mtm.ingest.run import ingest
 
 TIMES, CLUSTERS = f"{SORTING}/spikes.times.npy", f"{SORTING}/spikes.clusters.npy"

@@ -9,10 +9,10 @@ import xarray as xr
 from real_recording import SHARED, write_real_recording
 
 from ibl_mtm.cache.cache import open_cache
-from ibl_mtm.catalog import Align, Dataset, LocalSource, SessionEntry, SimulatedSource
+from ibl_mtm.config.catalog import Align, Dataset, LocalSource, SessionEntry, SimulatedSource
 from ibl_mtm.errors import UserError
 from ibl_mtm.ingest.run import Outcome, ingest
-from ibl_mtm.ingest.source import open_folder
+from ibl_mtm.ingest.sources.folder import open_folder
 
 
 def files_below(folder: Path) -> dict[str, int]:

@@ -7,8 +7,9 @@ import torch
 from torch.nn import functional as F
 
 from ibl_mtm.model.loss import masked_loss
-from ibl_mtm.model.mtm import Group, MtM, Scope, TrialFormat
+from ibl_mtm.model.mtm import Group, MtM, Scope
 from ibl_mtm.model.settings import ModelSettings
+from ibl_mtm.sessions.trial_format import TrialFormat
 
 N_TIME, N_UNITS, N_TRIALS = 12, 9, 4
 REGIONS = ("CA1", "DG")

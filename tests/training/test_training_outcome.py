@@ -6,8 +6,8 @@ from synthetic import make_regions, make_session
 from ibl_mtm.cache.cache import open_cache
 from ibl_mtm.cache.store import create_cache, write_session
 from ibl_mtm.errors import UserError
-from ibl_mtm.training.clock import Clock
 from ibl_mtm.training.folder import CHECKPOINT
+from ibl_mtm.training.loop.clock import Clock
 from ibl_mtm.training.outcome import OUTCOME, read_outcome
 from ibl_mtm.training.run import train
 from ibl_mtm.training.settings import read_run_settings

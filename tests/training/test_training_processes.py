@@ -20,8 +20,8 @@ pytestmark = pytest.mark.slow
 KILLED = """
 import os, signal, sys
 from ibl_mtm.cli import main
-from ibl_mtm.training import pretrained
-from ibl_mtm.training.module import Training
+from ibl_mtm.training.checkpoint import pretrained
+from ibl_mtm.training.loop.module import Training
 
 place, step = sys.argv.pop(1), int(sys.argv.pop(1))
 undisturbed, save = Training.training_step, pretrained.save

@@ -11,11 +11,11 @@ from safetensors.torch import load_file
 from training_runs import TINY, make_cache, read_logs, tiny_settings
 
 from ibl_mtm.cache.cache import open_cache
+from ibl_mtm.config.yaml_settings import validate_settings
 from ibl_mtm.errors import UserError
 from ibl_mtm.model.loss import poisson_nll
 from ibl_mtm.model.settings import ModelSettings
-from ibl_mtm.settings import validate_settings
-from ibl_mtm.training.pretrained import load_model
+from ibl_mtm.training.checkpoint.pretrained import load_model
 from ibl_mtm.training.run import train
 from ibl_mtm.training.settings import RunSettings, read_run_settings
 
@@ -68,7 +68,7 @@ def test_a_resumed_run_ends_with_the_weights_of_an_undisturbed_one(cache, tmp_pa
     class StopTrainingError(Exception):
         pass
 
-    from ibl_mtm.training.module import Training
+    from ibl_mtm.training.loop.module import Training
 
     undisturbed = Training.training_step
 
@@ -96,8 +96,9 @@ def test_a_resumed_run_ends_with_the_weights_of_an_undisturbed_one(cache, tmp_pa
 def test_before_training_each_unit_is_predicted_at_its_mean(cache, tmp_path):
     """And the validation score of that is zero bits, up to the finite number of trials."""
     from ibl_mtm.model.mtm import Group
-    from ibl_mtm.training.build import build_model
-    from ibl_mtm.training.data import describe_sessions, trial_format
+    from ibl_mtm.sessions.trial_format import trial_format
+    from ibl_mtm.training.checkpoint.build import build_model
+    from ibl_mtm.training.data.describe import describe_sessions
 
     sessions = describe_sessions(cache, tiny_settings().data)
     model = build_model(tiny_settings(), sessions, trial_format(next(iter(cache.values())))).eval()

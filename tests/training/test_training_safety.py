@@ -12,8 +12,8 @@ from training_runs import TINY, make_cache, tiny_settings
 
 from ibl_mtm.cache.cache import open_cache
 from ibl_mtm.errors import SessionError, UserError
-from ibl_mtm.training.module import Training
-from ibl_mtm.training.pretrained import load_model
+from ibl_mtm.training.checkpoint.pretrained import load_model
+from ibl_mtm.training.loop.module import Training
 from ibl_mtm.training.run import train
 
 
@@ -126,7 +126,7 @@ def test_resuming_takes_the_runs_own_settings_and_data(cache, tmp_path):
 
 
 def test_weights_and_biases_must_be_installed(cache, tmp_path, monkeypatch):
-    monkeypatch.setattr("ibl_mtm.training.trainer.find_spec", lambda name: None)
+    monkeypatch.setattr("ibl_mtm.training.loop.trainer.find_spec", lambda name: None)
     with pytest.raises(UserError, match="pip install wandb"):
         train(tiny_settings(trainer={"logger": "wandb"}), cache, tmp_path / "run", progress=False)
 

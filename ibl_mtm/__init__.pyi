@@ -1,0 +1,39 @@
+# The public API, by where it is made. lazy_loader reads this file, and so do type checkers.
+
+from .cache.cache import Cache, open_cache
+from .cache.queries import population_raster, psth, region_summary, select_units
+from .config.catalog import load_catalog
+from .errors import SessionError, UserError
+from .evaluation.activity.embed import embed
+from .evaluation.activity.predict import predict
+from .evaluation.compare import compare_runs
+from .evaluation.evaluate import evaluate, evaluate_baseline
+from .report.page import write_report
+from .training.checkpoint.pretrained import PretrainedMtM, load_model
+from .training.run import train
+from .training.settings import read_run_settings
+
+__all__ = [
+    "Cache",
+    "PretrainedMtM",
+    "SessionError",
+    "UserError",
+    "__version__",
+    "compare_runs",
+    "embed",
+    "evaluate",
+    "evaluate_baseline",
+    "load_catalog",
+    "load_model",
+    "open_cache",
+    "population_raster",
+    "predict",
+    "psth",
+    "read_run_settings",
+    "region_summary",
+    "select_units",
+    "train",
+    "write_report",
+]
+
+__version__: str

@@ -1,0 +1,1 @@
+"""What people write: settings in YAML, and the catalog of datasets."""

@@ -1,0 +1,1 @@
+"""Activity that was held out: what is hidden, predicted and embedded."""

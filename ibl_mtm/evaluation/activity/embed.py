@@ -1,0 +1,60 @@
+"""The transformer's view of a session, as xarray: what it makes of each time bin of each trial.
+
+states = embed(model, ds)               # (trial, time, feature)
+"""
+
+import numpy as np
+import torch
+import xarray as xr
+
+from ibl_mtm.errors import UserError
+from ibl_mtm.evaluation.activity.predict import BATCH, population_of, select_known
+from ibl_mtm.model.masking import SCHEMES, Scheme
+from ibl_mtm.model.mtm import MtM
+
+__all__ = ["embed"]
+
+
+@torch.inference_mode()
+def embed(model: MtM, ds: xr.Dataset, prompt: Scheme = "neuron") -> xr.DataArray:
+    """Embed a session's trials, nothing hidden.
+
+    Parameters
+    ----------
+    model
+        From `ibl_mtm.load_model`.
+    ds
+        A session of a cache, or a selection of its trials.
+    prompt
+        The prompt; under ``causal`` each bin is embedded from itself and the past alone.
+
+    Returns
+    -------
+    DataArray (trial, time, feature), float32
+        The transformer's output, which `ibl_mtm.predict` reads each unit's log rate from.
+
+    Raises
+    ------
+    UserError
+        If the prompt is unknown, or the session is not one of the model's.
+    """
+    if prompt not in SCHEMES:
+        raise UserError(f"unknown prompt '{prompt}'; known: {', '.join(SCHEMES)}")
+    ds = select_known(model, ds)
+    population = population_of(model, ds)
+    device = population.counts.device
+    nothing = torch.zeros(1, 1, 1, dtype=torch.bool, device=device)
+    parts = [
+        model.encode([population.group(nothing.expand(len(trials), 1, 1), trials, prompt)])
+        for trials in torch.arange(len(population.counts), device=device).split(BATCH)
+    ]
+    return xr.DataArray(
+        torch.cat(parts).float().cpu().numpy(),
+        dims=("trial", "time", "feature"),
+        coords={
+            **{name: c for name, c in ds.spikes.coords.items() if "unit" not in c.dims},
+            "feature": np.arange(model.settings.width),
+        },
+        name="embedding",
+        attrs={"prompt": prompt, "eid": str(ds.attrs["eid"])},
+    )

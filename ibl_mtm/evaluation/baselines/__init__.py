@@ -1,0 +1,1 @@
+"""What else could predict activity: simple models, fitted to one session."""

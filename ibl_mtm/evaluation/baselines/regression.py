@@ -1,0 +1,146 @@
+"""Each unit's counts regressed on the smoothed counts of the others, in three ways.
+
+    width, penalty = choose_poisson(data, "co_smoothing")
+    rates = poisson_regression(data, "co_smoothing", width, penalty)   # (trial, bin, unit), test
+
+Weights may be any, of low rank, or those of principal components.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.linear_model import PoissonRegressor
+
+from ibl_mtm.evaluation.activity.tasks import ActivityTask
+from ibl_mtm.evaluation.baselines.poisson import (
+    PoissonFit,
+    fit_poisson,
+    fit_reduced_rank,
+    highest_log_rate,
+)
+from ibl_mtm.evaluation.baselines.session_data import Array, BaselineData
+
+__all__ = [
+    "WIDTHS",
+    "choose_pca",
+    "choose_poisson",
+    "choose_reduced_rank",
+    "pca_poisson",
+    "poisson_regression",
+    "reduced_rank",
+]
+
+WIDTHS = (1.5, 3.0, 5.0, 8.0)
+"""Standard deviations of the smoothing of counts, bins."""
+PENALTIES = (100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1)
+"""Of squared weights; the largest first."""
+RANKS = (2, 4, 8, 16)
+COMPONENTS = (3, 6, 12)
+
+
+def choose_poisson(data: BaselineData, task: ActivityTask) -> tuple[float, float]:
+    """The width that does best under a middle penalty, then the penalty."""
+    allowed = data.allowed(task)
+
+    def fit_path(
+        width: float, penalties: Sequence[float], fit: PoissonFit | None = None
+    ) -> tuple[dict[float, float], PoissonFit | None]:
+        """Score under each penalty, each fit starting from the one before; and the last fit."""
+        x, y = data.to_fit("train", width, task)
+        val, scores = data.to_predict("val", width, task), {}
+        for penalty in penalties:
+            fit = fit_poisson(x, y, penalty, allowed, fit)
+            scores[penalty] = data.score(fit.rates(val), "val", task)
+        return scores, fit
+
+    middle = {width: fit_path(width, [1.0]) for width in WIDTHS}
+    width = max(middle, key=lambda width: middle[width][0][1.0])
+    scores, _ = fit_path(width, PENALTIES, middle[width][1])
+    return width, max(scores, key=lambda penalty: scores[penalty])
+
+
+def poisson_regression(
+    data: BaselineData, task: ActivityTask, width: float, penalty: float
+) -> Array:
+    """Poisson regression with an L2 penalty on the smoothed counts of what the task shows."""
+    x, y = data.to_fit("fit", width, task)
+    fit = fit_poisson(x, y, penalty, data.allowed(task))
+    return fit.rates(data.to_predict("test", width, task))
+
+
+def choose_reduced_rank(data: BaselineData, task: ActivityTask) -> tuple[Any, ...]:
+    width, penalty = choose_poisson(data, task)
+    fit_rank = _rank_fitter(data, task, "train", width, penalty)
+    val = data.to_predict("val", width, task)
+    # A low rank already restrains the weights: a smaller penalty may do better.
+    ranks = [rank for rank in RANKS if rank < len(data.region)]
+    grid = [(rank, share) for rank in ranks for share in (1.0, 0.3)]
+    best = max(grid, key=lambda at: data.score(fit_rank(*at).rates(val), "val", task))
+    return width, penalty, *best
+
+
+def reduced_rank(
+    data: BaselineData, task: ActivityTask, width: float, penalty: float, rank: int, share: float
+) -> Array:
+    """The same with weights of low rank."""
+    fit = _rank_fitter(data, task, "fit", width, penalty)(rank, share)
+    return fit.rates(data.to_predict("test", width, task))
+
+
+def _rank_fitter(
+    data: BaselineData, task: ActivityTask, known: str, width: float, penalty: float
+) -> Callable[[int, float], PoissonFit]:
+    """Fit full weights once; what is returned fits those of a rank under a share of the penalty."""
+    x, y = data.to_fit(known, width, task)
+    allowed = data.allowed(task)
+    full = fit_poisson(x, y, penalty, allowed)
+    return lambda rank, share: fit_reduced_rank(x, y, penalty * share, rank, full, allowed)
+
+
+def pca_poisson(
+    data: BaselineData,
+    task: ActivityTask,
+    width: float,
+    n_components: int,
+    known: str = "fit",
+    split: str = "test",
+) -> Array:
+    """Poisson regression on the principal components that the shown units tell.
+
+    The components are of all units in the training trials; their scores are inferred from the
+    shown units alone, as in probabilistic PCA (Tipping & Bishop, 1999).
+    """
+    allowed, targets = data.allowed(task), data.targets(task)
+    seen_x, y = data.to_fit(known, width, task)
+    asked = _flat(data.to_predict(split, width, task))
+    squares, basis = np.linalg.eigh(np.cov(seen_x.T))
+    loading = basis[:, -n_components:] * np.sqrt(np.maximum(squares[-n_components:], 0))
+    noise = max(float(squares[:-n_components].mean()), 1e-3)
+    rates = np.ones((len(asked), y.shape[1]), np.float32)
+    # Units that are predicted from the same others share their scores.
+    shown, group = np.unique(allowed[:, targets], axis=1, return_inverse=True)
+    for at, rows in enumerate(shown.T):
+        seen = loading[rows]
+        infer = np.linalg.solve(seen.T @ seen + noise * np.eye(n_components), seen.T).T
+        score_known, score_asked = seen_x[:, rows] @ infer, asked[:, rows] @ infer
+        for unit in targets[group == at]:
+            model = PoissonRegressor(alpha=1e-4, solver="newton-cholesky", max_iter=30)
+            model.fit(score_known, y[:, unit] + 1e-6)  # a silent unit has no maximum
+            log_rate = score_asked @ model.coef_ + model.intercept_
+            rates[:, unit] = np.exp(np.minimum(log_rate, highest_log_rate(y)))
+    return rates.reshape(*data.counts[split][:, data.bins(task)].shape)
+
+
+def choose_pca(data: BaselineData, task: ActivityTask) -> tuple[Any, ...]:
+    grid = [(w, k) for w in WIDTHS[1:3] for k in COMPONENTS if k < len(data.region)]
+
+    def score(at: tuple[float, int]) -> float:
+        return data.score(pca_poisson(data, task, *at, "train", "val"), "val", task)
+
+    return max(grid, key=score)
+
+
+def _flat(values: Array) -> Array:
+    """(trial, time, unit) to (sample, unit)."""
+    return np.ascontiguousarray(values.reshape(-1, values.shape[-1]))

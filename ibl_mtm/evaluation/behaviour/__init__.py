@@ -1,0 +1,1 @@
+"""Behaviour, decoded from activity: which, by what, how well."""

@@ -1,0 +1,136 @@
+"""Decode a session's behaviour from a predictor's features, and from the raw spikes.
+
+found = decode_behaviour(predictor, ds, split, ["choice", "wheel_speed"])
+found.scores["choice"]["accuracy"], found.decoded["wheel_speed"].predicted, found.skipped
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from ibl_mtm.evaluation.behaviour.behaviours import BEHAVIOUR_TASKS, BEHAVIOURS
+from ibl_mtm.evaluation.behaviour.decodable_trials import Undecodable
+from ibl_mtm.evaluation.behaviour.decoding_scores import ClassScore, TraceScore
+from ibl_mtm.evaluation.behaviour.gradient_decoders import GRADIENT_DECODERS, decode_by_gradients
+from ibl_mtm.evaluation.behaviour.linear_decoders import (
+    Features,
+    decode_class,
+    decode_levels,
+    decode_trace,
+)
+from ibl_mtm.evaluation.predictors import Predictor
+
+__all__ = ["CONTRASTS", "DecodedSession", "decode_behaviour"]
+
+CONTRASTS = (0.0, 0.0625, 0.125, 0.25, 1.0)
+"""Of the task's stimuli, on either side."""
+
+SHUFFLES = 50
+"""Fits to shuffled trials whose mean score is the level of chance."""
+
+
+@dataclass
+class DecodedSession:
+    """What was decoded of a session.
+
+    Attributes
+    ----------
+    scores
+        By task: the headline score, the other prompts under ``by_prompt``, and the decoders that
+        see raw spikes.
+    decoded
+        By task: the headline decoder's answers for test trials.
+    targets
+        By task: what was to be decoded, of all trials.
+    skipped
+        By task: why it cannot be decoded.
+    contrast
+        With contrast side: test trials, and log odds of each of `CONTRASTS` (n_test, 5), which
+        the brain-wide benchmark asks for; None if that cannot be decoded.
+    """
+
+    scores: dict[str, dict[str, Any]] = field(default_factory=dict)
+    decoded: dict[str, ClassScore | TraceScore] = field(default_factory=dict)
+    targets: dict[str, np.ndarray] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    contrast: tuple[np.ndarray, np.ndarray] | None = None
+
+
+def decode_behaviour(
+    predictor: Predictor, ds: xr.Dataset, split: np.ndarray, tasks: Sequence[str]
+) -> DecodedSession:
+    """Decode behaviour from whole trials; only trials that are `included` take part.
+
+    Parameters
+    ----------
+    predictor
+        A model, whose log rates are decoded under every prompt, or a baseline, whose decoders
+        see raw spikes.
+    ds
+        The session.
+    split : ndarray (trial,), str
+        Hyper-parameters are chosen on train and val; the scores are of test.
+    tasks
+        Some of `BEHAVIOUR_TASKS`; others are passed over.
+    """
+    found = DecodedSession()
+    included = ds.included.values if "included" in ds else np.ones(len(split), bool)
+    fit, test = included & (split != "test"), included & (split == "test")
+    for task in BEHAVIOUR_TASKS:
+        if task in tasks:
+            try:
+                found.targets[task] = BEHAVIOURS[task].target(ds)
+            except Undecodable as reason:
+                found.skipped[task] = str(reason)
+    if not found.targets:
+        return found
+    prompts, raw = predictor.features(), Features(ds.spikes.values)
+    for task, target in found.targets.items():
+        decode: Callable[..., ClassScore | TraceScore]
+        is_class = BEHAVIOURS[task].classes is not None
+        decode = decode_class if is_class else decode_trace
+        try:
+            from_raw = decode(raw, target, fit, test, shuffles=0 if prompts else SHUFFLES)
+            by_prompt = {
+                prompt: decode(
+                    features, target, fit, test, shuffles=SHUFFLES * (prompt == predictor.prompt)
+                )
+                for prompt, features in prompts.items()
+            }
+            # A baseline's evaluation holds all that raw spikes can tell.
+            more = {
+                name: decode_by_gradients(
+                    name, ds.spikes.values, target, split, included, is_class=is_class
+                ).to_json()
+                for name in (() if prompts else GRADIENT_DECODERS)
+            }
+        except Undecodable as reason:
+            found.skipped[task] = str(reason)
+            continue
+        headline = by_prompt[predictor.prompt] if predictor.prompt else from_raw
+        found.decoded[task] = headline
+        found.scores[task] = {
+            **headline.to_json(),
+            "prompt": predictor.prompt,
+            "by_prompt": {prompt: score.to_json() for prompt, score in by_prompt.items()},
+            "raw_spikes": from_raw.to_json(),
+            **more,
+        }
+    if "contrast_side" in found.decoded and "contrast" in ds:
+        seen = prompts[predictor.prompt] if predictor.prompt else raw
+        found.contrast = _decode_contrast(seen, ds.contrast.values, fit, test)
+    return found
+
+
+def _decode_contrast(
+    features: Features, contrast: np.ndarray, fit: np.ndarray, test: np.ndarray
+) -> tuple[np.ndarray, np.ndarray] | None:
+    same = np.isclose(np.abs(contrast)[:, None], CONTRASTS)
+    level = np.where(same.any(axis=1), same.argmax(axis=1), -1)
+    try:
+        return decode_levels(features, level, fit, test, len(CONTRASTS))
+    except Undecodable:
+        return None

@@ -1,0 +1,221 @@
+"""How well a class of trials or a trace of behaviour was decoded, whatever decoded it.
+
+y, fit_at, test_at = class_trials(ds.choice, fit, test)
+score = score_class(y, fit_at, test_at, logit)
+score.balanced_accuracy, score.intervals["balanced_accuracy"]
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ibl_mtm.evaluation.behaviour.decodable_trials import Trials
+from ibl_mtm.evaluation.metrics import balanced_accuracy, r2
+
+__all__ = [
+    "ClassScore",
+    "TraceScore",
+    "score_class",
+    "score_trace",
+]
+
+_RESAMPLES = 500
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """How well one of two classes is decoded on test trials.
+
+    Attributes
+    ----------
+    accuracy, balanced_accuracy
+        Share of test trials that are right, and its mean over the classes.
+    majority
+        Accuracy of always saying what is commonest among the fitted trials.
+    share
+        Share of the class +1 among the test trials.
+    n_fit, n_test
+        Number of trials.
+    intervals
+        95 % intervals of the first two: test trials drawn with replacement.
+    chance
+        Their means after fitting to shuffled classes; empty if that was not asked for.
+    chosen
+        Hyper-parameters that the fitted trials chose.
+    trials, logit
+        Positions of the test trials, and the log odds of +1 that were decoded (n_test,).
+    """
+
+    accuracy: float
+    balanced_accuracy: float
+    majority: float
+    share: float
+    n_fit: int
+    n_test: int
+    intervals: dict[str, list[float]]
+    chance: dict[str, float]
+    chosen: dict[str, float]
+    trials: Trials = field(repr=False)
+    logit: NDArray[np.float64] = field(repr=False)
+
+    @property
+    def predicted(self) -> Trials:
+        """The class decoded for each test trial, -1 or +1."""
+        return np.where(self.logit > 0, 1, -1)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain Python."""
+        return {
+            "accuracy": self.accuracy,
+            "balanced_accuracy": self.balanced_accuracy,
+            "majority": self.majority,
+            "share": self.share,
+            "n_test": self.n_test,
+            "intervals": self.intervals,
+            **({"chance": self.chance} if self.chance else {}),
+        }
+
+
+@dataclass(frozen=True)
+class TraceScore:
+    """How well a trace of behaviour is decoded on test trials.
+
+    Attributes
+    ----------
+    r2
+        Coefficient of determination over all test entries at once.
+    n_fit, n_test
+        Number of trials.
+    intervals
+        95 % interval of it: test trials drawn with replacement.
+    chance
+        Its mean after fitting to shuffled trials; empty if that was not asked for.
+    chosen
+        Hyper-parameters that the fitted trials chose.
+    trials, predicted
+        Positions of the test trials, and the trace decoded for each (n_test, time).
+    """
+
+    r2: float
+    n_fit: int
+    n_test: int
+    intervals: dict[str, list[float]]
+    chance: dict[str, float]
+    chosen: dict[str, float]
+    trials: Trials = field(repr=False)
+    predicted: NDArray[np.float64] = field(repr=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain Python."""
+        return {
+            "r2": self.r2,
+            "n_test": self.n_test,
+            "intervals": self.intervals,
+            **({"chance": self.chance} if self.chance else {}),
+        }
+
+
+def score_class(
+    y: Trials,
+    fit_at: Trials,
+    test_at: Trials,
+    logit: NDArray[np.float64],
+    chosen: dict[str, float],
+    shuffled: Sequence[NDArray[np.float64]] = (),
+    seed: int = 0,
+) -> ClassScore:
+    """Score decoded log odds of the class +1.
+
+    Parameters
+    ----------
+    y, fit_at, test_at
+        From `ibl_mtm.evaluation.behaviour.decodable_trials.class_trials`.
+    logit
+        (n_test,)
+    chosen
+        Hyper-parameters that the fitted trials chose.
+    shuffled
+        The same, decoded after fitting to shuffled classes.
+    seed
+        Of the resampling.
+    """
+    truth, right = y[test_at], (logit > 0) == (y[test_at] > 0)
+    by_chance = [(other > 0) == (truth > 0) for other in shuffled]
+    draws = _resampled(len(truth), seed)
+    accuracies = right[draws].mean(axis=1)
+    balanced = [balanced_accuracy(truth[rows], right[rows]) for rows in draws]
+    classes, counts = np.unique(y[fit_at], return_counts=True)
+    return ClassScore(
+        accuracy=float(right.mean()),
+        balanced_accuracy=balanced_accuracy(truth, right),
+        majority=float(np.mean(truth == classes[counts.argmax()])),
+        share=float(np.mean(truth > 0)),
+        n_fit=len(fit_at),
+        n_test=len(test_at),
+        intervals={"accuracy": _interval(accuracies), "balanced_accuracy": _interval(balanced)},
+        chance={
+            "accuracy": float(np.mean(by_chance)),
+            "balanced_accuracy": float(np.mean([balanced_accuracy(truth, r) for r in by_chance])),
+        }
+        if by_chance
+        else {},
+        chosen=chosen,
+        trials=test_at,
+        logit=logit,
+    )
+
+
+def score_trace(
+    y: NDArray[np.float64],
+    fit_at: Trials,
+    test_at: Trials,
+    predicted: NDArray[np.float64],
+    chosen: dict[str, float],
+    shuffled: Sequence[NDArray[np.float64]] = (),
+    seed: int = 0,
+) -> TraceScore:
+    """Score decoded traces.
+
+    Parameters
+    ----------
+    y, fit_at, test_at
+        From `trace_trials`.
+    predicted
+        (n_test, time)
+    chosen
+        Hyper-parameters that the fitted trials chose.
+    shuffled
+        The same, decoded after fitting to shuffled trials.
+    seed
+        Of the resampling.
+    """
+    truth = y[test_at]
+    # What each trial adds to the sums that R² is made of, so that resampling costs little.
+    error, total = ((truth - predicted) ** 2).sum(axis=1), truth.sum(axis=1)
+    square, n_bins = (truth**2).sum(axis=1), truth.shape[1]
+    draws = _resampled(len(truth), seed)
+    spread = square[draws].sum(axis=1) - total[draws].sum(axis=1) ** 2 / (len(truth) * n_bins)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        r2s = 1 - error[draws].sum(axis=1) / spread
+    return TraceScore(
+        r2=float(r2(truth, predicted)),
+        n_fit=len(fit_at),
+        n_test=len(test_at),
+        intervals={"r2": _interval(r2s[np.isfinite(r2s)])},
+        chance={"r2": float(np.mean([r2(truth, other) for other in shuffled]))} if shuffled else {},
+        chosen=chosen,
+        trials=test_at,
+        predicted=predicted,
+    )
+
+
+def _resampled(n: int, seed: int) -> Trials:
+    return np.random.default_rng(seed).integers(0, n, (_RESAMPLES, n))
+
+
+def _interval(values: ArrayLike) -> list[float]:
+    low, high = np.quantile(np.asarray(values), [0.025, 0.975])
+    return [float(low), float(high)]

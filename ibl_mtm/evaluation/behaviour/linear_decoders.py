@@ -1,0 +1,255 @@
+"""What can be read out of activity linearly: a class of trials, a trace of behaviour.
+
+    features = Features(log_rates)                   # (trial, time, unit)
+    score = decode_class(features, ds.choice, fit=ds.split != "test", test=ds.split == "test")
+    score.accuracy, score.balanced_accuracy, score.majority
+
+A session has tens of thousands of features (bins x units) and a few hundred trials. Under an L2
+penalty the best weights lie in the span of the fitted trials, so everything follows from the inner
+products between trials: the same decoders as scikit-learn's, cross-validation included, in as many
+dimensions as there are trials.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.model_selection import KFold, StratifiedKFold
+
+from ibl_mtm.evaluation.behaviour.decodable_trials import (
+    FOLDS,
+    Undecodable,
+    class_trials,
+    trace_trials,
+)
+from ibl_mtm.evaluation.behaviour.decoding_scores import (
+    ClassScore,
+    TraceScore,
+    score_class,
+    score_trace,
+)
+from ibl_mtm.evaluation.behaviour.kernel_decoders import (
+    Array,
+    LogisticFit,
+    fit_logistic,
+    ridge_predictions,
+)
+
+__all__ = [
+    "ALPHAS",
+    "INVERSE_PENALTIES",
+    "Features",
+    "decode_class",
+    "decode_levels",
+    "decode_trace",
+]
+
+INVERSE_PENALTIES = np.logspace(-4, 4, 9)
+"""C of the logistic regression."""
+ALPHAS = np.logspace(0, 10, 21)
+"""Penalties of the ridge regression. They weigh against squared singular values of standardised
+features, which reach trials x bins x units: some 1e7."""
+
+
+Fold = tuple[NDArray[np.int64], NDArray[np.int64], Callable[[Array, float], Array]]
+
+
+class Features:
+    """Features of trials, standardised by the trials that a decoder is fitted to.
+
+    Variables that are known of the same trials share one matrix of inner products.
+
+    Parameters
+    ----------
+    values
+        (trial, time, unit), of any number type.
+    """
+
+    def __init__(self, values: ArrayLike) -> None:
+        self.values = np.asarray(values)
+        self._kernels: dict[bytes, tuple[Array, Array]] = {}
+
+    def kernel(self, fit: NDArray[np.int64], test: NDArray[np.int64]) -> tuple[Array, Array]:
+        """Inner products of standardised features, (n_fit, n_fit) and (n_test, n_fit).
+
+        Raises
+        ------
+        Undecodable
+            If no feature differs between the fitted trials.
+        """
+        key = fit.tobytes() + b"|" + test.tobytes()
+        if key not in self._kernels:
+            trials = np.concatenate([fit, test])
+            gram = np.zeros((len(trials), len(fit)))
+            for bin_ in range(self.values.shape[1]):  # no float64 copy of all features
+                block = self.values[trials, bin_].astype(np.float64)
+                mean, spread = block[: len(fit)].mean(axis=0), block[: len(fit)].std(axis=0)
+                block = (block - mean) / np.where(spread > 0, spread, 1)
+                gram += block @ block[: len(fit)].T
+            self._kernels[key] = gram[: len(fit)], gram[len(fit) :]
+        kernel = self._kernels[key]
+        if not kernel[0].any():
+            raise Undecodable("no feature differs between the trials to fit")
+        return kernel
+
+
+def decode_class(
+    features: Features,
+    label: ArrayLike,
+    fit: ArrayLike,
+    test: ArrayLike,
+    seed: int = 0,
+    shuffles: int = 0,
+) -> ClassScore:
+    """Decode one of two classes by logistic regression with an L2 penalty.
+
+    C is chosen among `INVERSE_PENALTIES` by the accuracy of a stratified cross-validation of the
+    fitted trials.
+
+    Parameters
+    ----------
+    features
+        Of all trials.
+    label
+        (trial,), -1 or +1; trials with 0 or -128 have no class and are left out.
+    fit, test
+        (trial,) booleans: the trials to fit to, and those to score.
+    seed
+        Of the folds, of the shuffles and of the resampling that gives intervals.
+    shuffles
+        How often to fit to shuffled classes, with the same penalty, for the level of chance.
+
+    Raises
+    ------
+    Undecodable
+        If a class has too few trials to fit or the test trials hold a single class.
+    """
+    y, fit_at, test_at = class_trials(label, fit, test)
+    kernel, kernel_test = features.kernel(fit_at, test_at)
+    sign = y[fit_at].astype(np.float64)
+    best = _choose_inverse_penalty(kernel, sign, seed)
+    logit = fit_logistic(kernel, sign, best).logit(kernel_test)
+    rng = np.random.default_rng(seed)
+    shuffled = [
+        fit_logistic(kernel, rng.permutation(sign), best).logit(kernel_test)
+        for _ in range(shuffles)
+    ]
+    return score_class(y, fit_at, test_at, logit, {"C": best}, shuffled, seed)
+
+
+def decode_levels(
+    features: Features,
+    level: ArrayLike,
+    fit: ArrayLike,
+    test: ArrayLike,
+    n_levels: int,
+    seed: int = 0,
+) -> tuple[NDArray[np.int64], Array]:
+    """Decode one of several levels: each against all others, as `decode_class` does.
+
+    A level with fewer fitted trials than folds has the log odds of its share among them.
+
+    Parameters
+    ----------
+    features, fit, test, seed
+        As for `decode_class`.
+    level
+        (trial,), 0 to `n_levels` - 1; trials with another number have none and are left out.
+    n_levels
+        How many there are.
+
+    Returns
+    -------
+    Positions of the test trials, and the log odds of each level (n_test, n_levels).
+
+    Raises
+    ------
+    Undecodable
+        If fewer than two levels have enough trials to fit, or no test trial has a level.
+    """
+    y = np.asarray(level)
+    known = (y >= 0) & (y < n_levels)
+    fit_at, test_at = (np.flatnonzero(np.asarray(trials, bool) & known) for trials in (fit, test))
+    counts = np.bincount(y[fit_at], minlength=n_levels)
+    enough = counts >= FOLDS
+    if enough.sum() < 2 or not len(test_at):
+        raise Undecodable(f"only {enough.sum()} levels have {FOLDS} trials to fit")
+    kernel, kernel_test = features.kernel(fit_at, test_at)
+    share = (counts + 0.5) / (len(fit_at) + 1)
+    logits = np.tile(np.log(share / (1 - share)), (len(test_at), 1))
+    for at in np.flatnonzero(enough):
+        sign = np.where(y[fit_at] == at, 1.0, -1.0)
+        best = _choose_inverse_penalty(kernel, sign, seed)
+        logits[:, at] = fit_logistic(kernel, sign, best).logit(kernel_test)
+    return test_at, logits
+
+
+def decode_trace(
+    features: Features,
+    trace: ArrayLike,
+    fit: ArrayLike,
+    test: ArrayLike,
+    seed: int = 0,
+    shuffles: int = 0,
+) -> TraceScore:
+    """Decode a trace of behaviour by ridge regression from all of a trial to each of its bins.
+
+    The penalty, one for all bins, is chosen among `ALPHAS` by the squared error of a
+    cross-validation of the fitted trials.
+
+    Parameters
+    ----------
+    features
+        Of all trials.
+    trace
+        (trial, time), in any unit; trials with a NaN are left out.
+    fit, test
+        (trial,) booleans: the trials to fit to, and those to score.
+    seed
+        Of the folds, of the shuffles and of the resampling that gives intervals.
+    shuffles
+        How often to fit to shuffled trials, penalty and all, for the level of chance.
+
+    Raises
+    ------
+    Undecodable
+        If there are too few trials with a complete trace, or the trace never changes.
+    """
+    y, fit_at, test_at = trace_trials(trace, fit, test)
+    kernel, kernel_test = features.kernel(fit_at, test_at)
+    folds, predict = _folds(kernel, seed), ridge_predictions(kernel, kernel_test)
+    best = _choose_alpha(folds, y[fit_at])
+    rng = np.random.default_rng(seed)
+    permuted = (rng.permutation(y[fit_at]) for _ in range(shuffles))
+    shuffled = [predict(target, _choose_alpha(folds, target)) for target in permuted]
+    predicted = predict(y[fit_at], best)
+    return score_trace(y, fit_at, test_at, predicted, {"alpha": best}, shuffled, seed)
+
+
+def _choose_inverse_penalty(kernel: Array, sign: Array, seed: int) -> float:
+    accuracy = np.zeros((FOLDS, len(INVERSE_PENALTIES)))
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
+    for fold, (inner, left) in enumerate(folds.split(sign, sign)):
+        known, asked = kernel[np.ix_(inner, inner)], kernel[np.ix_(left, inner)]
+        fitted: LogisticFit | None = None
+        for at, penalty in enumerate(INVERSE_PENALTIES):
+            fitted = fit_logistic(known, sign[inner], penalty, fitted)
+            accuracy[fold, at] = np.mean((fitted.logit(asked) > 0) == (sign[left] > 0))
+    return float(INVERSE_PENALTIES[accuracy.mean(axis=0).argmax()])
+
+
+def _folds(kernel: Array, seed: int) -> list[Fold]:
+    """Each fold's trials to fit and to predict, and its ridge regression."""
+    splits = KFold(FOLDS, shuffle=True, random_state=seed).split(kernel)
+    return [
+        (inner, left, ridge_predictions(kernel[np.ix_(inner, inner)], kernel[np.ix_(left, inner)]))
+        for inner, left in splits
+    ]
+
+
+def _choose_alpha(folds: list[Fold], target: Array) -> float:
+    error = np.zeros((len(folds), len(ALPHAS)))
+    for fold, (inner, left, predict) in enumerate(folds):
+        for at, alpha in enumerate(ALPHAS):
+            error[fold, at] = np.mean((target[left] - predict(target[inner], alpha)) ** 2)
+    return float(ALPHAS[error.mean(axis=0).argmin()])

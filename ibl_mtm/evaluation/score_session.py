@@ -1,0 +1,271 @@
+"""Score one predictor, a model or a baseline, on the test trials of one session.
+
+predictor = ModelPredictor(model, ds, np.flatnonzero(split == "test"))
+scores = score_session(predictor, ds, split, TASKS)
+scores.per_unit, scores.behaviour, scores.skipped, scores.examples
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from ibl_mtm.evaluation.activity.response import (
+    FEWEST_TRIALS,
+    SMOOTHING,
+    response_r2,
+    trial_conditions,
+)
+from ibl_mtm.evaluation.activity.tasks import ACTIVITY_TASKS, ActivityTask
+from ibl_mtm.evaluation.behaviour.behaviours import BEHAVIOUR_TASKS, DEFAULT_BEHAVIOURS
+from ibl_mtm.evaluation.behaviour.decode_session import DecodedSession, decode_behaviour
+from ibl_mtm.evaluation.behaviour.decoding_scores import TraceScore
+from ibl_mtm.evaluation.metrics import bits_per_spike
+from ibl_mtm.evaluation.predictors import Predictor
+from ibl_mtm.sessions.text import as_text
+from ibl_mtm.simulate.truth import Truth
+
+__all__ = ["ALL_TASKS", "TASKS", "SessionScores", "nothing_scored", "score_session"]
+
+ALL_TASKS = (*ACTIVITY_TASKS, *BEHAVIOUR_TASKS)
+TASKS = (*ACTIVITY_TASKS, *DEFAULT_BEHAVIOURS)
+"""The tasks that are scored unless others are asked for."""
+
+#: Test trials whose predictions are kept to look at, evenly spaced over the session.
+N_EXAMPLES = 4
+
+
+@dataclass
+class SessionScores:
+    """Scores of one session.
+
+    Attributes
+    ----------
+    per_unit
+        One row per unit and activity task.
+    region_pairs
+        One row per pair of regions: bits/spike of the units of `target`, from `source` alone.
+    behaviour
+        What was decoded, and how well.
+    skipped
+        Reason for each task that cannot be had.
+    examples
+        Averaged and single-trial co-smoothing predictions, for figures; empty without that task.
+    trial, time
+        Numbers of the session's trials, and centres of their bins (s after the event).
+    n_test
+        Number of test trials.
+    """
+
+    per_unit: pd.DataFrame
+    region_pairs: pd.DataFrame
+    behaviour: DecodedSession
+    skipped: dict[str, str]
+    examples: xr.Dataset
+    trial: np.ndarray
+    time: np.ndarray
+    n_test: int
+
+
+def nothing_scored(tasks: Sequence[str], reason: str) -> SessionScores:
+    """The scores of a session that has none, and why."""
+    empty = pd.DataFrame()
+    skipped = dict.fromkeys(tasks, reason)
+    none = np.empty(0)
+    return SessionScores(empty, empty, DecodedSession(), skipped, xr.Dataset(), none, none, 0)
+
+
+def score_session(
+    predictor: Predictor,
+    ds: xr.Dataset,
+    split: np.ndarray,
+    tasks: Sequence[str] = TASKS,
+    truth: Truth | None = None,
+) -> SessionScores:
+    """Score a predictor on a session.
+
+    Parameters
+    ----------
+    predictor
+        Of this session.
+    ds
+        The session, in memory, with the units that are scored.
+    split : ndarray (trial,), str
+        train, val or test; there are test trials.
+    tasks
+        Some of `ALL_TASKS`.
+    truth
+        True rates of a simulated session, for the oracle: the score of those rates on the very
+        same entries.
+    """
+    test = ds.isel(trial=np.flatnonzero(split == "test"))
+    expected = None
+    if truth is not None:
+        expected = truth.expected_counts(
+            as_text(test.unit).tolist(),
+            test.window_start.values,
+            test.sizes["time"],
+            float(test.attrs["bin_size"]),
+        )
+    tables, pairs = [pd.DataFrame()], pd.DataFrame()
+    skipped: dict[str, str] = {}
+    examples = xr.Dataset()
+    condition, no_response = _conditions(test)
+    for task in ACTIVITY_TASKS:
+        if task not in tasks:
+            continue
+        reason = _cannot(task, predictor.region) or predictor.cannot(task)
+        if reason:
+            skipped[task] = reason
+            continue
+        table, rates = _score_activity(predictor, task, test, condition, expected)
+        tables.append(table)
+        if no_response:
+            skipped["psth_r2"] = no_response
+        if task == "co_smoothing":
+            examples = _examples(test, rates)
+        if task == "inter_region":
+            if no_pairs := predictor.cannot("region_pairs"):
+                skipped["region_pairs"] = no_pairs
+            else:
+                pairs = _score_pairs(predictor, test)
+    found = decode_behaviour(predictor, ds, split, tasks)
+    return SessionScores(
+        per_unit=pd.concat(tables, ignore_index=True),
+        region_pairs=pairs,
+        behaviour=found,
+        skipped=skipped | found.skipped,
+        examples=_add_traces(examples, ds.trial.values, found) if examples else examples,
+        trial=ds.trial.values,
+        time=ds.time.values + float(ds.attrs["bin_size"]) / 2,
+        n_test=test.sizes["trial"],
+    )
+
+
+def _cannot(task: ActivityTask, region: np.ndarray) -> str | None:
+    """Why a session cannot have a task."""
+    names = set(region) - {""}
+    if task == "intra_region" and not names:
+        return "no region has enough units"
+    if task == "inter_region" and (not names or len(set(region)) < 2):
+        return "needs a region with enough units, and units outside of it"
+    return None
+
+
+def _conditions(test: xr.Dataset) -> tuple[np.ndarray, str | None]:
+    """The condition of each test trial, and why there is no mean response if there is none."""
+    if "choice" not in test or "probability_left" not in test:
+        return np.full(test.sizes["trial"], -1), "the session has no trials with choice and block"
+    condition = trial_conditions(test.choice.values, test.probability_left.values)
+    few = f"no choice and block has {FEWEST_TRIALS} test trials"
+    return condition, None if (condition >= 0).any() else few
+
+
+def _score_activity(
+    predictor: Predictor,
+    task: ActivityTask,
+    ds: xr.Dataset,
+    condition: np.ndarray,
+    expected: np.ndarray | None,
+) -> tuple[pd.DataFrame, np.ndarray]:
+    counts, units = ds.spikes.values, as_text(ds.unit)
+    bits, oracle, spikes = (np.full(len(units), np.nan) for _ in range(3))
+    rates = np.full(counts.shape, np.nan, np.float32)
+    psth, residual = np.full((2, len(units)), np.nan)
+    bins = slice(0, 0)
+    for held, predicted in predictor.held_out(task):
+        entries, bins = np.s_[:, held.bins, held.outputs], held.bins
+        rates[entries] = predicted[:, held.bins]
+        bits[held.outputs] = bits_per_spike(rates[entries], counts[entries])
+        spikes[held.outputs] = counts[entries].sum((0, 1))
+        if expected is not None:
+            oracle[held.outputs] = bits_per_spike(expected[entries], counts[entries])
+    asked = np.flatnonzero(~np.isnan(spikes))
+    entries = np.s_[:, bins, asked]  # a task asks for the same bins of every unit
+    psth[asked], residual[asked] = response_r2(
+        rates[entries], counts[entries], condition, SMOOTHING / float(ds.attrs["bin_size"])
+    )
+    table = pd.DataFrame(
+        {
+            "eid": str(ds.attrs["eid"]),
+            "unit": units,
+            "region": as_text(ds.beryl),
+            "cosmos": as_text(ds.cosmos),
+            "task": task,
+            "bits_per_spike": bits,
+            "psth_r2": psth,
+            "residual_r2": residual,
+            "n_spikes": spikes,
+            "firing_rate": ds.firing_rate.values,
+            "label": ds.label.values,
+            "oracle": oracle,
+        }
+    )
+    # Units that the task never holds out (of no eligible region) have no row.
+    return table.iloc[asked].astype({"n_spikes": "int64"}), rates
+
+
+def _examples(ds: xr.Dataset, rates: np.ndarray) -> xr.Dataset:
+    """Predictions to look at: averages over test trials by choice, and a few single trials."""
+    bin_size = float(ds.attrs["bin_size"])
+    conditions = {"all windows": np.ones(ds.sizes["trial"], bool)}
+    if "choice" in ds:
+        sides = {"choice left": ds.choice.values == 1, "choice right": ds.choice.values == -1}
+        conditions = {name: trials for name, trials in sides.items() if trials.any()} or conditions
+    observed, predicted = (
+        np.stack([values[trials].mean(0, dtype=np.float64) for trials in conditions.values()])
+        for values in (ds.spikes.values, rates)
+    )
+    chosen = np.unique(np.linspace(0, len(rates) - 1, N_EXAMPLES).astype(int))
+    return xr.Dataset(
+        {
+            "psth_observed": (
+                ("condition", "time", "unit"),
+                (observed / bin_size).astype(np.float32),
+                {"units": "spikes/s"},
+            ),
+            "psth_predicted": (
+                ("condition", "time", "unit"),
+                (predicted / bin_size).astype(np.float32),
+                {"units": "spikes/s"},
+            ),
+            "n_trials": ("condition", [int(t.sum()) for t in conditions.values()]),
+            "example_spikes": (("example", "time", "unit"), ds.spikes.values[chosen]),
+            "example_rates": (("example", "time", "unit"), rates[chosen]),
+        },
+        coords={
+            "condition": list(conditions),
+            "time": ds.time.values,
+            "unit": as_text(ds.unit),
+            "region": ("unit", as_text(ds.beryl)),
+            "example": ds.trial.values[chosen],
+        },
+        attrs={"eid": str(ds.attrs["eid"]), "alignment": str(ds.attrs["alignment"])},
+    )
+
+
+def _score_pairs(predictor: Predictor, ds: xr.Dataset) -> pd.DataFrame:
+    """Mean bits/spike over the units of each region, predicted from each other region alone."""
+    rows, counts = [], ds.spikes.values
+    for held, rates in predictor.region_pairs():
+        bits = bits_per_spike(rates, counts[:, held.bins, held.outputs])
+        if np.isfinite(bits).any():
+            score, n_units = float(np.nanmean(bits)), int(np.isfinite(bits).sum())
+            rows.append((str(ds.attrs["eid"]), held.source, held.region, score, n_units))
+    return pd.DataFrame(rows, columns=["eid", "source", "target", "bits_per_spike", "n_units"])
+
+
+def _add_traces(examples: xr.Dataset, trial: np.ndarray, found: DecodedSession) -> xr.Dataset:
+    """Add observed and decoded traces of the example trials; NaN where one was not decoded."""
+    rows = np.flatnonzero(np.isin(trial, examples.example.values))
+    added = {}
+    for task, score in found.decoded.items():
+        if isinstance(score, TraceScore):
+            trace = found.targets[task].astype(np.float32)
+            predicted = np.full(trace.shape, np.nan, np.float32)
+            predicted[score.trials] = score.predicted
+            added[f"{task}_observed"] = (("example", "time"), trace[rows])
+            added[f"{task}_predicted"] = (("example", "time"), predicted[rows])
+    return examples.assign(added)

@@ -1,0 +1,1 @@
+"""Sessions of an Alyx database: what it lists of them, and their files."""

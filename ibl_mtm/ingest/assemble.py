@@ -1,0 +1,197 @@
+"""A recording, aligned and binned: one session as the cache keeps it.
+
+    ds, regions = assemble(recording, dataset, "demo", source="/data/ONE")
+    ds.spikes                                   # (trial, time, unit), exact counts
+
+What each variable is stands in `ibl_mtm.sessions.schema`.
+"""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from ibl_mtm.config.catalog import Dataset
+from ibl_mtm.errors import SessionError
+from ibl_mtm.ingest.align import bin_edges, contiguous_starts, count_spikes, covered, sample
+from ibl_mtm.ingest.load import Recording
+from ibl_mtm.ingest.trials import encode_trials, included
+from ibl_mtm.one_files.regions import region_table, regions_of
+from ibl_mtm.sessions.schema import CONTIGUOUS
+from ibl_mtm.sessions.split import split_trials
+
+__all__ = ["assemble"]
+
+# Cameras run at 30 to 150 Hz. Of a slower one than the bins, frames in sequence are no gap.
+_FRAMES_IN_SEQUENCE = 1.5
+
+_SOFTWARE = ("ibl-mtm", "ONE-api", "ibllib", "iblatlas")
+
+
+def assemble(
+    recording: Recording, dataset: Dataset, name: str, source: str, *, simulated: bool = False
+) -> tuple[xr.Dataset, pd.DataFrame]:
+    """Align and bin a recording.
+
+    Parameters
+    ----------
+    recording
+        The session, as loaded.
+    dataset
+        How to align it, which trials are included, how they are split.
+    name
+        Of the dataset, in the catalog.
+    source
+        Where the files come from.
+    simulated
+        Whether they are of a simulated experiment; whatever is shown of them later says so.
+
+    Returns
+    -------
+    The session in the cache's format, and its regions' table.
+
+    Raises
+    ------
+    SessionError
+        If no trial is left.
+    """
+    trial, edges, removed = _windows(recording, dataset)
+    coordinates = {
+        "trial": ("trial", trial),
+        "time": ("time", dataset.align.start + np.arange(dataset.align.n_bins) * dataset.align.bin),
+        "window_start": ("trial", edges[:, 0]),
+    }
+    spikes = np.concatenate(list(_counts(recording, edges)), axis=2)
+    variables = (
+        {"spikes": (("trial", "time", "unit"), spikes)}
+        | _units(recording, spikes, dataset)
+        | _behaviour(recording, edges, dataset.align.bin)
+        | _trials(recording, trial, edges, dataset)
+    )
+    origin = {"source": source, "simulated": simulated}
+    attributes = _attributes(recording, dataset, name) | origin | removed
+    ds = xr.Dataset(variables, coords=coordinates, attrs=attributes)
+    acronyms = {str(a) for variable in ("region", "beryl", "cosmos") for a in ds[variable].values}
+    return ds, region_table(acronyms)
+
+
+def _windows(
+    recording: Recording, dataset: Dataset
+) -> tuple[NDArray[np.int64], NDArray[np.float64], dict[str, int]]:
+    """Numbers of the trials that are kept, their bin edges, and how many were left out and why."""
+    align = dataset.align
+    extents = [(i.times[0], i.times[-1]) for i in recording.insertions]
+    if recording.trials is None or align.event is None:
+        first, last = max(e[0] for e in extents), min(e[1] for e in extents)
+        events = contiguous_starts(first, last, align.length)
+    else:
+        events = recording.trials[align.event].to_numpy(np.float64)
+    finite = np.flatnonzero(np.isfinite(events))
+    edges = bin_edges(events[finite], align.start, align.bin, align.n_bins)
+    inside = covered(edges, extents)
+    removed = {
+        "trials_without_event": len(events) - len(finite),
+        "trials_outside_recording": int((~inside).sum()),
+    }
+    if not inside.any():
+        raise SessionError(
+            recording.eid,
+            f"no trial left: {removed['trials_without_event']} without {align.event}, "
+            f"{removed['trials_outside_recording']} beyond the recording of every probe "
+            f"({align.length:g} s windows)",
+        )
+    return finite[inside], edges[inside], removed
+
+
+def _counts(
+    recording: Recording, edges: NDArray[np.float64]
+) -> Iterator[NDArray[np.uint8] | NDArray[np.uint16]]:
+    for insertion in recording.insertions:
+        yield count_spikes(insertion.times, insertion.clusters, len(insertion.units), edges)
+
+
+def _units(recording: Recording, spikes: NDArray[Any], dataset: Dataset) -> dict[str, Any]:
+    units = pd.concat(
+        [i.units.assign(pid=i.pid, probe=i.probe) for i in recording.insertions], ignore_index=True
+    )
+    region = units["region"].to_numpy(dtype=str)
+    seconds = spikes.shape[0] * dataset.align.n_bins * dataset.align.bin
+    values = {
+        **{name: units[name].to_numpy(dtype=str) for name in ("unit", "pid", "probe", "region")},
+        "beryl": regions_of(region, "Beryl"),
+        "cosmos": regions_of(region, "Cosmos"),
+        **{name: units[name].to_numpy(np.int64) for name in ("cluster_id", "channel")},
+        **{name: units[name].to_numpy(np.float32) for name in ("depth", "x", "y", "z", "label")},
+        "firing_rate": (spikes.sum(axis=(0, 1), dtype=np.int64) / seconds).astype(np.float32),
+    }
+    return {name: ("unit", array) for name, array in values.items()}
+
+
+def _behaviour(recording: Recording, edges: NDArray[np.float64], bin_size: float) -> dict[str, Any]:
+    """Behaviour on the grid of the spikes: NaN where missing; no licks where none were recorded."""
+    behaviour = recording.behaviour
+    dims = ("trial", "time")
+    missing = np.full((len(edges), edges.shape[1] - 1), np.nan, dtype=np.float32)
+    whisker, wheel = missing, missing
+    if (signal := behaviour.whisker_motion_energy) is not None:
+        frame = np.median(np.diff(signal.times)) if len(signal.times) > 1 else np.inf
+        gap = max(bin_size, _FRAMES_IN_SEQUENCE * frame)
+        whisker = sample(signal.times, signal.values, edges, longest_gap=gap)
+    if (signal := behaviour.wheel_velocity) is not None:
+        wheel = sample(signal.times, signal.values, edges, outside=0.0)
+    variables = {"whisker_motion_energy": (dims, whisker), "wheel_velocity": (dims, wheel)}
+    if (licks := behaviour.licks) is not None:
+        counts = count_spikes(licks, np.zeros(len(licks), dtype=np.int64), 1, edges)
+        variables["lick_count"] = (dims, counts[..., 0])
+    return variables
+
+
+def _trials(
+    recording: Recording,
+    trial: NDArray[np.int64],
+    edges: NDArray[np.float64],
+    dataset: Dataset,
+) -> dict[str, Any]:
+    rule = dataset.split
+    split = split_trials(
+        recording.eid,
+        trial,
+        rule.fractions,
+        rule.kind,
+        rule.seed,
+        edges[:, 0],
+        dataset.align.length,
+    )
+    values: dict[str, NDArray[Any]] = {"split": split}
+    if recording.trials is not None and dataset.align.event is not None:
+        table = recording.trials.iloc[trial]
+        values |= encode_trials(table) | {"included": included(table, dataset.trials)}
+    return {name: ("trial", array) for name, array in values.items()}
+
+
+def _attributes(recording: Recording, dataset: Dataset, name: str) -> dict[str, Any]:
+    align, eid = dataset.align, recording.eid
+    return {
+        **{key: getattr(recording, key) for key in ("eid", "subject", "lab", "date", "number")},
+        "dataset": name,
+        "role": dataset.entry(eid).role,
+        "pids": [insertion.pid for insertion in recording.insertions],
+        "probes": [insertion.probe for insertion in recording.insertions],
+        "spike_sorters": [insertion.sorter for insertion in recording.insertions],
+        "revisions": [insertion.revision for insertion in recording.insertions],
+        "alignment": CONTIGUOUS if align.event is None else align.event,
+        "window": [align.start, align.start + align.length],
+        "bin_size": align.bin,
+        "definition": json.dumps(dataset.definition(eid), sort_keys=True),
+        "definition_hash": dataset.definition_hash(eid),
+        "unit_filter": "none",
+        "notes": recording.notes,
+        "software": [f"{package} {version(package)}" for package in _SOFTWARE],
+        "ingested": datetime.now(UTC).isoformat(timespec="seconds"),
+    }

@@ -1,0 +1,157 @@
+"""Where sessions come from: a folder in ONE's layout, and the cache tables that index it.
+
+with open_folder(Path("/data/ONE"), "local") as folder:
+    folder.sessions()                   # every session with spikes, as a table
+    one = folder.one()                  # a fresh One, for one session
+"""
+
+import logging
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pandas as pd
+from one.alf.io import iter_sessions
+from one.alf.path import session_path_parts
+from one.api import One
+
+from ibl_mtm.errors import UserError
+from ibl_mtm.ingest.files import one_line
+from ibl_mtm.one_files.marker import is_simulated
+from ibl_mtm.one_files.one_tables import write_tables
+
+__all__ = ["Folder", "open_folder", "session_id"]
+
+log = logging.getLogger(__name__)
+
+# ONE accepts ids of UUID versions 3 and 4 only. Version 3, from the session's place, is the same
+# on every machine.
+_NAMESPACE = uuid.UUID("6b0a5c1e-6b3a-4c53-8d0e-0c7c0a9e8f21")
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder in ONE's layout with the cache tables for it, which may lie elsewhere.
+
+    Parameters
+    ----------
+    root, tables
+        The folder, and where its cache tables are.
+    notes
+        What the tables leave out of it.
+    """
+
+    root: Path
+    tables: Path
+    notes: tuple[str, ...] = ()
+
+    @property
+    def address(self) -> str:
+        """Where the files come from."""
+        return str(self.root)
+
+    @property
+    def simulated(self) -> bool:
+        """Whether they are of a simulated experiment."""
+        return is_simulated(self.root)
+
+    def bytes_missing(self) -> int:
+        """All is on disk."""
+        return 0
+
+    @contextmanager
+    def open(self, on_bytes: Callable[[int], object] = lambda n: None) -> Iterator["Folder"]:
+        """Give access to its sessions."""
+        yield self
+
+    def one(self) -> One:
+        """A local ONE that touches nothing outside the folder, and asks nothing.
+
+        One per session: a load that fails can leave it unable to find anything else.
+        """
+        return One(cache_dir=self.root, tables_dir=self.tables, mode="local")
+
+    def sessions(self) -> pd.DataFrame:
+        """All sessions, by eid, in order of lab, subject, date and number.
+
+        Columns: lab, subject, date, number, and whether ONE lists any spikes (`has_spikes`).
+        """
+        one = self.one()
+        eids, details = one.search(details=True)
+        if len(eids) == 0:
+            raise UserError(f"no session in {self.root}: expected LAB/Subjects/SUBJECT/DATE/NUMBER")
+        columns = ["lab", "subject", "date", "number"]
+        rows = [{name: detail[name] for name in columns} for detail in details]
+        table = pd.DataFrame(rows, index=pd.Index(map(str, eids), name="eid"))
+        spiking = set()
+        for part in ("times", "clusters"):
+            spiking |= set(map(str, one.search(datasets=[f"spikes.{part}.npy"])))
+        table["has_spikes"] = table.index.isin(spiking)
+        return table.sort_values(columns)
+
+    def insertions(self, eid: str) -> dict[str, str]:
+        """Insertion id (pid) of each probe of a session, by probe name, where a table tells."""
+        path = self.tables / "insertions.pqt"
+        if not path.is_file():
+            return {}
+        table = pd.read_parquet(path).reset_index()
+        own = table[table["eid"].astype(str) == eid]
+        return dict(zip(own["name"], own["id"].astype(str), strict=True))
+
+
+def session_id(lab: str, subject: str, date: str, number: str) -> str:
+    """The eid of a session in a folder without cache tables, from its place alone."""
+    return str(uuid.uuid3(_NAMESPACE, f"{lab}/{subject}/{date}/{int(number):03d}"))
+
+
+@contextmanager
+def open_folder(root: Path, aside: Path | None = None) -> Iterator[Folder]:
+    """Give access to a folder in ONE's layout; index it aside, for as long, if it has no tables.
+
+    Parameters
+    ----------
+    root
+        The folder.
+    aside
+        Where to index it; by default among the system's temporary files.
+
+    Raises
+    ------
+    UserError
+        If there is no such folder, or its tables cannot be read.
+    """
+    if not root.is_dir():
+        raise UserError(f"no folder '{root}' to ingest from")
+    if (root / "sessions.pqt").is_file() and (root / "datasets.pqt").is_file():
+        folder = Folder(root, root)
+        try:
+            folder.one()
+        except Exception as error:
+            raise UserError(
+                f"the cache tables of {root} cannot be read ({one_line(error)}); without "
+                "sessions.pqt and datasets.pqt there the folder is indexed anew"
+            ) from error
+        yield folder
+        return
+    if aside is not None:
+        aside.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix="ibl-mtm-tables-", dir=aside) as tables:
+        _index(root, Path(tables))
+        yield Folder(root, Path(tables))
+
+
+def _index(root: Path, tables: Path) -> None:
+    sessions, datasets = [], []
+    for folder in iter_sessions(root):
+        lab, subject, date, number = session_path_parts(folder, assert_valid=True)
+        eid = session_id(lab or "", subject, date, number)
+        sessions.append((eid, lab or "", subject, date, int(number)))
+        for file in folder.iter_datasets(recursive=True):
+            path = file.relative_to(folder).as_posix()
+            dataset = str(uuid.uuid3(uuid.UUID(eid), path))
+            datasets.append((eid, dataset, path, file.stat().st_size))
+    log.info("%s has no cache tables: indexed %d sessions", root, len(sessions))
+    write_tables(tables, sessions, datasets)

@@ -1,0 +1,1 @@
+"""Files in the layout of ONE: its tables, and the atlas' regions."""

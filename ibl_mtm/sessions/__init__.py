@@ -1,0 +1,1 @@
+"""What a session is, to all who write, train on or score one."""

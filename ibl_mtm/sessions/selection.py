@@ -1,0 +1,27 @@
+"""Which units and trials of a session are used."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from ibl_mtm.config.catalog import Split
+from ibl_mtm.config.yaml_settings import Settings
+
+__all__ = ["SelectionSettings"]
+
+
+class SelectionSettings(Settings):
+    """Which units and trials are used, as filters on reading."""
+
+    #: Split of trials; null: the one in the cache.
+    split: Split | None = None
+    #: Units below this rate over the training trials (Hz) are left out.
+    min_rate: float = Field(0.0, ge=0)
+    #: Units below this quality label are left out; 1 keeps good units only.
+    min_label: float = Field(0.0, ge=0, le=1)
+    #: Train on trials that pass the behavioural rules only (the paper: on all).
+    included_only: bool = False
+    #: Which region map the region schemes use.
+    regions: Literal["region", "beryl", "cosmos"] = "beryl"
+    #: Units that a region of a session needs to take part as a region.
+    min_units_per_region: int = Field(5, ge=2)

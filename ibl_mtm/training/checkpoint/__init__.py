@@ -1,0 +1,1 @@
+"""Models as files: made new, started from another, saved, published."""

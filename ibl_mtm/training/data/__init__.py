@@ -1,0 +1,1 @@
+"""Counts on their way to the model: drawn, read, held, sent."""

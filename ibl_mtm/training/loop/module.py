@@ -1,0 +1,269 @@
+"""The Lightning module: one optimizer step, validation under fixed masks, averaged weights.
+
+A batch names the trials of a whole step. Each device takes its share of them, in parts if memory
+asks for it; as every device knows the size of the whole, the loss is the same however it is cut.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from torch.func import functional_call
+
+from ibl_mtm.errors import UserError
+from ibl_mtm.model.loss import poisson_nll
+from ibl_mtm.model.mtm import MtM
+from ibl_mtm.sessions.view import Session
+from ibl_mtm.training.data.sampler import Batch, Part
+from ibl_mtm.training.loop.ema import Average
+from ibl_mtm.training.loop.objective import (
+    SessionRows,
+    Task,
+    draw_tasks,
+    make_task,
+    possible_schemes,
+    tasks_loss,
+    trial_keys,
+)
+from ibl_mtm.training.loop.optimizer import RowAdamW
+from ibl_mtm.training.loop.rows import Rows
+from ibl_mtm.training.settings import RunSettings
+
+__all__ = ["LOG_EVERY", "Training"]
+
+#: Validation masks are drawn at "steps" that no training step has.
+VALIDATION_STEP = -1
+#: Steps between those whose scores are logged, and read from the device.
+LOG_EVERY = 10
+
+
+class Training(pl.LightningModule):
+    """Train an MtM on the batches of a `Loader`.
+
+    Parameters
+    ----------
+    settings
+        The run's.
+    model
+        To be trained.
+    sessions
+        All of the model's sessions; batches name them by position.
+    steps
+        Optimizer steps in all (for the learning-rate schedule).
+    """
+
+    def __init__(
+        self, settings: RunSettings, model: MtM, sessions: Sequence[Session], steps: int
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.settings, self.model, self.steps = settings, model, steps
+        self.sessions = sessions
+        self.rows = SessionRows.of(sessions, model.scope)
+        # Gradients end at the rows of a step (see `Rows`), never at whole tables.
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name not in {*MtM.UNIT_TABLES, *MtM.SESSION_TABLES})
+        self.average = Average(model, settings.average, steps) if settings.average else None
+        if settings.trainer.compile:
+            for block in model.blocks:
+                block.compile()
+        #: The first step whose gradient was not finite, or infinity.
+        self.register_buffer("diverged", torch.tensor(math.inf), persistent=False)
+        #: Likelihoods and spikes of each scheme over a validation (see `_totals`).
+        self.register_buffer("totals", torch.zeros(len(model.scope.schemes), 3), persistent=False)
+
+    diverged: Tensor
+    totals: Tensor
+
+    def kept(self) -> MtM:
+        """The model that is validated and kept: the averaged one, if there is one."""
+        if self.average:
+            return self.average.make_up_all(self.model, self.global_step - 1)
+        return self.model
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        step = self.global_step
+        # Dropout depends on the step alone, so a resumed run draws what the undisturbed one would.
+        key = (self.settings.seed, step, self.global_rank)
+        torch.manual_seed(hash(key) & 0x7FFFFFFF)
+        rows = Rows([self.rows[part.session] for part in batch.parts], self.device)
+        tables = rows.gather(self.model)
+        is_logged = (batch_idx + 1) % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
+        parts = self.settings.trainer.accumulate
+        share = batch.share(self.global_rank, self.trainer.world_size)
+        # A device without a share takes part with a loss of weight 0: the others wait for it.
+        pieces = [p for p in (share.share(i, parts) for i in range(parts)) if len(p)]
+        scores = torch.zeros(4, device=self.device)
+        for piece in pieces or [batch.share(0, len(batch))]:
+            tasks = self.tasks_of(piece, rows)
+            groups = [task.group for task in tasks]
+            log_rates = functional_call(self.model, tables, (groups,))
+            weight = len(piece) / len(batch) if pieces else 0.0
+            loss = weight * tasks_loss(tasks, log_rates, self.settings.masks.loss)
+            self.manual_backward(loss * self.trainer.world_size)
+            if is_logged:
+                scores[0] += loss.detach()
+                for task, log_rate in zip(tasks, log_rates, strict=True):
+                    null = tables["null_log_rate"]
+                    scores[1:] += _totals(task, log_rate.detach(), null) * bool(pieces)
+        self.update(rows, tables)
+        if is_logged:
+            self._sum_over_devices([scores])
+            self.log("train/loss", scores[0])
+            self.log("train/bits_per_spike", _bits_per_spike(scores[1:]))
+            self.raise_if_diverged()
+
+    def tasks_of(self, batch: Batch, rows: Rows) -> list[Task]:
+        """What a batch asks of the model, those with causal attention last."""
+        tasks = []
+        seed, masks = self.settings.seed, self.settings.masks
+        for part in batch.parts:
+            own, trial = self.rows[part.session], self.sessions[part.session].trial[part.trials]
+            tasks += draw_tasks(own, part.counts(), trial, seed, batch.step, masks)
+        return [rows.localise(task) for task in sorted(tasks, key=lambda task: task.group.causal)]
+
+    def update(self, rows: Rows, tables: dict[str, Tensor]) -> None:
+        """Take an optimizer step: the body's parameters, and the rows that were touched."""
+        wrapped = self.optimizers()
+        optimizer: RowAdamW = wrapped.optimizer  # type: ignore[union-attr, assignment]
+        touched = {name: table.grad for name, table in tables.items() if table.grad is not None}
+        # Tables are not of the model that devices share: their gradients were not averaged.
+        self._sum_over_devices(list(touched.values()))
+        for gradient in touched.values():
+            gradient /= self.trainer.world_size
+        body = [p.grad for p in self.model.parameters() if p.grad is not None]
+        gradients = [*body, *touched.values()]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        step = torch.full_like(self.diverged, self.global_step)
+        self.diverged = torch.where(norm.isfinite(), self.diverged, self.diverged.minimum(step))
+        if self.settings.optimizer.clip:
+            # No test whether the norm is too large: that would wait for the device.
+            torch._foreach_mul_(gradients, (self.settings.optimizer.clip / norm).clamp(max=1))
+        for name, gradient in touched.items():
+            optimizer.touch(getattr(self.model, name), rows.index(name), gradient)
+        step_number = self.global_step
+        wrapped.step()  # type: ignore[union-attr]
+        wrapped.zero_grad()  # type: ignore[union-attr]
+        self.lr_schedulers().step()  # type: ignore[union-attr]
+        if self.average:
+            self.average.update(self.model, step_number, rows, tables)
+
+    def raise_if_diverged(self) -> None:
+        """End a training that cannot recover.
+
+        Raises
+        ------
+        UserError
+            If the gradient of some step was not finite.
+        """
+        if torch.isinf(self.diverged):
+            return
+        folder = self.trainer.default_root_dir
+        raise UserError(
+            f"training diverged: the loss was not finite at step {int(self.diverged) + 1}; "
+            f"what {folder} holds is from before. Lower optimizer.learning_rate"
+        )
+
+    def on_validation_epoch_start(self) -> None:
+        self.raise_if_diverged()
+        self.totals.zero_()
+
+    def validation_step(self, batch: Part, batch_idx: int) -> None:
+        if batch_idx % self.trainer.world_size != self.global_rank:
+            return
+        own, trial = self.rows[batch.session], self.sessions[batch.session].trial[batch.trials]
+        rows = Rows([own], self.device)
+        model, tables = self.model, rows.gather(self.model)
+        if self.average:
+            model = self.average.model
+            tables = self.average.gather(self.model, self.global_step - 1, rows)
+        counts = batch.counts()
+        schemes = self.model.scope.schemes
+        for repeat in range(self.settings.validation_masks):
+            step = VALIDATION_STEP - repeat
+            key = trial_keys(self.settings.seed, step, own.session, trial)
+            for scheme in possible_schemes(schemes, own.regions):
+                task = rows.localise(make_task(own, counts, scheme, key, self.settings.masks))
+                (log_rate,) = functional_call(model, tables, ([task.group],))
+                null = tables["null_log_rate"]
+                self.totals[schemes.index(scheme)] += _totals(task, log_rate, null)
+
+    def on_validation_epoch_end(self) -> None:
+        self._sum_over_devices([self.totals])
+        # A scheme that no session allows has no score.
+        scores = {
+            scheme: _bits_per_spike(totals)
+            for scheme, totals in zip(self.model.scope.schemes, self.totals, strict=True)
+            if totals.any()
+        }
+        for scheme, score in scores.items():
+            self.log(f"val/{scheme}", score, sync_dist=True)
+        mean = torch.stack(list(scores.values())).mean()
+        self.log("val/bits_per_spike", mean, sync_dist=True)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        chosen, finetune = self.settings.optimizer, self.settings.finetune
+        groups: list[dict[str, Any]] = []
+        schedules: list[Callable[[int], float]] = []
+        tables = {*MtM.UNIT_TABLES, *MtM.SESSION_TABLES}
+        for is_table, is_vector in itertools.product((False, True), repeat=2):
+            parameters = [
+                parameter
+                for name, parameter in self.model.named_parameters()
+                if (name in tables) == is_table and (parameter.ndim < 2) == is_vector
+            ]
+            if parameters:
+                # Decay would pull the read-out bias, a unit's log rate, to one spike per bin.
+                decay = chosen.weight_decay if chosen.decay_biases or not is_vector else 0.0
+                rate = chosen.learning_rate * (1.0 if is_table else finetune.body_rate)
+                groups.append({"params": parameters, "weight_decay": decay, "lr": rate})
+                schedules.append(self.relative_rate if is_table else self.relative_body_rate)
+        optimizer = RowAdamW(groups, fused=True)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, schedules)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule}}
+
+    def relative_rate(self, step: int) -> float:
+        """One-cycle cosine: from a tenth up to the full rate, then down to nothing."""
+        warm = max(1, round(self.settings.optimizer.warmup * self.steps))
+        if step < warm:
+            return 0.1 + 0.9 * (1 - math.cos(math.pi * step / warm)) / 2
+        return (1 + math.cos(math.pi * min(1.0, (step - warm) / max(1, self.steps - warm)))) / 2
+
+    def relative_body_rate(self, step: int) -> float:
+        """The same for what sessions share, which may be left alone at first."""
+        frozen = step < self.settings.finetune.stitchers_only
+        return 0.0 if frozen else self.relative_rate(step)
+
+    def transfer_batch_to_device(
+        self, batch: Any, device: torch.device, dataloader_idx: int
+    ) -> Any:
+        return batch  # `Task.on` moves its counts
+
+    def _sum_over_devices(self, tensors: Sequence[Tensor]) -> None:
+        if self.trainer.world_size > 1:
+            for tensor in tensors:
+                torch.distributed.all_reduce(tensor)
+
+
+def _totals(task: Task, log_rate: Tensor, null_log_rate: Tensor) -> Tensor:
+    """(NLL of the model, NLL of each unit's training mean, spikes) over the target entries."""
+    counts, log_rate = task.group.counts.float(), log_rate.float()
+    null = null_log_rate[task.group.units].expand_as(log_rate)
+    entries = task.target.expand_as(log_rate)
+    return torch.stack(
+        [
+            torch.where(entries, poisson_nll(log_rate, counts), 0).sum(),
+            torch.where(entries, poisson_nll(null, counts), 0).sum(),
+            torch.where(entries, counts, 0).sum(),
+        ]
+    )
+
+
+def _bits_per_spike(totals: Tensor) -> Tensor:
+    nll, null, spikes = totals
+    return (null - nll) / (spikes.clamp(min=1) * math.log(2))

@@ -1,0 +1,164 @@
+"""What a training step asks of the model: which trials are masked how.
+
+(rows,) = SessionRows.of([session], scope)
+tasks = draw_tasks(rows, counts, trial, seed=0, step=7, masks=settings.masks)
+loss = tasks_loss(tasks, model([t.group for t in tasks]), reduction="mean")
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ibl_mtm.model.draws import keys, uniform
+from ibl_mtm.model.loss import Reduction, masked_loss
+from ibl_mtm.model.masking import Scheme, draw_mask
+from ibl_mtm.model.mtm import Group, Scope
+from ibl_mtm.sessions.view import Session
+from ibl_mtm.training.data.held import send
+from ibl_mtm.training.settings import MaskSettings
+
+__all__ = [
+    "SessionRows",
+    "Task",
+    "draw_tasks",
+    "possible_schemes",
+    "tasks_loss",
+    "trial_keys",
+]
+
+
+@dataclass(frozen=True)
+class SessionRows:
+    """A session as the model numbers it.
+
+    Attributes
+    ----------
+    session
+        Its row.
+    units : Tensor (N,), int64
+        Rows of its units.
+    regions : Tensor (N,), int64
+        Region of each unit in the model's list; -1 for none that takes part.
+    """
+
+    session: int
+    units: Tensor
+    regions: Tensor
+
+    @classmethod
+    def of(cls, sessions: Sequence[Session], scope: Scope) -> "list[SessionRows]":
+        """Look the names of sessions up in a model's scope."""
+        unit_row, session_row, region_row = (
+            {name: row for row, name in enumerate(names)}
+            for names in (scope.units, scope.sessions, scope.regions)
+        )
+        return [
+            cls(
+                session=session_row[session.eid],
+                units=torch.tensor([unit_row[unit] for unit in session.units]),
+                regions=torch.tensor([region_row.get(region, -1) for region in session.region]),
+            )
+            for session in sessions
+        ]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One group of trials, and the entries of it that count."""
+
+    group: Group
+    target: Tensor
+
+    def on(self, device: torch.device, units: Tensor, session: int) -> "Task":
+        """The same on a device, for tables in which the session has these rows."""
+        hidden = send(self.group.hidden, device)
+        target = hidden if self.target is self.group.hidden else send(self.target, device)
+        counts = send(self.group.counts, device)
+        region = None if self.group.region is None else send(self.group.region, device)
+        group = replace(
+            self.group, counts=counts, hidden=hidden, region=region, units=units, session=session
+        )
+        return Task(group, target)
+
+
+def trial_keys(seed: int, step: int, session: int, trial: np.ndarray) -> Tensor:
+    """Keys of masks: one for each (seed, step, session, trial), (B,)."""
+    return keys(seed, step, torch.as_tensor(trial.astype(np.int64)) + (session << 32))
+
+
+def possible_schemes(schemes: Sequence[Scheme], regions: Tensor) -> list[Scheme]:
+    """Schemes that a session allows: those of regions need one, and units outside of it."""
+    inside = regions >= 0
+    allowed = {"neuron", "causal", "temporal", "random"}
+    if inside.any():
+        allowed.add("intra_region")
+        if (regions != regions[inside][0]).any():
+            allowed.add("inter_region")
+    return [scheme for scheme in schemes if scheme in allowed]
+
+
+def draw_tasks(
+    rows: SessionRows, counts: Tensor, trial: np.ndarray, seed: int, step: int, masks: MaskSettings
+) -> list[Task]:
+    """Draw schemes and masks for trials of one session; masks are drawn on the CPU.
+
+    Parameters
+    ----------
+    counts : Tensor (B, T, N)
+    trial : ndarray (B,)
+        Trial numbers: with `seed` and `step` they decide the masks, whatever else is in a batch.
+
+    Returns
+    -------
+    list of Task
+        At most one for each scheme; those with causal attention last.
+    """
+    weights = {s: w for s, w in masks.schemes.items() if w > 0}
+    schemes = possible_schemes(list(weights), rows.regions)
+    if not schemes:
+        raise ValueError("none of the masking schemes is possible in this session")
+    key = trial_keys(seed, step, rows.session, trial)
+    # The scheme and its mask come from different keys, or they would depend on each other.
+    cumulative = np.cumsum([weights[s] for s in schemes]) / sum(weights[s] for s in schemes)
+    if masks.draw_per == "step":
+        drawn = np.random.default_rng([seed, step]).random(1).repeat(len(trial))
+    else:
+        drawn = uniform(key, 1)[:, 0].numpy()
+    chosen = np.searchsorted(cumulative, drawn, side="right").clip(max=len(schemes) - 1)
+    tasks = []
+    for index, scheme in sorted(enumerate(schemes), key=lambda pair: pair[1] == "causal"):
+        (members,) = np.nonzero(chosen == index)
+        if len(members):
+            part = torch.as_tensor(members)
+            chosen_counts = counts.index_select(0, send(part, counts.device))
+            tasks.append(make_task(rows, chosen_counts, scheme, key[part] ^ (index + 1), masks))
+    return tasks
+
+
+def make_task(
+    rows: SessionRows, counts: Tensor, scheme: Scheme, key: Tensor, masks: MaskSettings
+) -> Task:
+    """Mask trials of one session under one scheme."""
+    mask = draw_mask(scheme, key, counts.shape[1], rows.regions, masks.ratios)
+    group = Group(
+        counts,
+        mask.hidden,
+        rows.units,
+        rows.session,
+        scheme,
+        causal=scheme == "causal",
+        region=mask.region,
+    )
+    return Task(group, mask.target)
+
+
+def tasks_loss(tasks: Sequence[Task], log_rates: Sequence[Tensor], reduction: Reduction) -> Tensor:
+    """Mean loss over trials; trials without a target count as 0."""
+    losses = [
+        masked_loss(log_rate.float(), task.group.counts.float(), task.target, reduction)
+        for task, log_rate in zip(tasks, log_rates, strict=True)
+    ]
+    return torch.cat(losses).mean()

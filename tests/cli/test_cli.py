@@ -1,0 +1,205 @@
+"""The commands as a user types them: results, JSON, exit codes, and mistakes told in one line."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from synthetic import make_regions, make_session
+
+import ibl_mtm
+from ibl_mtm.cache.store import create_cache, write_session
+from ibl_mtm.cli import main
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["ibl-mtm", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        shown = capsys.readouterr()
+        return int(stop.value.code or 0), shown.out, shown.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    root = tmp_path_factory.mktemp("cli") / "cache.zarr"
+    create_cache(root)
+    for seed, n_units in ((1, 15), (2, 20)):
+        write_session(
+            root, make_session(n_units=n_units, n_trials=40, n_bins=20, seed=seed), make_regions()
+        )
+    return root
+
+
+@pytest.fixture(scope="module")
+def trained(cache, tmp_path_factory):
+    run = tmp_path_factory.mktemp("cli-run") / "run"
+    settings = ["steps=4", "validate_every=2", "model.width=16", "model.layers=1", "model.heads=2"]
+    command = [sys.executable, "-m", "ibl_mtm.cli", "train", "mtm_small", "--cache", cache]
+    done = subprocess.run(
+        [*map(str, command), "--run", str(run), *settings, "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return run, json.loads(done.stdout)
+
+
+def assert_one_line(err, *parts):
+    assert len(err.strip().splitlines()) == 1, err
+    assert "Traceback" not in err
+    for part in parts:
+        assert part in err
+
+
+def test_sessions_are_listed_and_chosen(run, cache):
+    code, out, _ = run("sessions", cache)
+    assert code == 0
+    assert "SYN_001" in out
+    assert "SYN_002" in out
+    code, out, _ = run("sessions", cache, "--where", "n_units > 15", "--json")
+    (row,) = json.loads(out)
+    assert (code, row["subject"], row["n_units"]) == (0, "SYN_002", 20)
+
+
+def test_a_card_shows_one_session(run, cache):
+    (row, _) = json.loads(run("sessions", cache, "--json")[1])
+    code, out, _ = run("sessions", cache, "--session", row["eid"], "--json")
+    card = json.loads(out)
+    assert code == 0
+    assert sum(card["regions"].values()) == row["n_units"]
+    assert sum(card["splits"].values()) == row["n_trials"]
+    assert card["variables"]["spikes"]["dims"] == ["trial", "time", "unit"]
+    assert row["eid"] in run("sessions", cache, "--session", row["eid"])[1]
+
+
+def test_check_says_that_all_is_well(run, cache):
+    assert run("check", cache)[0] == 0
+    assert json.loads(run("check", cache, "--json")[1]) == {"ok": True, "damaged": {}}
+
+
+def test_train_prints_one_document(trained):
+    folder, document = trained
+    assert set(document) == {"run", "steps", "best_step", "val", "seconds", "init"}
+    assert document["init"] is None
+    assert document["run"] == str(folder)
+    assert document["steps"] == 4
+
+
+def test_eval_and_report_follow_train(run, cache, trained, tmp_path):
+    folder, _ = trained
+    code, out, _ = run("eval", folder, "--cache", cache, "--task", "co_smoothing", "--json")
+    document = json.loads(out)
+    assert code == 0
+    assert set(document["tasks"]) == {"co_smoothing"}
+    assert document["tasks"]["co_smoothing"]["n_units"] > 0
+    page = tmp_path / "report.html"
+    assert run("report", folder, "--out", page)[0] == 0
+    assert page.read_text().lower().startswith("<!doctype html>")
+
+
+def test_mistakes_are_told_in_one_line(run, cache, trained, tmp_path):
+    folder, _ = trained
+    options = ["--cache", cache]
+    for arguments, parts in [
+        (["ingest", "dmeo", "--cache", tmp_path / "c.zarr"], ["dmeo", "demo"]),
+        (["sessions", tmp_path], [str(tmp_path), "cache"]),
+        (["sessions", cache, "--where", "n_unit > 3"], ["n_unit", "n_units"]),
+        (["sessions", cache, "--session", "nobody"], ["nobody"]),
+        (["check", tmp_path / "none.zarr"], ["none.zarr"]),
+        (["train", "mtm_smal", *options, "--run", tmp_path / "r"], ["mtm_smal"]),
+        (["train", "mtm_small", *options, "--run", tmp_path / "r", "step=3"], ["step", "steps"]),
+        (["train", "mtm_small", *options, "--run", folder], [str(folder), "--overwrite"]),
+        (["eval", tmp_path, *options], [str(tmp_path), "no trained model"]),
+        (["eval", folder, "--cache", tmp_path], [str(tmp_path)]),
+        (["eval", folder, *options, "--task", "sorting"], ["sorting", "co_smoothing"]),
+        (["eval", folder, *options, "--session", "nobody"], ["nobody"]),
+        (["report", tmp_path / "none"], ["none"]),
+    ]:
+        code, out, err = run(*arguments)
+        assert code == 2, arguments
+        assert out == ""
+        assert_one_line(err, *parts)
+
+
+def test_an_unknown_key_of_the_catalog_is_named_with_its_line(run, tmp_path):
+    catalog = tmp_path / "catalog.yaml"
+    catalog.write_text("datasets:\n  mine:\n    source: {kind: local, path: x}\n    aling: {}\n")
+    code, _, err = run("ingest", "mine", "--cache", tmp_path / "c.zarr", "--catalog", catalog)
+    assert code == 2
+    assert_one_line(err, "line 4", "aling", "align")
+
+
+def test_an_unknown_option_is_told_by_the_parser(run, cache):
+    code, _, err = run("sessions", cache, "--were", "x")
+    assert code == 2
+    assert "--were" in err
+
+
+def test_a_failed_session_makes_exit_code_1(run, tmp_path):
+    """Ingest two simulated sessions, one of them with a truncated spike file."""
+    one_dir, cache = tmp_path / "one", tmp_path / "cache.zarr"
+    code, _, _ = run("simulate", one_dir, "--sessions", 2, "--units", 20, "--trials", 20)
+    assert code == 0
+    broken = sorted(one_dir.rglob("spikes.times.npy"))[0]
+    broken.write_bytes(broken.read_bytes()[:1000])
+    catalog = tmp_path / "catalog.yaml"
+    catalog.write_text("datasets:\n  mine:\n    source: {kind: local, path: one}\n")
+    options = ["--cache", cache, "--catalog", catalog, "--json"]
+    code, out, _ = run("ingest", "mine", *options)
+    outcomes = json.loads(out)["sessions"].values()
+    assert code == 1
+    assert sorted(o["status"] for o in outcomes) == ["failed", "ingested"]
+    (reason,) = (o["reason"] for o in outcomes if o["status"] == "failed")
+    assert "spikes.times.npy" in reason
+    assert len(json.loads(run("sessions", cache, "--json")[1])) == 1
+
+
+def test_starting_is_light():
+    """Neither torch nor ONE nor xarray is imported before it is needed."""
+    code = (
+        "import sys, ibl_mtm, ibl_mtm.cli;"
+        "print([m for m in ('torch', 'one', 'xarray', 'zarr', 'pandas', 'lightning')"
+        " if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_evaluating_needs_no_ingestion_packages():
+    """A machine that only trains has neither ONE, ibllib nor dask."""
+    code = (
+        "import sys;"
+        "sys.modules.update(dict.fromkeys(('one', 'brainbox', 'ibllib', 'iblatlas', 'dask')));"
+        "import ibl_mtm.training.run, ibl_mtm.evaluation.evaluate, ibl_mtm.report.page"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_evaluation_does_not_know_what_is_made_of_it():
+    """Reports and results of many runs are made of evaluations; so none is imported there."""
+    room = Path(ibl_mtm.__file__).parent / "evaluation"
+    sources = {file.name: file.read_text(encoding="utf-8") for file in room.rglob("*.py")}
+    assert "score_session.py" in sources
+    above = r"^\s*(from|import) ibl_mtm(\.| import )(experiments|report)"
+    imports = re.compile(above, re.MULTILINE)
+    assert [name for name, source in sources.items() if imports.search(source)] == []
+
+
+def test_shipped_files_are_found_from_anywhere(tmp_path, monkeypatch):
+    from ibl_mtm.config.yaml_settings import find_shipped
+
+    monkeypatch.chdir(tmp_path)
+    assert find_shipped("data_catalog.yaml").is_file()
+    (tmp_path / "data_catalog.yaml").write_text("datasets: {}\n")
+    assert find_shipped("data_catalog.yaml") == tmp_path / "data_catalog.yaml"
+    below = tmp_path / "below"
+    below.mkdir()
+    monkeypatch.chdir(below)
+    assert find_shipped("data_catalog.yaml") == Path(tmp_path / "data_catalog.yaml")

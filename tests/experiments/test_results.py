@@ -1,0 +1,231 @@
+"""What a table says: means, standard errors, the best, references, differences, findings."""
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scored_runs import write_scored
+
+from ibl_mtm.errors import UserError
+from ibl_mtm.experiments.result_table import csv_table, difference_table, markdown_table
+from ibl_mtm.experiments.results import make_results, read_results
+from ibl_mtm.experiments.write import write_results
+
+
+def cell(results, row, task):
+    (found,) = results.summary.query("row == @row and task == @task").to_dict("records")
+    return found
+
+
+def test_over_several_sessions_the_error_is_that_of_the_sessions_means(tmp_path):
+    scores = {0: {"a": 0.2, "b": 0.5}, 1: {"a": 0.4, "b": 0.9}}  # by seed and session
+    runs = [
+        write_scored(
+            tmp_path / f"mtm-{seed}",
+            "MtM",
+            {eid: {"co_smoothing": value} for eid, value in own.items()},
+            seed=seed,
+        )
+        for seed, own in scores.items()
+    ]
+    found = cell(make_results("ablation", runs), "MtM", "co_smoothing")
+    assert found["mean"] == pytest.approx((0.3 + 0.7) / 2)
+    assert found["sem"] == pytest.approx(np.std([0.3, 0.7], ddof=1) / math.sqrt(2))
+    assert (found["n_sessions"], found["n_runs"]) == (2, 2)
+
+
+def test_of_one_session_the_error_is_that_of_its_runs(tmp_path):
+    values = [0.1, 0.2, 0.6]
+    runs = [
+        write_scored(tmp_path / f"mtm-{s}", "MtM", {"a": {"co_smoothing": v}}, seed=s)
+        for s, v in enumerate(values)
+    ]
+    found = cell(make_results("ablation", runs), "MtM", "co_smoothing")
+    assert found["mean"] == pytest.approx(0.3)
+    assert found["sem"] == pytest.approx(np.std(values, ddof=1) / math.sqrt(3))
+
+
+def test_one_run_of_one_session_has_no_error(tmp_path):
+    run = write_scored(tmp_path / "mtm", "MtM", {"a": {"co_smoothing": 0.25}})
+    results = make_results("ablation", [run])
+    assert math.isnan(cell(results, "MtM", "co_smoothing")["sem"])
+    assert markdown_table(results).splitlines()[2] == "| MtM | 0.250 |"
+
+
+def test_the_best_of_each_column_is_bold_and_references_never_are(tmp_path):
+    entry = {"bits_per_spike": 0.3, "oracle": 0.6}
+    choice = {"accuracy": 0.8, "raw_spikes": {"accuracy": 0.9}}
+    runs = [
+        write_scored(tmp_path / "a", "A", {"s": {"co_smoothing": entry, "choice": choice}}),
+        write_scored(tmp_path / "b", "B", {"s": {"co_smoothing": 0.2, "choice": 0.85}}),
+    ]
+    lines = markdown_table(make_results("ablation", runs)).splitlines()
+    assert lines[0] == "|  | Co-smoothing (bits/spike) | Choice (accuracy) |"
+    assert lines[2:] == [
+        "| A | **0.300** | 0.800 |",
+        "| B | 0.200 | **0.850** |",
+        "| *true rates* | 0.600 |  |",
+        "| *decoded from raw spikes* |  | 0.900 |",
+    ]
+
+
+def test_what_prints_the_same_is_as_good(tmp_path):
+    runs = [
+        write_scored(tmp_path / name, name, {"s": {"co_smoothing": value}})
+        for name, value in {"A": 0.30001, "B": 0.29999, "C": 0.298}.items()
+    ]
+    assert markdown_table(make_results("ablation", runs)).count("**0.300**") == 2
+
+
+def test_a_score_that_is_missing_leaves_its_cell_empty(tmp_path):
+    runs = [
+        write_scored(tmp_path / "a", "A", {"s": {"co_smoothing": 0.3, "intra_region": None}}),
+        write_scored(tmp_path / "b", "B", {"s": {"co_smoothing": 0.2, "intra_region": 0.1}}),
+    ]
+    lines = markdown_table(make_results("ablation", runs)).splitlines()
+    assert lines[2:] == ["| A | **0.300** |  |", "| B | 0.200 | 0.100 |"]
+
+
+def test_differences_are_paired_by_session_and_seed(tmp_path):
+    scratch, tuned = {"a": 0.1, "b": 0.5}, {"a": 0.2, "b": 0.56}
+    runs = [
+        write_scored(
+            tmp_path / f"{name}-{seed}",
+            "MtM",
+            {eid: {"co_smoothing": value + 0.1 * seed} for eid, value in own.items()},
+            seed=seed,
+            animals=animals,
+        )
+        for seed in (0, 1)
+        for name, own, animals in (("tuned", tuned, 3), ("scratch", scratch, None))
+    ]
+    results = make_results("generalization", runs)
+    (found,) = results.differences.to_dict("records")
+    assert (found["row"], found["against"]) == (
+        "MtM, pre-trained on 3 animals",
+        "MtM, from scratch",
+    )
+    assert found["difference"] == pytest.approx(0.08)
+    assert found["sem"] == pytest.approx(np.std([0.1, 0.06], ddof=1) / math.sqrt(2))
+    assert found["n_pairs"] == 4
+    assert "+0.080 ± 0.020" in difference_table(results)
+    (finding,) = results.findings
+    assert finding.seen
+
+
+def test_a_pretraining_that_many_started_from_counts_once(tmp_path):
+    runs = [
+        write_scored(
+            tmp_path / f"t{seed}", "MtM", {"a": {"co_smoothing": 0.1}}, seed=seed, animals=3
+        )
+        for seed in (0, 1)
+    ]
+    made = make_results("scaling", runs).made
+    assert (made["n_runs"], made["n_trainings"]) == (2, 3)
+    assert made["training_seconds"] == 60 + 60 + 600
+    assert made["evaluation_seconds"] == 12
+    assert made["seeds"] == [0, 1]
+
+
+def ablation_runs(tmp_path, own_task):
+    """A single mask that is good at its own task, MtM with and without prompts."""
+    tasks = ("co_smoothing", "forward_prediction", "intra_region", "inter_region")
+    best = dict.fromkeys(tasks, 0.3)
+    neuron = dict.fromkeys(tasks, 0.1) | {"co_smoothing": own_task}
+    return [
+        write_scored(tmp_path / "mtm", "MtM", {"s": best}),
+        write_scored(tmp_path / "bare", "bare", {"s": best | {"intra_region": 0.29}}, prompt=False),
+        write_scored(
+            tmp_path / "neuron", "neuron", {"s": neuron}, schemes={"neuron": 1, "causal": 0}
+        ),
+    ]
+
+
+def test_findings_tell_what_is_seen_in_an_ablation(tmp_path):
+    findings = make_results("ablation", ablation_runs(tmp_path, own_task=0.31)).findings
+    assert [finding.seen for finding in findings] == [True] * 4
+    claims = " ".join(finding.claim for finding in findings)
+    for claim in ("neuron is best", "neuron is poor", "MtM is near", "Prompts are no worse"):
+        assert claim in claims
+
+
+def test_findings_tell_what_is_not_seen(tmp_path):
+    findings = make_results("ablation", ablation_runs(tmp_path, own_task=0.36)).findings
+    seen = {finding.claim.split(",")[0]: finding.seen for finding in findings}
+    assert seen["MtM is near the best on every task"] is False
+    worse = make_results("ablation", ablation_runs(tmp_path / "other", own_task=0.2)).findings
+    assert not next(f for f in worse if f.claim.startswith("neuron is best")).seen
+
+
+def test_more_animals_are_compared_with_the_fewest(tmp_path):
+    runs = [
+        write_scored(tmp_path / f"n{n}", "MtM", {"s": {"co_smoothing": score}}, animals=n or None)
+        for n, score in {0: 0.5, 1: 0.2, 10: 0.4}.items()
+    ]
+    results = make_results("scaling", runs)
+    assert [row.animals for row in results.rows.values()] == [0, 1, 10]
+    (finding,) = results.findings
+    assert (finding.claim, finding.seen) == ("MtM: 10 animals are better than 1", True)
+
+
+def test_a_claim_may_hold_on_some_tasks(tmp_path):
+    runs = [
+        write_scored(tmp_path / f"n{n}", "MtM", {"s": scores}, animals=n)
+        for n, scores in {
+            1: {"co_smoothing": 0.2, "forward_prediction": 0.1},
+            10: {"co_smoothing": 0.4, "forward_prediction": 0.0},
+        }.items()
+    ]
+    (finding,) = make_results("scaling", runs).findings
+    assert not finding.seen
+    assert finding.verdict == "Seen on 1 of 2 tasks"
+
+
+def test_everything_is_written_and_read_back(tmp_path):
+    results = make_results("ablation", ablation_runs(tmp_path, own_task=0.3), "snakemake x")
+    write_results(results, tmp_path / "out")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        *("table.md", "table.csv", "figure.svg", "figure.png", "results.json")
+    }
+    again = read_results(tmp_path / "out")
+    assert markdown_table(again) == markdown_table(results)
+    assert csv_table(again) == csv_table(results)
+    assert (again.findings, again.made, again.rows) == (
+        results.findings,
+        results.made,
+        results.rows,
+    )
+    table = pd.read_csv(tmp_path / "out" / "table.csv")
+    assert set(table["row"]) == {"MtM", "bare", "neuron"}
+    assert "simulated" in (tmp_path / "out" / "table.md").read_text().splitlines()[0]
+    assert "simulated" in (tmp_path / "out" / "figure.svg").read_text()
+    json.loads((tmp_path / "out" / "results.json").read_text())
+
+
+def test_real_data_are_not_called_simulated(tmp_path):
+    scores = {"s": {"co_smoothing": 0.3}}
+    runs = [
+        write_scored(tmp_path / f"r{n}", "MtM", scores, simulated=False, split=f"random, seed {n}")
+        for n in (1, 2)
+    ]
+    results = make_results("recording", runs)
+    write_results(results, tmp_path / "out")
+    assert "simulated" not in (tmp_path / "out" / "table.md").read_text().lower()
+    assert cell(results, "MtM", "co_smoothing")["n_runs"] == 2
+
+
+def test_mistakes_are_named(tmp_path):
+    run = write_scored(tmp_path / "r", "MtM", {"s": {"co_smoothing": 0.3}})
+    with pytest.raises(UserError, match="unknown kind of results 'ablations'"):
+        make_results("ablations", [run])
+    with pytest.raises(UserError, match="named twice"):
+        make_results("ablation", [run, run])
+    with pytest.raises(UserError, match="no run folder"):
+        make_results("ablation", [tmp_path / "none"])
+    with pytest.raises(UserError, match=r"no results\.json"):
+        read_results(tmp_path)
+    (tmp_path / "results.json").write_text("{}")
+    with pytest.raises(UserError, match="damaged"):
+        read_results(tmp_path)

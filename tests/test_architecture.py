@@ -1,0 +1,105 @@
+"""The plan of the house: arrows between rooms go downwards, and no room is too full."""
+
+import ast
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+import ibl_mtm
+
+PACKAGE = Path(ibl_mtm.__file__).parent
+
+#: From the cellar to the roof. A room may use those below it, not those beside it or above.
+FLOORS = (
+    ("errors", "_provenance", "logs"),
+    ("config",),
+    ("sessions", "one_files"),
+    ("cache", "model", "simulate"),
+    ("ingest", "training"),
+    ("evaluation",),
+    ("report",),
+    ("experiments",),
+    ("cli",),
+)
+MOST_LINES, MOST_FILES = 2500, 16
+
+Arrow = tuple[str, str]
+
+
+def arrows(package: Path) -> Iterator[Arrow]:
+    """Every import of the package within itself, wherever it stands: from which module, of which.
+
+    Names of modules lack the package's own.
+    """
+    for file in sorted(package.rglob("*.py")):
+        module = file.relative_to(package).with_suffix("")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{file}: imports name their module in full"
+                assert node.module is not None
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+            for name in names:
+                first, *rest = name.split(".")
+                if first == package.name:
+                    yield ".".join(module.parts), ".".join(rest)
+
+
+def wrong_arrows(found: Iterator[Arrow]) -> list[Arrow]:
+    """Those that do not lead downwards. The package's own `__init__` may import anything."""
+    floor = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+    wrong = []
+    for user, used in found:
+        a, b = user.split(".")[0], used.split(".")[0]
+        if a not in ("__init__", b) and floor[a] <= floor.get(b, len(FLOORS)):
+            wrong.append((user, used))
+    return wrong
+
+
+def test_arrows_between_rooms_go_downwards() -> None:
+    found = list(arrows(PACKAGE))
+    assert len(found) > 300
+    assert wrong_arrows(iter(found)) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "source"),
+    [
+        ("cache/a.py", "from ibl_mtm.training.run import train"),
+        ("training/a.py", "def f():\n    from ibl_mtm.ingest import run"),  # a neighbour
+        ("sessions/a.py", "import ibl_mtm"),  # the front door
+        ("sessions/a.py", "from ibl_mtm import open_cache"),
+        ("errors.py", "from ibl_mtm import _provenance"),
+    ],
+)
+def test_an_arrow_upwards_is_noticed(tmp_path: Path, file: str, source: str) -> None:
+    room = tmp_path / "ibl_mtm"
+    (room / file).parent.mkdir(parents=True)
+    (room / file).write_text(source)
+    assert len(wrong_arrows(arrows(room))) == 1
+
+
+def test_every_room_has_a_floor() -> None:
+    rooms = {path.stem for path in PACKAGE.iterdir() if (path / "__init__.py").is_file()}
+    rooms |= {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"}
+    assert rooms == {room for rooms in FLOORS for room in rooms}
+    assert all(below.isdisjoint(above) for below, above in pairwise(map(set, FLOORS)))
+
+
+def test_no_room_is_too_full() -> None:
+    full = []
+    for room in {file.parent for file in PACKAGE.rglob("*.py")}:
+        files = [file for file in room.glob("*.py") if file.stem != "__init__"]
+        lines = sum(len(file.read_text(encoding="utf-8").splitlines()) for file in files)
+        if lines > MOST_LINES or len(files) > MOST_FILES:
+            full.append((room.name, lines, len(files)))
+    assert full == []
+
+
+def test_no_name_of_a_file_stands_three_times() -> None:
+    names = [file.name for file in PACKAGE.rglob("*.py") if not file.stem.startswith("__")]
+    assert [name for name in set(names) if names.count(name) > 2] == []

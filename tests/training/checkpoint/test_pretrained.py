@@ -1,0 +1,157 @@
+"""Models in folders and on the Hub: they come back as they went, and no code comes with them."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from ibl_mtm.errors import UserError
+from ibl_mtm.model.mtm import Scope
+from ibl_mtm.model.settings import ModelSettings
+from ibl_mtm.sessions.trial_format import TrialFormat
+from ibl_mtm.training.checkpoint.pretrained import PretrainedMtM, load_model
+
+SCORES = {
+    "run": "runs/mtm",
+    "tasks": {
+        "co_smoothing": {"bits_per_spike": 0.4321, "sem": 0.01, "n_units": 3},
+        "inter_region": None,
+        "choice": {"accuracy": 0.9, "balanced_accuracy": 0.8, "prompt": "neuron"},
+    },
+    "simulated": True,
+    "provenance": {"dataset": "demo", "split": "random, 70/10/20, seed 42"},
+}
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    settings = ModelSettings(width=8, layers=1, heads=2, mlp=8, stitch_width=None)
+    scope = Scope(
+        ("u1", "u2", "u3"),
+        ("s1",),
+        ("CA1",),
+        TrialFormat(10, 0.02, "stimOn_times", -0.5),
+        ("neuron", "inter_region"),
+    )
+    model = PretrainedMtM(settings, scope)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter)
+    return model.eval()
+
+
+class FakeHub:
+    """The part of huggingface_hub that is used, with a folder for the server."""
+
+    def __init__(self, server):
+        self.server = server
+        self.created = {}
+
+    def HfApi(self, token=None):  # noqa: N802
+        return self
+
+    def create_repo(self, repo_id, *, private, exist_ok):
+        if repo_id.count("/") != 1:
+            raise ValueError("Repo id must be in the form 'namespace/repo_name'")
+        self.created[repo_id] = private
+        (self.server / repo_id).mkdir(parents=True, exist_ok=exist_ok)
+
+    def upload_folder(self, *, repo_id, folder_path, commit_message):
+        for path in Path(folder_path).iterdir():
+            (self.server / repo_id / path.name).write_bytes(path.read_bytes())
+        return f"https://huggingface.co/{repo_id}"
+
+    def snapshot_download(self, repo_id, *, revision, token, allow_patterns):
+        if not (self.server / repo_id).is_dir():
+            raise ConnectionError("404 Client Error\nmore")
+        return str(self.server / repo_id)
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    hub = FakeHub(tmp_path / "server")
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+    return hub
+
+
+def assert_same(a, b):
+    assert a.settings == b.settings
+    assert a.scope == b.scope
+    assert not b.training
+    ours, theirs = a.state_dict(), b.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_model_comes_back_from_a_folder(model, tmp_path):
+    model.scores = SCORES
+    model.save_pretrained(tmp_path / "model")
+    names = {"model.safetensors", "config.json", "README.md", "metrics.json"}
+    assert {path.name for path in (tmp_path / "model").iterdir()} == names
+    for again in (
+        PretrainedMtM.from_pretrained(tmp_path / "model"),
+        type(load_model(tmp_path / "model")).from_pretrained(str(tmp_path / "model")),
+    ):
+        assert_same(model, again)
+        assert again.scores == SCORES
+
+
+def test_a_model_comes_back_from_the_hub(model, hub):
+    assert model.push_to_hub("lab/mtm", private=True) == "https://huggingface.co/lab/mtm"
+    assert hub.created == {"lab/mtm": True}
+    assert_same(model, PretrainedMtM.from_pretrained("lab/mtm"))
+    with pytest.raises(UserError, match=r"no folder 'lab/none', and not .* 404 Client Error$"):
+        PretrainedMtM.from_pretrained("lab/none")
+    with pytest.raises(UserError, match="cannot be published: Repo id must be in the form"):
+        model.push_to_hub("a/b/c")
+
+
+def test_the_card_tells_data_and_scores(model, tmp_path):
+    model.save_pretrained(tmp_path / "bare")
+    assert "Not evaluated." in (tmp_path / "bare" / "README.md").read_text()
+    model.scores = SCORES
+    model.save_pretrained(tmp_path / "scored")
+    card = (tmp_path / "scored" / "README.md").read_text()
+    head = yaml.safe_load(card.split("---")[1])
+    assert head["library_name"] == "ibl-mtm"
+    for part in (
+        "neuron, inter-region",
+        "3 units of 1 sessions",
+        "10 bins of 20 ms, aligned to `stimOn_times`, from -0.5 s",
+        "| co-smoothing | 0.432 ± 0.010 | bits/spike |",
+        "| choice | 0.800 | balanced accuracy |",
+        "split: random, 70/10/20, seed 42",
+        "**simulated data**",
+    ):
+        assert part in card
+    assert "inter-region |" not in card
+
+
+def test_the_hub_is_asked_for_only_when_needed(model, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    model.save_pretrained(tmp_path / "model")
+    assert_same(model, PretrainedMtM.from_pretrained(tmp_path / "model"))
+    with pytest.raises(UserError, match="pip install huggingface_hub"):
+        model.push_to_hub("lab/mtm")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": "other"}, "does not describe an ibl-mtm model"),
+        ({"format_version": 99}, "newer ibl-mtm"),
+        ({"units": None}, "is not as ibl-mtm writes it"),
+        ({"trial_format": {"n_time": 3, "unknown": 1}}, "is not as ibl-mtm writes it"),
+        ({"model": {"wdith": 3}}, "unknown key 'wdith'"),
+        ({"units": ["u1"]}, "does not fit config.json"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_configurations_that_do_not_fit_are_told(model, tmp_path, change, message):
+    model.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | change))
+    with pytest.raises(UserError, match=message):
+        load_model(tmp_path)
