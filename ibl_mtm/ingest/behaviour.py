@@ -18,8 +18,8 @@ from one.alf.exceptions import ALFObjectNotFound
 from one.api import One
 
 from ibl_mtm.errors import SessionError
-from ibl_mtm.ingest.files import find, load, one_line
-from ibl_mtm.ingest.trials import TRIAL_COLUMNS
+from ibl_mtm.ingest.files import find, load, numbers, one_line
+from ibl_mtm.ingest.trials import TRIAL_COLUMNS, TRIAL_VALUES
 
 __all__ = ["Behaviour", "Signal", "load_behaviour", "load_trials"]
 
@@ -72,9 +72,21 @@ def load_trials(one: One, eid: str, event: str) -> pd.DataFrame:
     missing = [name for name in (event, *TRIAL_COLUMNS) if name not in table]
     if missing:
         raise SessionError(eid, f"{_TABLE}: no column {', '.join(missing)}")
+    table = table.assign(
+        **{name: numbers(eid, _TABLE, table, name) for name in (event, *TRIAL_COLUMNS)}
+    )
     events = table[event].dropna().to_numpy(np.float64)
     if (np.diff(events) < 0).any():
         raise SessionError(eid, f"{_TABLE}: {event} are not in ascending order")
+    for name, allowed in TRIAL_VALUES.items():
+        column = table[name]
+        strange = column[column.notna() & ~allowed.holds(column)]
+        if len(strange):
+            raise SessionError(
+                eid,
+                f"{_TABLE}: {name}: {strange.iloc[0]:g} in row {strange.index[0]}, "
+                f"expected {allowed}",
+            )
     return table
 
 

@@ -83,8 +83,8 @@ def run_job(job: Job, on_bytes: OnBytes = lambda n: None) -> Outcome:
         with job.origin.open(count) as folder:
             recording = load_session(folder, eid, job.dataset)
         # In this order, each once: a folder may itself be the origin.
-        notes = dict.fromkeys((*job.origin.notes, *folder.notes, *recording.notes))
-        recording = replace(recording, notes=list(notes))
+        known = dict.fromkeys((*job.origin.notes, *folder.notes, *recording.notes))
+        recording = replace(recording, notes=list(known))
         ds, regions = assemble(
             recording, job.dataset, job.name, job.origin.address, simulated=job.origin.simulated
         )
@@ -97,7 +97,8 @@ def run_job(job: Job, on_bytes: OnBytes = lambda n: None) -> Outcome:
         log.debug("session %s failed", eid, exc_info=True)
         reason = f"{type(error).__name__}: {one_line(error)}"
         return Outcome("failed", reason, time.monotonic() - start, n_bytes=fetched)
-    for note in recording.notes:
+    notes = tuple(ds.attrs["notes"])
+    for note in notes:
         log.info("session %s: %s", eid, note)
     return Outcome(
         "ingested",
@@ -105,7 +106,7 @@ def run_job(job: Job, on_bytes: OnBytes = lambda n: None) -> Outcome:
         n_units=ds.sizes["unit"],
         n_trials=ds.sizes["trial"],
         n_bytes=fetched,
-        notes=tuple(recording.notes),
+        notes=notes,
     )
 
 
