@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from ibl_mtm.cli.app import Json, Overwrite, Sessions, app, print_json
+from ibl_mtm.errors import UserError
 
 __all__: list[str] = []
 
@@ -103,6 +104,8 @@ def ingest(
             on_bytes=progress.bytes,
         )
     print_json(report.to_json()) if as_json else show_ingest(report)
+    if not report.sessions:
+        raise UserError(f"no session in {chosen.source.path} that can be ingested")
     if report.failed:
         raise typer.Exit(1)
 

@@ -42,6 +42,7 @@ TASK_NAMES = {
     "intra_region": "intra-region",
     "inter_region": "inter-region",
 }
+_LEFT_ASIDE = 20  # lines that say which and why
 STATUS_STYLE = {"ingested": "green", "complete": "dim", "planned": "cyan", "failed": "red"}
 
 
@@ -115,7 +116,15 @@ def show_ingest(report: "IngestReport") -> None:
             size_text(outcome.n_bytes) if outcome.n_bytes else "",
             outcome.reason or "; ".join(outcome.notes),
         )
-    out.print(table)
+    if report.sessions:
+        out.print(table)
+    if report.left_aside:
+        n = len(report.left_aside)
+        out.print(f"{n} session{'s' * (n != 1)} left aside:", highlight=False)
+        for folder, why in list(report.left_aside.items())[:_LEFT_ASIDE]:
+            out.print(f"  {folder}: {why}", markup=False, highlight=False, soft_wrap=True)
+        if n > _LEFT_ASIDE:
+            out.print(f"  and {n - _LEFT_ASIDE} more: see ingest-report.json", highlight=False)
     statuses = Counter(outcome.status for outcome in report.sessions.values())
     counts = ", ".join(f"{n} {status}" for status, n in statuses.items()) or "no session"
     n_bytes = sum(outcome.n_bytes for outcome in report.sessions.values())

@@ -5,15 +5,17 @@ recording.insertions[0].units               # one row per unit
 recording.trials                            # None for contiguous windows
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
+from one.api import One
 
 from ibl_mtm.config.catalog import Dataset
 from ibl_mtm.errors import SessionError
 from ibl_mtm.ingest.behaviour import Behaviour, load_behaviour, load_trials
 from ibl_mtm.ingest.insertions import Insertion, load_insertions
 from ibl_mtm.ingest.sources.folder import Folder
+from ibl_mtm.ingest.sources.layout import dangling
 
 __all__ = ["Recording", "load_session"]
 
@@ -58,9 +60,22 @@ def load_session(folder: Folder, eid: str, dataset: Dataset) -> Recording:
     one = folder.one()
     path = one.eid2path(eid)
     if path is None or not path.is_dir():
-        raise SessionError(
-            eid, f"no folder {path}; names of labs may have letters, digits and underscores only"
-        )
+        why = "though the cache tables list it"
+        if folder.tables != folder.root:
+            why = "as ONE reads it; names of labs may have letters, digits and underscores only"
+        raise SessionError(eid, f"no folder {path}, {why}")
+    lost = [
+        f"{name}: a link to a file that is not here; fetch it (git annex get, datalad get)"
+        for name in dangling(path)
+    ]
+    try:
+        recording = _load(folder, one, eid, dataset)
+    except SessionError as error:
+        raise SessionError(eid, "; ".join((error.reason, *lost[:1]))) from error
+    return replace(recording, notes=[*recording.notes, *lost])
+
+
+def _load(folder: Folder, one: One, eid: str, dataset: Dataset) -> Recording:
     details = one.get_details(eid)
     event = dataset.align.event
     trials = None if event is None else load_trials(one, eid, event)

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,10 +43,21 @@ class Outcome:
 
 @dataclass(frozen=True)
 class IngestReport:
-    """What became of every session that was asked for, by eid."""
+    """What became of every session that was asked for, by eid.
+
+    Parameters
+    ----------
+    cache
+        Where they are.
+    sessions
+        Outcome of each.
+    left_aside
+        Folders of sessions that could not be looked at, and why.
+    """
 
     cache: Path
     sessions: dict[str, Outcome] = field(default_factory=dict)
+    left_aside: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def failed(self) -> dict[str, str]:
@@ -59,7 +71,11 @@ class IngestReport:
     def to_json(self) -> dict[str, Any]:
         """The report as a plain JSON mapping."""
         sessions = {eid: asdict(outcome) for eid, outcome in self.sessions.items()}
-        return {"cache": str(self.cache), "sessions": sessions}
+        return {
+            "cache": str(self.cache),
+            "sessions": sessions,
+            "left_aside": dict(self.left_aside),
+        }
 
 
 def write_report(report: IngestReport, dataset: str) -> Path:

@@ -98,6 +98,8 @@ def ingest(
         aside=cache.parent if scheduler else None,  # where other machines see it too
     ) as found:
         total = len(found.eids)
+        if not total:
+            return IngestReport(cache, {}, found.left_aside)
         jobs = []
         for eid in found.eids:
             outcome = None if overwrite else _present(cache, eid, dataset)
@@ -114,7 +116,7 @@ def ingest(
         if dry_run:
             for job in jobs:
                 finish(job.eid, Outcome("planned", n_bytes=n_bytes[job.eid]), total)
-            return IngestReport(cache, {eid: outcomes[eid] for eid in found.eids})
+            return IngestReport(cache, {eid: outcomes[eid] for eid in found.eids}, found.left_aside)
 
         def fetched(n: int) -> None:
             if on_bytes is not None:
@@ -128,7 +130,7 @@ def ingest(
                     finish(eid, outcome, total)
             finally:
                 list_sessions(cache)
-    report = IngestReport(cache, {eid: outcomes[eid] for eid in found.eids})
+    report = IngestReport(cache, {eid: outcomes[eid] for eid in found.eids}, found.left_aside)
     write_report(report, name)
     return report
 

@@ -6,7 +6,7 @@ with find_sessions(dataset, "repeated-site", cache) as found:
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -41,6 +41,9 @@ class Found(Protocol):
     """The sessions to ingest."""
 
     eids: list[str]
+
+    left_aside: Mapping[str, str]
+    """Folders of sessions that are not among them, and why."""
 
     def origin(self, eid: str) -> Origin:
         """Where the files of one are; a SessionError if that cannot be learned."""
@@ -110,13 +113,12 @@ def find_sessions(
             table = opened.sessions()
             spiking = list(table.index[table["has_spikes"]])
             eids = _choose(sessions, listed or list(table.index), spiking, name)[:limit]
-            if not eids:
+            left_aside = {} if sessions else opened.left_aside | opened.without_spikes(table)
+            if not eids and not left_aside:
                 raise UserError(
                     f"no session in {source.path} has spikes (alf/probe*/spikes.times.npy)"
                 )
-            if len(spiking) < len(table):
-                log.info("%d sessions without spikes are left aside", len(table) - len(spiking))
-            yield _OnDisk(eids, opened)
+            yield _OnDisk(eids, opened, left_aside)
     else:
         # The simulator is needed for simulated data alone.
         from ibl_mtm.ingest.sources.simulated import simulate_sessions
@@ -154,8 +156,11 @@ def _choose(
 class _OnDisk:
     """Sessions of one folder."""
 
-    def __init__(self, eids: list[str], folder: Folder) -> None:
+    def __init__(
+        self, eids: list[str], folder: Folder, left_aside: Mapping[str, str] | None = None
+    ) -> None:
         self.eids = eids
+        self.left_aside = left_aside or {}
         self._folder = folder
 
     def origin(self, eid: str) -> Folder:
@@ -173,6 +178,7 @@ class _InAlyx:
         self, eids: list[str], dataset: Dataset, root: Path, alyx: Alyx | None, keep: bool
     ) -> None:
         self.eids = eids
+        self.left_aside: Mapping[str, str] = {}
         self._dataset = dataset
         self._root = root
         self._alyx = alyx

@@ -8,18 +8,18 @@ with open_folder(Path("/data/ONE"), "local") as folder:
 import logging
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pandas as pd
-from one.alf.io import iter_sessions
-from one.alf.path import session_path_parts
+from one.alf.path import ALFPath
 from one.api import One
 
 from ibl_mtm.errors import UserError
 from ibl_mtm.ingest.files import one_line
+from ibl_mtm.ingest.sources.layout import dangling, scan, spikes_of_another_name
 from ibl_mtm.one_files.marker import is_simulated
 from ibl_mtm.one_files.one_tables import write_tables
 
@@ -42,11 +42,14 @@ class Folder:
         The folder, and where its cache tables are.
     notes
         What the tables leave out of it.
+    left_aside
+        Folders of sessions that ONE cannot read where they lie, and why.
     """
 
     root: Path
     tables: Path
     notes: tuple[str, ...] = ()
+    left_aside: dict[str, str] = field(default_factory=dict)
 
     @property
     def address(self) -> str:
@@ -81,16 +84,35 @@ class Folder:
         """
         one = self.one()
         eids, details = one.search(details=True)
-        if len(eids) == 0:
+        if len(eids) == 0 and not self.left_aside:
             raise UserError(f"no session in {self.root}: expected LAB/Subjects/SUBJECT/DATE/NUMBER")
         columns = ["lab", "subject", "date", "number"]
-        rows = [{name: detail[name] for name in columns} for detail in details]
-        table = pd.DataFrame(rows, index=pd.Index(map(str, eids), name="eid"))
+        rows = [{name: detail[name] for name in columns} for detail in details or ()]
+        table = pd.DataFrame(rows, columns=columns, index=pd.Index(map(str, eids), name="eid"))
         spiking = set()
         for part in ("times", "clusters"):
             spiking |= set(map(str, one.search(datasets=[f"spikes.{part}.npy"])))
-        table["has_spikes"] = table.index.isin(spiking)
+        table["has_spikes"] = table.index.isin(list(spiking))
         return table.sort_values(columns)
+
+    def without_spikes(self, table: pd.DataFrame) -> dict[str, str]:
+        """Folders of the sessions of `sessions()` that have no spikes, and why."""
+        one = self.one()
+        found = {}
+        for eid in table.index[~table["has_spikes"]]:
+            folder = one.eid2path(eid)
+            if folder is None or not folder.is_dir():
+                found[str(folder or eid)] = "not on disk, though the cache tables list it"
+                continue
+            other = spikes_of_another_name(folder)
+            lost = [path for path in dangling(folder) if "spikes" in path]
+            reason = "no spikes (alf/probe*/spikes.times.npy)"
+            if lost:
+                reason = f"{lost[0]} is a link to nothing; fetch its file"
+            elif other is not None:
+                reason = f"{other}: spikes in a place or of a name that brainbox does not know"
+            found[folder.relative_to(self.root).as_posix()] = reason
+        return found
 
     def insertions(self, eid: str) -> dict[str, str]:
         """Insertion id (pid) of each probe of a session, by probe name, where a table tells."""
@@ -139,19 +161,22 @@ def open_folder(root: Path, aside: Path | None = None) -> Iterator[Folder]:
     if aside is not None:
         aside.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix="ibl-mtm-tables-", dir=aside) as tables:
-        _index(root, Path(tables))
-        yield Folder(root, Path(tables))
+        left_aside = _index(root, Path(tables))
+        yield Folder(root, Path(tables), left_aside=left_aside)
 
 
-def _index(root: Path, tables: Path) -> None:
+def _index(root: Path, tables: Path) -> dict[str, str]:
+    """Write the cache tables of a folder; the folders in it that ONE could not read, and why."""
     sessions, datasets = [], []
-    for folder in iter_sessions(root):
-        lab, subject, date, number = session_path_parts(folder, assert_valid=True)
-        eid = session_id(lab or "", subject, date, number)
-        sessions.append((eid, lab or "", subject, date, int(number)))
-        for file in folder.iter_datasets(recursive=True):
-            path = file.relative_to(folder).as_posix()
+    found = scan(root)
+    for place in found.sessions:
+        eid = session_id(place.lab, place.subject, place.date, place.number)
+        sessions.append((eid, place.lab, place.subject, place.date, int(place.number)))
+        for file in ALFPath(place.folder).iter_datasets(recursive=True):
+            path = file.relative_to(place.folder).as_posix()
             dataset = str(uuid.uuid3(uuid.UUID(eid), path))
-            datasets.append((eid, dataset, path, file.stat().st_size))
+            with suppress(OSError):  # a link to nothing; whoever needs the file says so
+                datasets.append((eid, dataset, path, file.stat().st_size))
     log.info("%s has no cache tables: indexed %d sessions", root, len(sessions))
     write_tables(tables, sessions, datasets)
+    return found.left_aside
