@@ -89,6 +89,11 @@ class AlyxSource(Settings):
         description="what to do with a listed session of which nothing carries the tag: refuse it, "
         "or take its default revision",
     )
+    leave_out: tuple[Literal["CRITICAL", "FAIL", "WARNING", "NOT_SET", "PASS"], ...] = Field(
+        default=(),
+        description="insertions of these qualities in Alyx are left out; all are kept by default, "
+        "and `probe_qc` of each unit tells",
+    )
     path: Path | None = Field(
         default=None,
         description="download folder; beside the cache if absent. One that begins with '$NAME' is "
@@ -247,6 +252,8 @@ class Dataset(Settings):
         # Left out where it is as it always was: definitions in caches are compared.
         if source.get("untagged") == "refuse":
             del source["untagged"]
+        if not source.get("leave_out", True):
+            del source["leave_out"]
         definition = {
             "source": source,
             "align": self.align.model_dump(mode="json", exclude_none=True),

@@ -33,6 +33,7 @@ __all__ = ["assemble"]
 # Cameras run at 30 to 150 Hz. Of a slower one than the bins, frames in sequence are no gap.
 _FRAMES_IN_SEQUENCE = 1.5
 
+_TEXTS = ("unit", "pid", "probe", "probe_qc", "region")
 _SOFTWARE = ("ibl-mtm", "ONE-api", "ibllib", "iblatlas")
 
 
@@ -129,12 +130,13 @@ def _counts(
 
 def _units(recording: Recording, spikes: NDArray[Any], dataset: Dataset) -> dict[str, Any]:
     units = pd.concat(
-        [i.units.assign(pid=i.pid, probe=i.probe) for i in recording.insertions], ignore_index=True
+        [i.units.assign(pid=i.pid, probe=i.probe, probe_qc=i.qc) for i in recording.insertions],
+        ignore_index=True,
     )
     region = units["region"].to_numpy(dtype=str)
     seconds = spikes.shape[0] * dataset.align.n_bins * dataset.align.bin
     values = {
-        **{name: units[name].to_numpy(dtype=str) for name in ("unit", "pid", "probe", "region")},
+        **{name: units[name].to_numpy(dtype=str) for name in _TEXTS},
         "beryl": regions_of(region, "Beryl"),
         "cosmos": regions_of(region, "Cosmos"),
         **{name: units[name].to_numpy(np.int64) for name in ("cluster_id", "channel")},

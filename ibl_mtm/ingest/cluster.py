@@ -94,13 +94,17 @@ def run_jobs(
         ): job
         for job in jobs
     }
-    for future in as_completed(futures):
-        eid = futures[future].eid
-        try:
-            yield eid, future.result()
-        except Exception as error:
-            reason = f"its worker failed: {type(error).__name__}: {one_line(error)}"
-            yield eid, Outcome("failed", reason)
+    try:
+        for future in as_completed(futures):
+            eid = futures[future].eid
+            try:
+                outcome = future.result()
+            except Exception as error:
+                reason = f"its worker failed: {type(error).__name__}: {one_line(error)}"
+                outcome = Outcome("failed", reason)
+            yield eid, outcome
+    finally:
+        client.cancel(list(futures))  # those that nobody waits for any more
 
 
 @contextmanager

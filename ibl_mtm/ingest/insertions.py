@@ -46,6 +46,8 @@ class Insertion:
         Row in `units` of each spike, shape (n_spikes,).
     units
         Columns unit, cluster_id, channel, region, depth (um), x, y, z (m), label.
+    qc
+        Quality of the insertion in Alyx; NOT_SET where nobody judged it.
     """
 
     pid: str
@@ -55,6 +57,7 @@ class Insertion:
     times: NDArray[np.float64]
     clusters: NDArray[np.integer]
     units: pd.DataFrame
+    qc: str = "NOT_SET"
 
 
 def load_insertions(
@@ -90,6 +93,10 @@ def load_insertions(
             raise SessionError(eid, f"no insertion {strange[0]} with spikes; its own are {found}")
         probes = sorted(known[pid] for pid in wanted)
     notes: list[str] = []
+    if wanted is None:
+        folders = {c.split("/")[1] for c in one.list_collections(eid) if re.match(r"alf/probe", c)}
+        silent = sorted((folders | set(pids)) - set(probes))
+        notes += [f"alf/{probe}: no spikes" for probe in silent]
     insertions = [_load_insertion(one, eid, probe, pids.get(probe, ""), notes) for probe in probes]
     units = pd.concat([insertion.units["unit"] for insertion in insertions])
     if units.duplicated().any():

@@ -8,7 +8,7 @@ A job holds no connection and no open file, so that any machine that sees the ca
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from ibl_mtm.cache.store import session_attrs, write_session
 from ibl_mtm.config.catalog import Dataset
 from ibl_mtm.errors import SessionError
 from ibl_mtm.ingest.files import one_line
-from ibl_mtm.ingest.outcome import Outcome
+from ibl_mtm.ingest.outcome import Outcome, UnreachableError
 from ibl_mtm.ingest.sources.folder import Folder
 
 __all__ = ["Job", "Origin", "is_complete", "run_job"]
@@ -83,7 +83,9 @@ def run_job(job: Job, on_bytes: OnBytes = lambda n: None) -> Outcome:
         with job.origin.open(count) as folder:
             recording = load_session(folder, eid, job.dataset)
         # In this order, each once: a folder may itself be the origin.
-        known = dict.fromkeys((*job.origin.notes, *folder.notes, *recording.notes))
+        told = (*job.origin.notes, *folder.notes)
+        missing = [note for note in recording.notes if not _is_told(note, told)]
+        known = dict.fromkeys((*told, *missing))
         recording = replace(recording, notes=list(known))
         ds, regions = assemble(
             recording, job.dataset, job.name, job.origin.address, simulated=job.origin.simulated
@@ -91,7 +93,9 @@ def run_job(job: Job, on_bytes: OnBytes = lambda n: None) -> Outcome:
         write_session(job.cache, ds, regions, overwrite=job.overwrite, listed=False)
     except SessionError as error:
         log.debug("session %s failed", eid, exc_info=True)
-        return Outcome("failed", error.reason, time.monotonic() - start, n_bytes=fetched)
+        host = error.host if isinstance(error, UnreachableError) else None
+        seconds = time.monotonic() - start
+        return Outcome("failed", error.reason, seconds, n_bytes=fetched, unreachable=host)
     except Exception as error:
         # Whatever a library raises on files nobody foresaw must not stop the other sessions.
         log.debug("session %s failed", eid, exc_info=True)
@@ -108,6 +112,14 @@ def run_job(job: Job, on_bytes: OnBytes = lambda n: None) -> Outcome:
         n_bytes=fetched,
         notes=notes,
     )
+
+
+def _is_told(note: str, told: Sequence[str]) -> bool:
+    """Whether a note says only that something is missing, and another one why it is."""
+    if note.endswith(": no spikes"):
+        return any(other.startswith(note.removesuffix(" no spikes")) for other in told)
+    name = note.removesuffix(": missing")
+    return name != note and any(f"{name}." in other for other in told)
 
 
 def is_complete(cache: Path, eid: str, dataset: Dataset) -> bool:

@@ -81,7 +81,13 @@ def _load(folder: Folder, one: One, eid: str, dataset: Dataset) -> Recording:
     trials = None if event is None else load_trials(one, eid, event)
     # Before the spikes: filtering the wheel takes as much memory, for a moment, as they do.
     behaviour = load_behaviour(one, eid)
-    insertions, notes = load_insertions(one, eid, folder.insertions(eid), dataset.entry(eid).pids)
+    pids = folder.insertions(eid)
+    insertions, notes = load_insertions(one, eid, pids, dataset.entry(eid).pids)
+    qc = folder.probe_qc(eid)
+    insertions = [replace(i, qc=qc.get(i.probe, "NOT_SET")) for i in insertions]
+    for insertion in insertions:
+        if insertion.qc == "CRITICAL":
+            notes.append(f"alf/{insertion.probe}: quality of the insertion is CRITICAL (probe_qc)")
     return Recording(
         eid=eid,
         subject=str(details["subject"]),

@@ -8,7 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-__all__ = ["IngestReport", "Outcome", "write_report"]
+from ibl_mtm.errors import SessionError
+
+__all__ = ["IngestReport", "Outcome", "UnreachableError", "write_report"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class Outcome:
         What was downloaded for it, or would be.
     notes
         What was missing in it.
+    unreachable
+        The file server that did not answer for it.
     """
 
     status: Literal["ingested", "complete", "failed", "planned"]
@@ -39,6 +43,15 @@ class Outcome:
     n_trials: int = 0
     n_bytes: int = 0
     notes: tuple[str, ...] = ()
+    unreachable: str | None = None
+
+
+class UnreachableError(SessionError):
+    """A session whose files cannot be had, since their server does not answer."""
+
+    def __init__(self, eid: str, reason: str, host: str) -> None:
+        super().__init__(eid, reason)
+        self.host = host
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,9 @@ __all__ = ["IngestReport", "Outcome", "ingest"]
 
 log = logging.getLogger(__name__)
 
+# So many sessions in a row that a file server did not answer for: it does not answer at all.
+_SILENCE = 3
+
 
 def ingest(
     dataset: Dataset,
@@ -126,13 +129,33 @@ def ingest(
             create_cache(cache)
             fetched(0)
             try:
-                for eid, outcome in run(jobs, fetched):
-                    finish(eid, outcome, total)
+                _work_off(
+                    run(jobs, fetched), jobs, lambda eid, outcome: finish(eid, outcome, total)
+                )
             finally:
                 list_sessions(cache)
     report = IngestReport(cache, {eid: outcomes[eid] for eid in found.eids}, found.left_aside)
     write_report(report, name)
     return report
+
+
+def _work_off(
+    done: Iterable[tuple[str, Outcome]],
+    jobs: Sequence[Job],
+    finish: Callable[[str, Outcome], None],
+) -> None:
+    """Finish jobs as they end, until a file server did not answer for several in a row."""
+    left = [job.eid for job in jobs]
+    silences = 0
+    for eid, outcome in done:
+        finish(eid, outcome)
+        left.remove(eid)
+        silences = silences + 1 if outcome.unreachable else 0
+        if silences >= _SILENCE:
+            reason = f"{outcome.unreachable} did not answer for the sessions before it"
+            for rest in left:
+                finish(rest, Outcome("failed", reason))
+            return
 
 
 def _as_seen_elsewhere(dataset: Dataset) -> Dataset:

@@ -18,8 +18,9 @@ from one.alf.path import get_alf_path, get_session_path, remove_uuid_string
 from ibl_mtm.config.catalog import AlyxSource
 from ibl_mtm.ingest.trials import TRIAL_COLUMNS
 
-__all__ = ["RemoteFile", "choose_files"]
+__all__ = ["RemoteFile", "choose_files", "listed"]
 
+_MANY = 3  # notes of a kind; more are one
 _SORTERS = ("iblsorter", "pykilosort")  # as brainbox prefers them
 _TRIALS_TABLE = "_ibl_trials.table.pqt"
 _SORTING = re.compile(
@@ -48,6 +49,8 @@ class RemoteFile:
         As the database has them; None where it does not.
     borrowed
         Whether it is a map of channels that stands in for one that the release lacks.
+    spare
+        Whether it is fetched only where another one turns out to be of no use.
     """
 
     id: str
@@ -56,6 +59,7 @@ class RemoteFile:
     size: int | None
     md5: str | None
     borrowed: bool = False
+    spare: bool = False
 
     @property
     def revision(self) -> str:
@@ -82,6 +86,11 @@ class RemoteFile:
     def object(self) -> str:
         """Name of its ALF object, such as channels, of files without a namespace."""
         return self.name.split(".")[0]
+
+    @property
+    def optional(self) -> bool:
+        """Whether a session can do without: wheel, licks, cameras."""
+        return self.probe is None and not self.name.startswith("_ibl_trials.")
 
     @property
     def probe(self) -> str | None:
@@ -118,6 +127,8 @@ def choose_files(
     The files, and notes on what was not found in the release or was left out.
     """
     notes: list[str] = []
+    critical: list[str] = []
+    wanted = None if probes is None else set(probes)
     records = session.get("data_dataset_session_related") or []
     files: list[RemoteFile] = []
     default = set()
@@ -126,11 +137,13 @@ def choose_files(
             continue  # in a laboratory only
         file = _remote_file(record, source)
         if record.get("qc") == "CRITICAL":
-            notes.append(f"{file.path}: left out, as its quality is CRITICAL")
+            if _may_be_needed(file, event) and (wanted is None or file.probe in (None, *wanted)):
+                critical.append(file.path)
             continue
         files.append(file)
         if str(record.get("default_revision")) == "True":
             default.add(file.id)
+    notes += listed(critical, "left out, as its quality is CRITICAL")
     needed = [file for file in files if _may_be_needed(file, event)]
     pinned = _pin(needed, default, tagged, source, notes)
     chosen = [file for file in pinned if file.probe is None]
@@ -138,7 +151,7 @@ def choose_files(
     chosen = [f for f in chosen if not (f.folder in table and _is_column(f, None))]
     chosen = _one_camera(chosen)
     for probe in sorted({file.probe for file in pinned if file.probe is not None}):
-        if probes is None or probe in set(probes):
+        if wanted is None or probe in wanted:
             chosen += _one_sorting([file for file in pinned if file.probe == probe])
     return chosen, notes
 
@@ -209,9 +222,10 @@ def _pin(
             f"alf/{probe}: {' and '.join(objects)} not in release {source.tag}; "
             "the default revision is used"
         )
-    extra = [f for f in lacking if f.probe not in sorted_for_it]
-    for name in sorted({f"alf/{f.probe}" if f.probe else f.plain for f in extra}):
-        notes.append(f"{name}: not in release {source.tag}; the default revision is used")
+    sorted_at_all = {f.probe for f in files if f.name.startswith("spikes.")} | {None}
+    extra = [f for f in lacking if f.probe in sorted_at_all - sorted_for_it]
+    what = f"not in release {source.tag}; the default revision is used"
+    notes += listed(sorted({f"alf/{f.probe}" if f.probe else f.plain for f in extra}), what)
     return released + maps + extra
 
 
@@ -234,17 +248,25 @@ def _borrow_maps(
     return [replace(f, borrowed=True) for f in chosen]
 
 
+def listed(files: list[str], what: str) -> list[str]:
+    """A note on each file; where there are many, one on all of them."""
+    if len(files) <= _MANY:
+        return [f"{file}: {what}" for file in files]
+    return [f"{files[0]} and {len(files) - 1} more files: {what}"]
+
+
 def _latest(files: list[RemoteFile], order: Callable[[RemoteFile], Any]) -> list[RemoteFile]:
     """Of the versions of each file, the last one in this order."""
     return list({file.plain: file for file in sorted(files, key=order)}.values())
 
 
 def _one_camera(files: list[RemoteFile]) -> list[RemoteFile]:
-    """Leave the right camera out where both files of the left one are there."""
+    """Keep the right camera as a spare only where both files of the left one are there."""
     left = [f for f in files if re.fullmatch(_CAMERA.format("left"), f.name)]
     if len(left) < 2:
         return files
-    return [f for f in files if not re.fullmatch(_CAMERA.format("right"), f.name)]
+    right = re.compile(_CAMERA.format("right"))
+    return [replace(f, spare=True) if right.fullmatch(f.name) else f for f in files]
 
 
 def _one_sorting(files: list[RemoteFile]) -> list[RemoteFile]:

@@ -5,9 +5,10 @@ with open_folder(Path("/data/ONE"), "local") as folder:
     one = folder.one()                  # a fresh One, for one session
 """
 
+import json
 import logging
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,12 +117,27 @@ class Folder:
 
     def insertions(self, eid: str) -> dict[str, str]:
         """Insertion id (pid) of each probe of a session, by probe name, where a table tells."""
+        own = self._insertions(eid)
+        return dict(zip(own["name"], own["id"].astype(str), strict=True))
+
+    def probe_qc(self, eid: str) -> dict[str, str]:
+        """Quality of the insertion of each probe of a session, where a table tells."""
+        own = self._insertions(eid)
+        if "qc" in own:
+            return dict(zip(own["name"], own["qc"].astype(str), strict=True))
+        found = {}
+        for name, about in zip(own["name"], own.get("json", []), strict=False):
+            about = json.loads(about) if isinstance(about, str) else about
+            if isinstance(about, Mapping) and about.get("qc"):
+                found[name] = str(about["qc"])
+        return found
+
+    def _insertions(self, eid: str) -> pd.DataFrame:
         path = self.tables / "insertions.pqt"
         if not path.is_file():
-            return {}
+            return pd.DataFrame({"name": [], "id": []})
         table = pd.read_parquet(path).reset_index()
-        own = table[table["eid"].astype(str) == eid]
-        return dict(zip(own["name"], own["id"].astype(str), strict=True))
+        return table[table["eid"].astype(str) == eid]
 
 
 def session_id(lab: str, subject: str, date: str, number: str) -> str:
