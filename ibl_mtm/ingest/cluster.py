@@ -9,6 +9,7 @@ A worker that dies, whatever of, takes no session with it: another one does that
 
 import logging
 import multiprocessing
+import signal
 import threading
 import time
 import uuid
@@ -69,7 +70,13 @@ def open_cluster(workers: int = 1, scheduler: str | None = None) -> Iterator[Cli
             yield client
         return
     with _start(workers) as cluster, Client(cluster) as client:
-        yield client
+        try:
+            yield client
+        except KeyboardInterrupt:
+            # Asked to end, workers would first finish what they are at.
+            for process in multiprocessing.active_children():
+                process.kill()
+            raise
 
 
 def run_jobs(
@@ -128,8 +135,14 @@ def _start(workers: int) -> Iterator[LocalCluster]:
             host="127.0.0.1",
             dashboard_address="127.0.0.1:0",
             silence_logs=logging.ERROR,
+            preload=[__name__],
         ) as cluster:
             yield cluster
+
+
+def dask_setup(worker: Any) -> None:
+    """Leave Ctrl-C, which reaches every process of a terminal, to the one that started workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _join(scheduler: str) -> Client:
@@ -148,6 +161,8 @@ def _run(job: Job, level: int | None = None) -> Outcome:
     """Do a job on a worker, and tell the client of the bytes that come, twice a second."""
     if level is not None:
         logs.configure(level)
+        if level > logging.INFO:
+            logging.getLogger("distributed").setLevel(logging.ERROR)
     worker, lock = get_worker(), threading.Lock()
     pending, told = 0, time.monotonic()
 
