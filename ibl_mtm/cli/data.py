@@ -108,6 +108,8 @@ def ingest(
         say("ibl-mtm: stopped; the same command goes on where it stopped")
         raise typer.Exit(130) from None
     print_json(report.to_json()) if as_json else show_ingest(report)
+    if report.stopped:
+        raise UserError(report.stopped)
     if not report.sessions:
         raise UserError(f"no session in {chosen.source.path} that can be ingested")
     if report.failed:

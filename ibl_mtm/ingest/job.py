@@ -20,6 +20,7 @@ from ibl_mtm.errors import SessionError
 from ibl_mtm.ingest.files import one_line
 from ibl_mtm.ingest.outcome import Outcome, UnreachableError
 from ibl_mtm.ingest.sources.folder import Folder
+from ibl_mtm.ingest.targets import blocked
 
 __all__ = ["Job", "Origin", "is_complete", "run_job"]
 
@@ -42,6 +43,10 @@ class Origin(Protocol):
     @property
     def notes(self) -> tuple[str, ...]:
         """What was not found of the session, or left out."""
+
+    @property
+    def targets(self) -> tuple[Path, ...]:
+        """What is written to when it is opened."""
 
     def bytes_missing(self) -> int:
         """How much is to be downloaded."""
@@ -96,11 +101,15 @@ def run_job(job: Job, on_bytes: OnBytes = lambda n: None) -> Outcome:
         host = error.host if isinstance(error, UnreachableError) else None
         seconds = time.monotonic() - start
         return Outcome("failed", error.reason, seconds, n_bytes=fetched, unreachable=host)
+    except OSError as error:
+        log.debug("session %s failed", eid, exc_info=True)
+        reason = blocked(error, job.cache, *job.origin.targets)
+        outcome = Outcome("failed", reason or _describe(error), time.monotonic() - start)
+        return replace(outcome, n_bytes=fetched, blocked=reason)
     except Exception as error:
         # Whatever a library raises on files nobody foresaw must not stop the other sessions.
         log.debug("session %s failed", eid, exc_info=True)
-        reason = f"{type(error).__name__}: {one_line(error)}"
-        return Outcome("failed", reason, time.monotonic() - start, n_bytes=fetched)
+        return Outcome("failed", _describe(error), time.monotonic() - start, n_bytes=fetched)
     notes = tuple(ds.attrs["notes"])
     for note in notes:
         log.info("session %s: %s", eid, note)
@@ -112,6 +121,10 @@ def run_job(job: Job, on_bytes: OnBytes = lambda n: None) -> Outcome:
         n_bytes=fetched,
         notes=notes,
     )
+
+
+def _describe(error: Exception) -> str:
+    return f"{type(error).__name__}: {one_line(error)}"
 
 
 def _is_told(note: str, told: Sequence[str]) -> bool:

@@ -34,6 +34,8 @@ class Outcome:
         What was missing in it.
     unreachable
         The file server that did not answer for it.
+    blocked
+        Why nothing more can be written, for this session or another.
     """
 
     status: Literal["ingested", "complete", "failed", "planned"]
@@ -44,6 +46,7 @@ class Outcome:
     n_bytes: int = 0
     notes: tuple[str, ...] = ()
     unreachable: str | None = None
+    blocked: str | None = None
 
 
 class UnreachableError(SessionError):
@@ -66,11 +69,14 @@ class IngestReport:
         Outcome of each.
     left_aside
         Folders of sessions that could not be looked at, and why.
+    stopped
+        Why the ingest ended before it was done; None where it was not.
     """
 
     cache: Path
     sessions: dict[str, Outcome] = field(default_factory=dict)
     left_aside: Mapping[str, str] = field(default_factory=dict)
+    stopped: str | None = None
 
     @property
     def failed(self) -> dict[str, str]:
@@ -88,6 +94,7 @@ class IngestReport:
             "cache": str(self.cache),
             "sessions": sessions,
             "left_aside": dict(self.left_aside),
+            "stopped": self.stopped,
         }
 
 

@@ -13,9 +13,11 @@ from pathlib import Path
 from ibl_mtm.cache.store import create_cache, list_sessions, read_format, session_attrs
 from ibl_mtm.config.catalog import Dataset
 from ibl_mtm.errors import SessionError, UserError
+from ibl_mtm.ingest.alyx.records import expand
 from ibl_mtm.ingest.job import Job, is_complete, run_job
 from ibl_mtm.ingest.outcome import IngestReport, Outcome, write_report
 from ibl_mtm.ingest.sources.find import Found, find_sessions
+from ibl_mtm.ingest.targets import blocked, check_writable
 
 __all__ = ["IngestReport", "Outcome", "ingest"]
 
@@ -81,6 +83,8 @@ def ingest(
     # Before anything is simulated or loaded for a cache that is none.
     if cache.exists() and not (cache.is_dir() and not any(cache.iterdir())):
         read_format(cache)
+    elif not dry_run:
+        check_writable(cache)
     outcomes: dict[str, Outcome] = {}
 
     def finish(eid: str, outcome: Outcome, total: int) -> None:
@@ -90,16 +94,20 @@ def ingest(
 
     if scheduler is not None:
         dataset, cache = _as_seen_elsewhere(dataset), cache.absolute()
-    with find_sessions(
-        dataset,
-        name,
-        cache,
-        sessions=sessions,
-        limit=limit,
-        dry_run=dry_run,
-        offline=offline,
-        aside=cache.parent if scheduler else None,  # where other machines see it too
-    ) as found:
+    stopped = None
+    with (
+        _told_if_blocked(cache, dataset),
+        find_sessions(
+            dataset,
+            name,
+            cache,
+            sessions=sessions,
+            limit=limit,
+            dry_run=dry_run,
+            offline=offline,
+            aside=cache.parent if scheduler else None,  # where other machines see it too
+        ) as found,
+    ):
         total = len(found.eids)
         if not total:
             return IngestReport(cache, {}, found.left_aside)
@@ -125,17 +133,24 @@ def ingest(
             if on_bytes is not None:
                 on_bytes(n, sum(n_bytes.values()))
 
-        with _workers_for(jobs, workers, scheduler) as run:
-            create_cache(cache)
-            fetched(0)
-            try:
-                _work_off(
-                    run(jobs, fetched), jobs, lambda eid, outcome: finish(eid, outcome, total)
-                )
-            finally:
-                list_sessions(cache)
-    report = IngestReport(cache, {eid: outcomes[eid] for eid in found.eids}, found.left_aside)
-    write_report(report, name)
+        if jobs:
+            check_writable(cache)
+            with _workers_for(jobs, workers, scheduler) as run:
+                create_cache(cache)
+                fetched(0)
+                try:
+                    stopped = _work_off(
+                        run(jobs, fetched), jobs, lambda eid, outcome: finish(eid, outcome, total)
+                    )
+                finally:
+                    stopped = _list(cache) or stopped
+    report = IngestReport(
+        cache, {eid: outcomes[eid] for eid in found.eids}, found.left_aside, stopped
+    )
+    try:
+        write_report(report, name)
+    except OSError as error:
+        log.warning("no ingest-report.json beside %s: %s", cache, error.strerror)
     return report
 
 
@@ -143,8 +158,11 @@ def _work_off(
     done: Iterable[tuple[str, Outcome]],
     jobs: Sequence[Job],
     finish: Callable[[str, Outcome], None],
-) -> None:
-    """Finish jobs as they end, until a file server did not answer for several in a row."""
+) -> str | None:
+    """Finish jobs as they end; why nothing more can be written, where that ends it.
+
+    A file server that did not answer for several in a row is left alone, too.
+    """
     left = [job.eid for job in jobs]
     silences = 0
     for eid, outcome in done:
@@ -153,9 +171,39 @@ def _work_off(
         silences = silences + 1 if outcome.unreachable else 0
         if silences >= _SILENCE:
             reason = f"{outcome.unreachable} did not answer for the sessions before it"
-            for rest in left:
-                finish(rest, Outcome("failed", reason))
-            return
+        elif outcome.blocked:
+            reason = f"not begun: {outcome.blocked}"
+        else:
+            continue
+        for rest in left:
+            finish(rest, Outcome("failed", reason))
+        return outcome.blocked
+    return None
+
+
+def _list(cache: Path) -> str | None:
+    """List what was ingested; why not, where the cache cannot be written."""
+    try:
+        list_sessions(cache)
+    except OSError as error:
+        reason = blocked(error, cache)
+        if reason is None:
+            raise
+        return reason
+    return None
+
+
+@contextmanager
+def _told_if_blocked(cache: Path, dataset: Dataset) -> Iterator[None]:
+    """Make a disk that is full, or a folder that is read-only, an error for users."""
+    try:
+        yield
+    except OSError as error:
+        downloads = expand(dataset.source.path or cache.with_suffix(".one"))
+        reason = blocked(error, cache, downloads)
+        if reason is None:
+            raise
+        raise UserError(reason) from error
 
 
 def _as_seen_elsewhere(dataset: Dataset) -> Dataset:

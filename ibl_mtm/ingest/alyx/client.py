@@ -11,6 +11,7 @@ and gives up at the first error of a server: here every question has an end and 
 """
 
 import difflib
+import errno
 import functools
 import json
 import os
@@ -19,8 +20,9 @@ import shutil
 import threading
 import urllib.parse
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import one.params
@@ -273,10 +275,18 @@ def connect(source: AlyxSource, folder: Path) -> Iterator[Alyx]:
     """
     # Where ONE knows another database already, it would put this one's files into the home folder.
     own = folder / re.sub(r"[^\w.-]+", "-", source.url.split("://")[1])
-    for path in (folder, own):
-        path.mkdir(parents=True, exist_ok=True)
-        path.chmod(0o700)
-    yield Alyx(source, own)
+    with ExitStack() as stack:
+        try:
+            for path in (folder, own):
+                path.mkdir(parents=True, exist_ok=True)
+                path.chmod(0o700)
+            (own / "parameters.lock").touch(mode=0o600)
+        except OSError as error:
+            if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+                raise
+            # A folder of downloads that is complete may be read-only: log in for this time only.
+            own = Path(stack.enter_context(TemporaryDirectory(prefix="ibl-mtm-alyx-")))
+        yield Alyx(source, own)
 
 
 @contextmanager

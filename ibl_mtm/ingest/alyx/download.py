@@ -8,6 +8,7 @@ once is not read again as long as its size and time of change stay.
 
 import hashlib
 import json
+import logging
 import os
 import threading
 import time
@@ -130,6 +131,8 @@ def download(
     return gone
 
 
+log = logging.getLogger(__name__)
+
 Seen = dict[str, list[int | str | None]]
 
 
@@ -167,18 +170,26 @@ def _read_seen(seen: Path) -> Seen:
 
 
 def _write_seen(seen: Path, known: Seen) -> None:
-    seen.parent.mkdir(parents=True, exist_ok=True)
+    if known == _read_seen(seen):
+        return
     aside = seen.with_suffix(".new")
-    aside.write_text(json.dumps(known))
-    os.replace(aside, seen)
+    try:
+        seen.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_text(json.dumps(known))
+        os.replace(aside, seen)
+    except OSError as error:
+        # Nothing is lost but the time to look at the files again.
+        log.info("cannot keep which files were found right: %s", error)
 
 
 def _remove_leftovers(file: RemoteFile, folder: Path) -> None:
     """Remove what downloads left that were cut off: our own, and those of ONE itself."""
     path = folder / file.path
     for leftover in (_part(path), Path(add_uuid_string(path, file.id))):
-        with suppress(FileNotFoundError):
-            leftover.unlink()
+        # Looked at first: a file system that is read-only refuses to remove even what is not there.
+        if leftover.exists():
+            with suppress(FileNotFoundError):
+                leftover.unlink()
 
 
 def _part(path: Path) -> Path:

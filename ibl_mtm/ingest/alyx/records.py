@@ -8,11 +8,12 @@
 Records are kept in the download folder: they are all that is needed to ingest without a network.
 """
 
+import errno
 import json
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -44,6 +45,8 @@ __all__ = [
     "own_folder",
     "read_record",
 ]
+
+_READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 @dataclass(frozen=True)
@@ -153,9 +156,12 @@ def ask(alyx: Alyx, eid: str, dataset: Dataset) -> Record:
 def keep_record(record: Record, root: Path) -> None:
     """Keep a record in the download folder, for a time without network."""
     path = own_folder(root, "records") / f"{record.eid}.json"
+    text = json.dumps(asdict(record), indent=1)
+    if path.is_file() and path.read_text() == text:
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_suffix(f".{os.getpid()}.new")
-    aside.write_text(json.dumps(asdict(record), indent=1))
+    aside.write_text(text)
     os.replace(aside, path)
 
 
@@ -225,6 +231,11 @@ class RemoteSession:
         """What was not found of it, or left out."""
         return self.record.notes
 
+    @property
+    def targets(self) -> tuple[Path, ...]:
+        """The download folder."""
+        return (expand(self.root),)
+
     def bytes_missing(self) -> int:
         """Size of the files that are still to be downloaded."""
         files = [file for file in self.record.files if not file.spare]
@@ -247,9 +258,7 @@ class RemoteSession:
         record = self.record
         folder, seen = self._places()
         # Another ingest may want the same files at the same time.
-        lock = own_folder(expand(self.root), "locks") / f"{record.eid}.lock"
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(lock):
+        with _lock(own_folder(expand(self.root), "locks") / f"{record.eid}.lock"):
             found, notes = self._fetch(folder, seen, on_bytes)
         files, misfits = fitting(found, folder)
         with TemporaryDirectory(prefix="ibl-mtm-tables-") as tables:
@@ -306,6 +315,19 @@ class RemoteSession:
         """Folder of the session, and where it is kept which of its files were found right."""
         root = expand(self.root)
         return self.record.folder(root), own_folder(root, "seen") / f"{self.record.eid}.json"
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Hold a file; in a folder that is read-only nobody else can fetch anything either."""
+    with ExitStack() as stack:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(FileLock(path))
+        except OSError as error:
+            if error.errno not in _READ_ONLY:
+                raise
+        yield
 
 
 def _pin(dataset: Dataset, eid: str) -> dict[str, Any]:

@@ -62,6 +62,11 @@ class Folder:
         """Whether they are of a simulated experiment."""
         return is_simulated(self.root)
 
+    @property
+    def targets(self) -> tuple[Path, ...]:
+        """Nothing is written to it."""
+        return ()
+
     def bytes_missing(self) -> int:
         """All is on disk."""
         return 0
