@@ -4,13 +4,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help install demo test lint slow docs bench experiments clean
+.PHONY: help install demo test quick lint slow mutants docs wheel bench experiments clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   simulate, ingest, train, evaluate and report: the whole way, in minutes"
 	@echo "make test   lint, types and the quick tests"
+	@echo "make quick ROOM=training   the quick tests of one room"
+	@echo "make mutants   would the tests notice? 100 faults at random: most of an hour"
 	@echo "make slow   the slow tests: kills, browser, full scale"
+	@echo "make wheel  the wheel, and the demo from it in an empty environment"
 	@echo "make docs   the documentation site, into docs/_build/html"
 	@echo "make bench  the benchmarks"
 	@echo "make experiments   the paper's experiments, laptop size: about an hour on 2 cores"
@@ -31,16 +34,33 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# A test without end is a failure, not a standstill.
 test: lint
-	$(BIN)/pytest -n auto
+	$(BIN)/pytest -n auto --timeout 300
+
+# One room of the package, such as training or evaluation/behaviour.
+quick: install
+	$(BIN)/pytest --timeout 300 tests/$(ROOM)
+
+# MUTANTS="--room model --number 20 --seed 3" asks for others.
+mutants: install
+	$(BIN)/python tools/mutants.py $(MUTANTS)
 
 slow: install
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m slow --timeout 1800
 
 # Every warning is an error, and so is a reference that leads nowhere.
 docs: install
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --nitpicky --quiet docs docs/_build/html
 	@echo "docs/_build/html/index.html"
+
+wheel: install
+	rm -rf build/wheel
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir build/wheel/dist .
+	$(PYTHON) -m venv build/wheel/venv
+	build/wheel/venv/bin/python -m pip install --quiet --constraint constraints.txt \
+	  "$$(ls $(CURDIR)/build/wheel/dist/*.whl)[ingest]"
+	cd build/wheel && venv/bin/ibl-mtm demo --quick --out demo
 
 bench: install
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done

@@ -1,13 +1,14 @@
 """What the pages say is so: quoted messages exist, and links lead somewhere."""
 
 import ast
+import importlib
 import re
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
 
 
 def messages() -> list[str]:
@@ -31,6 +32,31 @@ def test_every_message_of_the_troubleshooting_page_is_in_the_source() -> None:
     # A message may be quoted in part, but not by a single word.
     assert all(len(re.findall(r"\w+", quote)) >= 2 for quote in quoted)
     assert [quote for quote in quoted if not any(quote in text for text in known)] == []
+
+
+def test_everything_that_the_plan_of_the_house_names_is_there() -> None:
+    """Modules and what they offer, as `ibl_mtm.room.module.name`; files, as `tests/….py`."""
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(ibl_mtm(?:\.\w+)+)`", page)
+    assert len(named) > 20
+    for name in named:
+        parts = name.split(".")
+        module = next(
+            importlib.import_module(".".join(parts[:n]))
+            for n in range(len(parts), 0, -1)
+            if find_spec_of(parts[:n])
+        )
+        rest = name.removeprefix(module.__name__).strip(".")
+        assert not rest or hasattr(module, rest), name
+    files = re.findall(r"`((?:tests|docs|ibl_mtm)/[\w/.]+)`", page)
+    assert [file for file in files if not (ROOT / file).exists()] == []
+    rooms = re.findall(r"^\| `(\w+)/` \|", page, flags=re.M)
+    assert set(rooms) == {p.parent.name for p in (ROOT / "ibl_mtm").glob("*/__init__.py")}
+
+
+def find_spec_of(parts: list[str]) -> bool:
+    file = ROOT.joinpath(*parts)
+    return file.with_suffix(".py").is_file() or (file / "__init__.py").is_file()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -53,6 +53,14 @@ def open_cache(path: str | Location, storage_options: dict[str, Any] | None = No
     ------
     UserError
         If there is no cache, or one of a newer format, or a server does not answer, or refuses.
+
+    Examples
+    --------
+    >>> cache = open_cache("cache.zarr")
+    >>> len(cache), int(cache.sessions.n_units.sum())
+    (2, 24)
+    >>> len(cache.where("subject == 'SYN_001'"))
+    1
     """
     root = locate(path, storage_options)
     read_format(root)

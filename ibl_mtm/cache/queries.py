@@ -48,6 +48,14 @@ def psth(ds: xr.Dataset, by: str = "choice") -> xr.DataArray:
     ------
     UserError
         If trials have no such variable, or no trial is left.
+
+    Examples
+    --------
+    >>> responses = psth(ds, by="choice")
+    >>> responses.dims
+    ('choice', 'time', 'unit')
+    >>> responses.choice.values.tolist(), responses.n_trials.values.tolist()
+    ([-1, 1], [11, 14])
     """
     known = [str(name) for name, c in ds.coords.items() if c.dims == ("trial",) and name != "trial"]
     if by not in known:
@@ -95,6 +103,13 @@ def select_units(
     ------
     UserError
         If no unit of the session, whatever its label, lies in one of the regions.
+
+    Examples
+    --------
+    >>> select_units(ds, min_label=1, regions=["CA1", "DG"]).sizes["unit"]
+    2
+    >>> sorted(set(select_units(ds, regions="TH").beryl.values.tolist()))
+    ['LP', 'PO']
     """
     keep = np.ones(ds.sizes["unit"], bool)
     if min_label is not None:
@@ -135,6 +150,12 @@ def population_raster(ds: xr.Dataset, trial: int) -> xr.DataArray:
     ------
     UserError
         If the session has no such trial.
+
+    Examples
+    --------
+    >>> raster = population_raster(ds, trial=12)
+    >>> raster.dims, raster.beryl.values[[0, -1]].tolist()
+    (('unit', 'time'), ['VISa', 'PO'])
     """
     trials = ds["trial"].values
     if trial not in trials:
@@ -170,6 +191,17 @@ def region_summary(cache: Mapping[str, xr.Dataset]) -> xr.Dataset:
     ------
     UserError
         If the cache has no session.
+
+    Examples
+    --------
+    >>> region_summary(cache).to_pandas()[["n_units", "n_sessions"]]
+            n_units  n_sessions
+    region
+    VISa          4           2
+    CA1           6           2
+    DG            5           2
+    LP            5           2
+    PO            4           2
     """
     tables = []
     for ds in cache.values():

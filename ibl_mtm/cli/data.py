@@ -16,12 +16,15 @@ def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder for everything it makes.")] = Path(
         "demo"
     ),
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Smaller still, and hardly trained: does it work here?")
+    ] = False,
 ) -> None:
     """Simulate, ingest, train MtM and its baseline, evaluate, report: the whole way, small."""
     from ibl_mtm.cli.demo import run_demo
     from ibl_mtm.cli.terminal import say, show_scores
 
-    result = run_demo(out, say=say)
+    result = run_demo(out, say=say, quick=quick)
     show_scores(result.scores)
     typer.echo(f"\nReport: {result.report}")
 

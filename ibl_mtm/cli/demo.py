@@ -26,6 +26,9 @@ __all__ = ["DemoResult", "run_demo"]
 DATASET = "demo"
 #: Run folders and the configuration that each is trained with.
 RUNS = {"mtm": "demo_mtm.yaml", "temporal": "demo_temporal.yaml"}
+#: Instead of the catalog's and the configurations' own, to see that all of it works on a machine.
+QUICK_SOURCE = {"sessions": 2, "units": 40, "trials": 120}
+QUICK_TRAINING = ("steps=40", "validate_every=20")
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,9 @@ class DemoResult:
     scores: list[dict[str, Any]]
 
 
-def run_demo(out: Path, say: Callable[[str], None] = lambda message: None) -> DemoResult:
+def run_demo(
+    out: Path, say: Callable[[str], None] = lambda message: None, *, quick: bool = False
+) -> DemoResult:
     """Run the demo.
 
     Parameters
@@ -45,6 +50,8 @@ def run_demo(out: Path, say: Callable[[str], None] = lambda message: None) -> De
         Folder for everything it makes; an earlier demo there is replaced.
     say
         Called with a line of text at each step.
+    quick
+        Two small sessions and forty steps: whether it works, not what it reaches.
 
     Raises
     ------
@@ -62,8 +69,12 @@ def run_demo(out: Path, say: Callable[[str], None] = lambda message: None) -> De
     out.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(runs, ignore_errors=True)
 
-    tell("simulating and ingesting four sessions of a repeated-site experiment")
     dataset = load_catalog(find_shipped("data_catalog.yaml")).dataset(DATASET)
+    if quick:
+        source = dataset.source.model_copy(update=QUICK_SOURCE)
+        dataset = dataset.model_copy(update={"source": source})
+    n_sessions = QUICK_SOURCE["sessions"] if quick else "four"
+    tell(f"simulating and ingesting {n_sessions} sessions of a repeated-site experiment")
     report = ingest(dataset, DATASET, cache_path)
     if report.failed:
         raise UserError(f"the demo's sessions could not be ingested: {report.failed}")
@@ -72,7 +83,7 @@ def run_demo(out: Path, say: Callable[[str], None] = lambda message: None) -> De
     scores = []
     for name, config in RUNS.items():
         tell(f"training {name} ({config})")
-        train(read_run_settings(config), cache, runs / name)
+        train(read_run_settings(config, QUICK_TRAINING if quick else ()), cache, runs / name)
         tell(f"evaluating {name} on held-out trials")
         evaluation = evaluate(runs / name, cache, oracle=cache_path.with_suffix(".one"))
         evaluation.write(runs / name)

@@ -13,6 +13,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 from rich.text import Text
 
+from ibl_mtm.sessions.titles import in_text
+
 if TYPE_CHECKING:
     from ibl_mtm.cache.cache import Cache
     from ibl_mtm.evaluation.compare import Pair
@@ -36,12 +38,6 @@ __all__ = [
 out = Console(width=None if sys.stdout.isatty() else 160)
 err = Console(stderr=True)
 
-TASK_NAMES = {
-    "co_smoothing": "co-smoothing",
-    "forward_prediction": "forward prediction",
-    "intra_region": "intra-region",
-    "inter_region": "inter-region",
-}
 _LEFT_ASIDE = 20  # lines that say which and why
 STATUS_STYLE = {"ingested": "green", "complete": "dim", "planned": "cyan", "failed": "red"}
 
@@ -196,7 +192,7 @@ def show_scores(scores: Sequence[dict[str, Any]]) -> None:
         cells = [_score(value) for value in values]
         if with_oracle:
             cells.append(f"{values[0]['oracle']:.3f}" if "oracle" in values[0] else "")
-        table.add_row(TASK_NAMES.get(task, task.replace("_", " ")), *cells, _remark(values[0]))
+        table.add_row(in_text(task), *cells, _remark(values[0]))
     out.print(table)
     if any(s.get("simulated") for s in scores):
         out.print("Simulated data.", style="yellow")
@@ -215,7 +211,7 @@ def show_pairs(pairs: Sequence["Pair"]) -> None:
         p = "" if pair.p is None else "< 0.001" if pair.p < 0.001 else f"{pair.p:.3f}"
         table.add_row(
             f"{pair.a} - {pair.b}",
-            TASK_NAMES.get(pair.task, pair.task.replace("_", " ")),
+            in_text(pair.task),
             f"{pair.difference:+.3f}",
             interval,
             p,
@@ -229,7 +225,7 @@ def show_pairs(pairs: Sequence["Pair"]) -> None:
             regions = list(pair.by_region.items())
             ends = regions if len(regions) <= 6 else [*regions[:3], *regions[-3:]]
             where = ", ".join(f"{name} {difference:+.3f}" for name, difference in ends)
-            task = TASK_NAMES.get(pair.task, pair.task)
+            task = in_text(pair.task)
             out.print(f"{task}, {pair.a} - {pair.b} by region: {where}", highlight=False)
 
 

@@ -305,6 +305,12 @@ def load_catalog(path: Path | None = None) -> Catalog:
     ------
     UserError
         If the file cannot be read or a key or value in it does not fit; names the line.
+
+    Examples
+    --------
+    >>> catalog = load_catalog()
+    >>> catalog.dataset("demo").source.sessions
+    4
     """
     path = find_shipped("data_catalog.yaml") if path is None else Path(path)
     datasets = read_settings(path, _CatalogFile).datasets

@@ -179,6 +179,13 @@ def paired_interval(
     ----------
     session, difference
         (unit,) the session of each unit, and its difference.
+
+    Examples
+    --------
+    >>> differences = [0.02, 0.05, 0.03, 0.04, 0.06, 0.03]
+    >>> low, high = paired_interval(["a", "a", "a", "b", "b", "b"], differences)
+    >>> 0 < low < 0.0383 < high
+    True
     """
     values = np.asarray(difference, dtype=np.float64)
     if len(values) < 2:

@@ -45,6 +45,14 @@ def bits_per_spike(rates: ArrayLike, counts: ArrayLike, axis: Axis = None) -> ND
     ------
     ValueError
         If shapes differ, or a rate or count is negative or not finite.
+
+    Examples
+    --------
+    >>> counts = [[0], [1], [0], [3]]                # four bins of one unit
+    >>> bits_per_spike([[1], [1], [1], [1]], counts).round(3)          # its mean count
+    array([0.])
+    >>> bits_per_spike([[0.2], [1], [0.2], [2.6]], counts).round(3)
+    array([1.034])
     """
     r = np.asarray(rates, dtype=np.float64)
     y = np.asarray(counts, dtype=np.float64)
@@ -78,6 +86,11 @@ def r2(observed: ArrayLike, predicted: ArrayLike, axis: Axis = None) -> NDArray[
     Returns
     -------
     float64 of the remaining axes; NaN where the observed values are constant.
+
+    Examples
+    --------
+    >>> float(r2([1.0, 2.0, 3.0], [1.0, 2.0, 2.0]))
+    0.5
     """
     y = np.asarray(observed, dtype=np.float64)
     p = np.asarray(predicted, dtype=np.float64)
@@ -100,6 +113,11 @@ def balanced_accuracy(truth: ArrayLike, right: ArrayLike) -> float:
         (trial,) the class of each trial.
     right
         (trial,) whether it was decoded.
+
+    Examples
+    --------
+    >>> balanced_accuracy([-1, 1, 1, 1], [True, True, True, False])
+    0.8333333333333333
     """
     y, hit = np.asarray(truth), np.asarray(right)
     return float(np.mean([hit[y == c].mean() for c in np.unique(y)]))

@@ -14,7 +14,7 @@ import pandas as pd
 from ibl_mtm.errors import UserError
 from ibl_mtm.evaluation.behaviour.behaviours import BEHAVIOURS
 from ibl_mtm.evaluation.scored_run import ScoredRun, read_scored_run
-from ibl_mtm.report.figures.task_scores import TASKS
+from ibl_mtm.sessions import titles
 from ibl_mtm.training.outcome import read_outcome
 
 __all__ = [
@@ -27,7 +27,7 @@ __all__ = [
     "tasks_of",
 ]
 
-TASK_TITLES = {task: (title, "bits/spike") for task, title in TASKS.items()} | {
+TASK_TITLES = {task: (title, "bits/spike") for task, title in titles.TASK_TITLES.items()} | {
     task: (behaviour.title, behaviour.unit) for task, behaviour in BEHAVIOURS.items()
 }
 """Every task in the order of tables: what to call it, and what its score counts in."""

@@ -12,10 +12,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ibl_mtm.config.catalog import TrialRules
+from ibl_mtm.sessions.schema import MISSING
 
-__all__ = ["MISSING", "TRIAL_COLUMNS", "TRIAL_VALUES", "Allowed", "encode_trials", "included"]
-
-MISSING = -128
+__all__ = ["TRIAL_COLUMNS", "TRIAL_VALUES", "Allowed", "encode_trials", "included"]
 
 _EVENTS = ("stimOn_times", "firstMovement_times", "response_times", "feedback_times")
 

@@ -19,8 +19,8 @@ from ibl_mtm.report.figures import regions as region_figures
 from ibl_mtm.report.figures import task_scores as figures
 from ibl_mtm.report.figures import training as training_figures
 from ibl_mtm.report.figures.style import short_name
-from ibl_mtm.report.figures.task_scores import TASKS
 from ibl_mtm.report.parts import Plot, Section, figures_of
+from ibl_mtm.sessions.titles import TASK_TITLES
 
 __all__ = ["all_units", "make_sections"]
 
@@ -63,7 +63,7 @@ def _activity_rows(run: ScoredRun) -> list[dict[str, object]]:
     keys = ("bits_per_spike", "sem", "oracle")
     return [
         {"task": task, **{key: _float(run.task(task).get(key)) for key in keys}}
-        for task in TASKS
+        for task in TASK_TITLES
         if run.task(task)
     ]
 
@@ -106,7 +106,7 @@ def _pairs(runs: Sequence[ScoredRun]) -> Section:
     for number, other in enumerate(others, start=1):
         pair = units[units["run"].isin([first.name, other.name])]
         both = pair[pair["bits_per_spike"].notna()].groupby("task")["run"].nunique()
-        for task in TASKS:
+        for task in TASK_TITLES:
             if both.get(task, 0) == 2:
                 figure = figures.paired_scores(units, task, first.name, other.name)
                 name = f"pairs_{task}" + (f"_{number}" if len(others) > 1 else "")
@@ -124,7 +124,7 @@ def _regions(runs: Sequence[ScoredRun]) -> Section:
     for task in _scored_tasks(units, section):
         own = units[(units["task"] == task) & units["bits_per_spike"].notna()]
         if own[own["run"] == own["run"].iloc[0]]["region"].value_counts().max() < 5:
-            section.missing.append(f"{TASKS[task]}: no region has 5 scored units.")
+            section.missing.append(f"{TASK_TITLES[task]}: no region has 5 scored units.")
             continue
         figure = region_figures.region_scores(units, task, regions)
         section.plots.append(Plot(f"regions_{task}", figure, figures_of(runs[0])))
@@ -196,6 +196,6 @@ def _scored_tasks(units: pd.DataFrame, section: Section) -> list[str]:
     """The tasks that some unit has a score in; the others are noted as missing."""
     scored = set(units.loc[units["bits_per_spike"].notna(), "task"])
     section.missing.extend(
-        f"{title} was not scored." for task, title in TASKS.items() if task not in scored
+        f"{title} was not scored." for task, title in TASK_TITLES.items() if task not in scored
     )
-    return [task for task in TASKS if task in scored]
+    return [task for task in TASK_TITLES if task in scored]

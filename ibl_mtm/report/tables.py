@@ -11,7 +11,7 @@ from typing import Any
 
 from ibl_mtm.evaluation.behaviour.behaviours import BEHAVIOURS
 from ibl_mtm.evaluation.scored_run import ScoredRun
-from ibl_mtm.report.figures.task_scores import TASKS
+from ibl_mtm.sessions.titles import TASK_TITLES
 
 __all__ = [
     "Cell",
@@ -78,7 +78,7 @@ def score_table(runs: Sequence[ScoredRun]) -> list[Row]:
     if any(chance.values()):
         cells = [_behaviour_cell(task, chance.get(task)) for task in _tasks(runs)]
         rows.append(Row("shuffled trials", cells, reference=True))
-    oracle = {task: _first(runs, task, "oracle") for task in TASKS}
+    oracle = {task: _first(runs, task, "oracle") for task in TASK_TITLES}
     if any(value is not None for value in oracle.values()):
         cells = [Cell(oracle.get(task)) for task in _tasks(runs)]
         rows.append(Row("true rates", cells, reference=True))
@@ -86,12 +86,12 @@ def score_table(runs: Sequence[ScoredRun]) -> list[Row]:
 
 
 def _tasks(runs: Sequence[ScoredRun]) -> list[str]:
-    return [task for task in (*TASKS, *BEHAVIOURS) if any(run.task(task) for run in runs)]
+    return [task for task in (*TASK_TITLES, *BEHAVIOURS) if any(run.task(task) for run in runs)]
 
 
 def score_columns(runs: Sequence[ScoredRun]) -> list[tuple[str, str]]:
     """Titles of the columns of `score_table`, and what they count in."""
-    titles = {task: (title, "bits/spike") for task, title in TASKS.items()}
+    titles = {task: (title, "bits/spike") for task, title in TASK_TITLES.items()}
     titles |= {task: (behaviour.title, behaviour.unit) for task, behaviour in BEHAVIOURS.items()}
     return [titles[task] for task in _tasks(runs)]
 
@@ -186,7 +186,7 @@ def prompt_rows(runs: Sequence[ScoredRun]) -> list[tuple[str, str, list[float | 
 def response_rows(runs: Sequence[ScoredRun]) -> list[tuple[str, str, list[float | None]]]:
     """Run, what is compared, and its R² in every scored activity task; empty if there is none."""
     parts = {"psth_r2": "mean response", "residual_r2": "single trials"}
-    tasks = [task for task in _tasks(runs) if task in TASKS]
+    tasks = [task for task in _tasks(runs) if task in TASK_TITLES]
     rows = [
         (run.name, title, [run.task(task).get(key) for task in tasks])
         for run in runs

@@ -10,8 +10,8 @@ from typing import Any
 
 from ibl_mtm.evaluation.behaviour.behaviours import BEHAVIOURS
 from ibl_mtm.evaluation.scored_run import ScoredRun
-from ibl_mtm.report.figures.task_scores import TASKS
 from ibl_mtm.report.tables import about_sessions, listed, number
+from ibl_mtm.sessions.titles import TASK_TITLES
 
 __all__ = ["facts", "headline", "notes", "provenance_facts", "setting_differences"]
 
@@ -42,7 +42,7 @@ def headline(runs: Sequence[ScoredRun]) -> str:
     )
     if scores.get("fraction_of_oracle") is not None:
         text += f", {scores['fraction_of_oracle']:.0%} of what the true rates allow"
-    shared = [task for task in TASKS if all(run.task(task) for run in runs)]
+    shared = [task for task in TASK_TITLES if all(run.task(task) for run in runs)]
     if not others or not shared:
         return f"{text}."
     reached = [
@@ -51,7 +51,7 @@ def headline(runs: Sequence[ScoredRun]) -> str:
         if run.task("co_smoothing")
     ]
     ahead = [
-        TASKS[task].lower()
+        TASK_TITLES[task].lower()
         for task in shared
         if all(
             first.task(task)["bits_per_spike"] > run.task(task)["bits_per_spike"] for run in others
@@ -69,7 +69,7 @@ def notes(runs: Sequence[ScoredRun]) -> list[str]:
         notes.append("The runs were not scored on the same sessions: the rows do not compare.")
     elif len({run.scores.get("provenance", {}).get("split") for run in runs}) > 1:
         notes.append("The runs split trials differently: the rows do not compare.")
-    titles = TASKS | {task: behaviour.title for task, behaviour in BEHAVIOURS.items()}
+    titles = TASK_TITLES | {task: behaviour.title for task, behaviour in BEHAVIOURS.items()}
     titles |= {"psth_r2": "R² of mean responses", "region_pairs": "Pairs of regions"}
     for run in runs:
         skipped = Counter(

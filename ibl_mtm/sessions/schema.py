@@ -19,6 +19,7 @@ __all__ = [
     "CONTIGUOUS",
     "FORMAT",
     "FORMAT_VERSION",
+    "MISSING",
     "VARIABLES",
     "Variable",
     "validate",

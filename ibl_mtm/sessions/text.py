@@ -16,5 +16,10 @@ def as_text(values: Any) -> NDArray[np.str_]:
 
     Zarr's strings arrive as ``StringDType``, which NumPy cannot cast to ``str`` directly, nor
     compare with lists in `numpy.isin`.
+
+    Examples
+    --------
+    >>> as_text(ds.beryl.values[:2])
+    array(['CA1', 'DG'], dtype='<U3')
     """
     return np.asarray(values).astype(object).astype(str)

@@ -151,6 +151,12 @@ def read_run_settings(config: str, overrides: Iterable[str] = ()) -> RunSettings
     ------
     UserError
         If there is no such file, or it does not fit.
+
+    Examples
+    --------
+    >>> settings = read_run_settings("mtm_small", ["steps=50", "optimizer.learning_rate=0.001"])
+    >>> settings.steps, settings.optimizer.learning_rate
+    (50, 0.001)
     """
     path = Path(config)
     if not path.is_file():

@@ -203,3 +203,15 @@ def test_shipped_files_are_found_from_anywhere(tmp_path, monkeypatch):
     below.mkdir()
     monkeypatch.chdir(below)
     assert find_shipped("data_catalog.yaml") == Path(tmp_path / "data_catalog.yaml")
+
+
+@pytest.mark.slow
+def test_the_quick_demo_goes_the_whole_way(tmp_path, run):
+    code, out, _ = run("demo", "--quick", "--out", tmp_path / "demo")
+    assert code == 0
+    assert "co-smoothing" in out
+    names = {path.name for path in (tmp_path / "demo").iterdir()}
+    assert {"cache.zarr", "cache.one", "runs", "report.html"} <= names
+    metrics = json.loads((tmp_path / "demo/runs/mtm/metrics.json").read_text())
+    assert len(metrics["sessions"]) == 2
+    assert metrics["simulated"] is True

@@ -86,3 +86,55 @@ def test_runs_that_cannot_be_compared_are_refused(runs, tmp_path):
     units.assign(n_spikes=units["n_spikes"] + 1).to_parquet(split / "per_unit.parquet")
     with pytest.raises(UserError, match="not scored on the same trials"):
         compare_runs([runs[0], split])
+
+
+@pytest.mark.parametrize(("n_sessions", "n_units"), [(1, 80), (4, 40)])
+def test_units_are_drawn_within_sessions(n_sessions, n_units):
+    """Sessions of equal means: what there is to vary are their units alone."""
+    rng = np.random.default_rng(5)
+    differences = rng.normal(0, 0.2, (n_sessions, n_units))
+    differences += 0.1 - differences.mean(axis=1, keepdims=True)
+    low, high = paired_interval(np.repeat(np.arange(n_sessions), n_units), differences.ravel())
+    error = differences.std() / np.sqrt(n_units)
+    # Sessions are drawn too: some of them twice, so that fewer units count.
+    expected = 2 * 1.96 * error * (1 if n_sessions == 1 else np.sqrt((2 - 1 / 4) / 4))
+    assert high - low == pytest.approx(expected, rel=0.15)
+    assert (low + high) / 2 == pytest.approx(0.1, abs=0.2 * error)
+
+
+def test_sessions_are_drawn_too():
+    """Units of a session are alike: what there is to vary are the sessions alone."""
+    means = np.array([0.0, 0.1, 0.2, 0.5])
+    session = np.repeat(np.arange(4), [3, 50, 7, 20])
+    low, high = paired_interval(session, means[session])
+    error = means.std() / np.sqrt(4)  # sessions count alike, however many units they have
+    assert high - low == pytest.approx(2 * 1.96 * error, rel=0.2)
+    assert (low + high) / 2 == pytest.approx(means.mean(), abs=0.3 * error)
+
+
+def test_a_pair_is_worked_out_by_hand(tmp_path):
+    """Two unequal sessions; a region of five units has a row, one of three has none."""
+    runs = []
+    eid = np.repeat(["x", "y"], [8, 1])
+    region = ["CA1"] * 5 + ["LP"] * 3 + ["LP"]
+    bits = {
+        "a": [0.5, 0.3, 0.2, 0.16, 0.4, 0.0, 0.0, np.nan, 1.0],
+        "b": [0.1, 0.3, 0.33, 0.0, 0.1, 0.25, 0.07, 0.9, 0.2],
+    }
+    for name, values in bits.items():
+        run = write_run(tmp_path / name, size=Size(sessions=1, units=12))
+        units = pd.DataFrame(
+            {"eid": eid, "unit": [f"u{i}" for i in range(9)], "task": "co_smoothing",
+             "region": region, "bits_per_spike": values, "n_spikes": 7}
+        )  # fmt: skip
+        units.to_parquet(run / "per_unit.parquet")
+        runs.append(run)
+    (pair,) = (p for p in compare_runs(runs) if p.task == "co_smoothing")
+    # Differences of x: 0.4, 0, -0.13, 0.16, 0.3, -0.25, -0.07; of y: 0.8.
+    assert pair.by_session == pytest.approx({"x": 0.41 / 7, "y": 0.8}, abs=1e-6)
+    assert pair.difference == pytest.approx((0.41 / 7 + 0.8) / 2, abs=1e-6)
+    assert pair.better == 4 / 8
+    assert (pair.n_units, pair.n_sessions) == (8, 2)
+    assert pair.by_region == pytest.approx({"CA1": 0.73 / 5}, abs=1e-6)
+    assert pair.p == pytest.approx(wilcoxon([0.4, -0.13, 0.16, 0.3, -0.25, -0.07, 0.8]).pvalue)
+    assert pair.p_sessions is None

@@ -9,7 +9,12 @@ import pytest
 from scored_runs import write_scored
 
 from ibl_mtm.errors import UserError
-from ibl_mtm.experiments.result_table import csv_table, difference_table, markdown_table
+from ibl_mtm.experiments.result_table import (
+    caption,
+    csv_table,
+    difference_table,
+    markdown_table,
+)
 from ibl_mtm.experiments.results import make_results, read_results
 from ibl_mtm.experiments.write import write_results
 
@@ -229,3 +234,73 @@ def test_mistakes_are_named(tmp_path):
     (tmp_path / "results.json").write_text("{}")
     with pytest.raises(UserError, match="damaged"):
         read_results(tmp_path)
+
+
+def test_sessions_weigh_alike_however_many_runs_they_have(tmp_path):
+    """Session a has three runs, b one: their means are averaged, not the four lines."""
+    runs = [
+        write_scored(tmp_path / f"r{seed}", "MtM", scores, seed=seed)
+        for seed, scores in enumerate(
+            [
+                {"a": {"co_smoothing": 0.1}, "b": {"co_smoothing": 0.8}},
+                {"a": {"co_smoothing": 0.2}},
+                {"a": {"co_smoothing": 0.3}},
+            ]
+        )
+    ]
+    found = cell(make_results("ablation", runs), "MtM", "co_smoothing")
+    assert found["mean"] == pytest.approx((0.2 + 0.8) / 2)
+    assert found["sem"] == pytest.approx(0.3)  # of 0.2 and 0.8
+    assert (found["n_sessions"], found["n_runs"]) == (2, 3)
+
+
+def test_differences_of_sessions_weigh_alike_however_many_pairs_they_have(tmp_path):
+    a = {0: {"x": 0.3, "y": 0.9}, 1: {"x": 0.5}}
+    b = {0: {"x": 0.2, "y": 0.4}, 1: {"x": 0.2, "y": 0.1}}
+    runs = [
+        write_scored(
+            tmp_path / f"{name}{seed}",
+            name,
+            {eid: {"co_smoothing": score} for eid, score in scores.items()},
+            seed=seed,
+        )
+        for name, own in (("B", b), ("A", a))
+        for seed, scores in own.items()
+    ]
+    (found,) = make_results("ablation", runs).differences.to_dict("records")
+    # Of x: 0.1 and 0.3; of y: 0.5, as A lacks the other.
+    assert found["difference"] == pytest.approx((0.2 + 0.5) / 2)
+    assert (found["n_pairs"], found["n_sessions"]) == (3, 2)
+
+
+def test_a_reference_that_prints_like_the_best_is_not_the_best(tmp_path):
+    entry = {"bits_per_spike": 0.3, "oracle": 0.3}
+    runs = [
+        write_scored(tmp_path / name, name, {"s": {"co_smoothing": value}})
+        for name, value in {"A": entry, "B": 0.1}.items()
+    ]
+    summary = make_results("ablation", runs).summary.set_index("row")
+    assert summary["best"].to_dict() == {"A": True, "B": False, "true rates": False}
+    assert summary["reference"].to_dict() == {"A": False, "B": False, "true rates": True}
+    assert summary.loc["true rates", "n_runs"] == 0
+
+
+def test_a_single_row_is_not_the_best_of_anything(tmp_path):
+    entry = {"bits_per_spike": 0.3, "oracle": 0.6}
+    run = write_scored(tmp_path / "A", "A", {"s": {"co_smoothing": entry}})
+    assert not make_results("ablation", [run]).summary["best"].any()
+
+
+@pytest.mark.parametrize("simulated", [(True, True), (True, False), (False, False)])
+def test_one_simulated_run_makes_all_of_it_simulated(tmp_path, simulated):
+    runs = [
+        write_scored(tmp_path / f"r{n}", "MtM", {"s": {"co_smoothing": 0.3}}, simulated=made_up,
+                     seed=n)
+        for n, made_up in enumerate(simulated)
+    ]  # fmt: skip
+    results = make_results("recording", runs)
+    assert results.simulated is any(simulated)
+    assert ("(simulated data)" in results.title) is any(simulated)
+    assert caption(results).startswith("Simulated data. ") is any(simulated)
+    write_results(results, tmp_path / "out")
+    assert read_results(tmp_path / "out").simulated is any(simulated)

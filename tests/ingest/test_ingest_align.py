@@ -159,3 +159,15 @@ def test_a_cluster_beyond_the_units_is_never_counted_as_another(clusters):
         count_spikes(np.array([0.1, 0.6, 1.1]), np.array(clusters), 3, edges)
     with pytest.raises(ValueError, match="3 times but 2 clusters"):
         count_spikes(np.array([0.1, 0.6, 1.1]), np.array([0, 1]), 3, edges)
+
+
+def test_a_last_window_that_just_fits_is_kept():
+    assert contiguous_starts(0.0, 10.0, 2.0).tolist() == [0, 2, 4, 6, 8]
+    assert contiguous_starts(0.0, 9.99, 2.0).tolist() == [0, 2, 4, 6]
+    assert contiguous_starts(1.0, 2.9, 2.0).tolist() == []
+
+
+def test_windows_at_the_very_edge_of_a_recording_are_covered():
+    edges = bin_edges(np.array([1.0, 2.0, 3.0]), 0.0, 0.5, 2)
+    assert covered(edges, [(1.0, 4.0)]).tolist() == [True, True, True]
+    assert covered(edges, [(1.0, 4.0), (1.5, 3.9)]).tolist() == [False, True, False]

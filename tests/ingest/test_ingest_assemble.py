@@ -11,6 +11,7 @@ from iblatlas.regions import BrainRegions
 
 from ibl_mtm.config.catalog import Align, Dataset, LocalSource, Split, TrialRules
 from ibl_mtm.errors import SessionError
+from ibl_mtm.ingest import channel_locations
 from ibl_mtm.ingest.assemble import assemble
 from ibl_mtm.ingest.behaviour import Behaviour, Signal
 from ibl_mtm.ingest.load import load_session
@@ -233,3 +234,69 @@ def test_units_are_placed_by_raw_channel_where_the_maps_differ(experiment, tmp_p
     site = np.load(sorting / "clusters.channels.npy") // 3 * 3
     mlapdv = np.load(sorting / "channels.mlapdv.npy")
     np.testing.assert_allclose(units["z"], mlapdv[site, 2] / 1e6, rtol=1e-6)
+
+
+def test_rows_of_the_table_go_by_trial_number_where_trials_are_dropped(experiment, recording):
+    """In the middle and at the start: positions among those that are kept are no numbers."""
+    table = recording.trials.copy()
+    table.loc[table.index[[0, 3, 11]], "stimOn_times"] = np.nan
+    ds, _ = assemble(replace(recording, trials=table), experiment.dataset(), "tiny", "here")
+    kept = np.delete(np.arange(len(table)), [0, 3, 11])
+    assert ds.trial.values.tolist() == kept.tolist()
+    assert ds.attrs["trials_without_event"] == 3
+    rows = recording.trials.iloc[kept]
+    assert (ds.choice.values == rows["choice"]).all()
+    assert (rows["choice"].to_numpy() != recording.trials["choice"].to_numpy()[: len(kept)]).any()
+    np.testing.assert_array_equal(ds.feedback_times, rows["feedback_times"])
+    np.testing.assert_allclose(ds.window_start, rows["stimOn_times"] - 0.5, atol=1e-9)
+    whole, _ = assemble(recording, experiment.dataset(), "tiny", "here")
+    assert (ds.spikes.values == whole.spikes.values[kept]).all()
+    assert (ds.included.values == whole.included.values[kept]).all()
+
+
+def load_one(experiment, root, spoil):
+    eid = experiment.copy_session(root / "ONE", 1, spoil=spoil)
+    dataset = Dataset(source=LocalSource(kind="local", path=root / "ONE"))
+    with open_folder(root / "ONE") as folder:
+        return load_session(folder, eid, dataset).insertions[0]
+
+
+def test_a_cluster_beyond_the_last_is_refused(experiment, tmp_path):
+    """Clusters are numbered from 0 to n - 1."""
+    n = len(np.load(experiment.alf(0) / "probe00/pykilosort/clusters.channels.npy"))
+
+    def spoil(number):
+        def edit(alf):
+            file = alf / "probe00/pykilosort/spikes.clusters.npy"
+            clusters = np.load(file)
+            clusters[-1] = number
+            np.save(file, clusters)
+
+        return edit
+
+    assert load_one(experiment, tmp_path / "last", spoil(n - 1)).clusters[-1] == n - 1
+    with pytest.raises(SessionError, match=f"cluster {n} of {n}"):
+        load_one(experiment, tmp_path / "beyond", spoil(n))
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["as brainbox names it", "as the file has it"])
+def test_without_depths_of_clusters_those_of_their_channels_are_taken(
+    experiment, tmp_path, monkeypatch, named
+):
+    if not named:
+        real = channel_locations._load_sites
+        monkeypatch.setattr(
+            channel_locations,
+            "_load_sites",
+            lambda *given: (
+                {k: v for k, v in real(*given).items() if k != "axial_um"}
+                | {"localCoordinates": local}
+            ),
+        )
+    sorting = experiment.alf(0) / "probe00/pykilosort"
+    local = np.load(sorting / "channels.localCoordinates.npy")
+    channel = np.load(sorting / "clusters.channels.npy")
+    found = load_one(
+        experiment, tmp_path, lambda alf: (alf / "probe00/pykilosort/clusters.depths.npy").unlink()
+    )
+    assert found.units["depth"].tolist() == local[channel, 1].tolist()

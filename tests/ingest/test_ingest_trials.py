@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ibl_mtm.config.catalog import TrialRules
-from ibl_mtm.ingest.trials import MISSING, TRIAL_COLUMNS, encode_trials, included
+from ibl_mtm.ingest.trials import TRIAL_COLUMNS, encode_trials, included
+from ibl_mtm.sessions.schema import MISSING
 
 GOOD = {
     "stimOn_times": 10.0,

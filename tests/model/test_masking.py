@@ -51,10 +51,10 @@ def test_causal_and_temporal_hide_and_target_whole_time_steps(scheme, regions, s
     assert (region == -1).all()
 
 
-@given(REGIONS, SEEDS)
-@settings(max_examples=50, deadline=None)
-def test_intra_region_hides_all_other_units_and_targets_a_share_of_one_region(regions, seed):
-    hidden, target, drawn = draw("intra_region", regions, seed)
+@given(REGIONS, SEEDS, st.sampled_from([0.05, 0.3, 1.0]))
+@settings(max_examples=100, deadline=None)
+def test_intra_region_hides_all_other_units_and_targets_a_share_of_one_region(regions, seed, share):
+    hidden, target, drawn = draw("intra_region", regions, seed, intra_region=share)
     regions = np.array(regions)
     for trial, region in enumerate(drawn.tolist()):
         inside = regions == region
@@ -64,7 +64,7 @@ def test_intra_region_hides_all_other_units_and_targets_a_share_of_one_region(re
         assert (hidden[trial][:, inside] == target[trial][:, inside]).all()
         assert (target[trial] == target[trial][:1]).all()
         # Half a unit rounds to the even number, as everywhere in Python.
-        expected = min(max(1, round(0.3 * inside.sum())), inside.sum() - 1)
+        expected = min(max(1, round(share * inside.sum())), inside.sum() - 1)
         assert target[trial, 0].sum() == expected
 
 

@@ -9,16 +9,15 @@ import pandas as pd
 import pytest
 
 SCRIPT = """
-import json, resource, sys, time
+import json, resource, sys
 from pathlib import Path
 from ibl_mtm.simulate.simulation import Simulation, simulate
 
-begin = time.monotonic()
 (eid,) = simulate(Path(sys.argv[1]), Simulation(sessions=1, scale="full"))
 # Linux counts kilobytes, macOS bytes.
 unit = 1 if sys.platform == "darwin" else 1024
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-print(json.dumps({"eid": eid, "seconds": time.monotonic() - begin, "peak": peak}))
+print(json.dumps({"eid": eid, "peak": peak}))
 """
 
 
@@ -29,7 +28,6 @@ def test_a_full_session_is_real_in_size_and_bounded_in_memory(tmp_path):
     )
     measured = json.loads(done.stdout)
     assert measured["peak"] < 1.5e9
-    assert measured["seconds"] < 180
     (alf,) = tmp_path.glob("*/Subjects/*/*/*/alf")
     sorting = alf / "probe00" / "pykilosort"
     times = np.load(sorting / "spikes.times.npy", mmap_mode="r")

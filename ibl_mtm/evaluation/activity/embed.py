@@ -37,6 +37,11 @@ def embed(model: MtM, ds: xr.Dataset, prompt: Scheme = "neuron") -> xr.DataArray
     ------
     UserError
         If the prompt is unknown, or the session is not one of the model's.
+
+    Examples
+    --------
+    >>> embed(model, ds).dims
+    ('trial', 'time', 'feature')
     """
     if prompt not in SCHEMES:
         raise UserError(f"unknown prompt '{prompt}'; known: {', '.join(SCHEMES)}")

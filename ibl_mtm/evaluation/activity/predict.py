@@ -244,6 +244,14 @@ def predict(
     ------
     UserError
         If the task or prompt is unknown, or the session is not one of the model's.
+
+    Examples
+    --------
+    >>> rates = predict(model, ds, task="co_smoothing")
+    >>> rates.dims, rates.attrs["units"]
+    (('trial', 'time', 'unit'), 'spikes/bin')
+    >>> bool(rates.notnull().all())              # every entry was held out once, and predicted
+    True
     """
     if task is not None and task not in ACTIVITY_TASKS:
         raise UserError(f"unknown task '{task}'; known: {', '.join(ACTIVITY_TASKS)}")

@@ -1,8 +1,8 @@
 """A session as baselines see it: counts of its splits, and what each task shows of them.
 
 data = BaselineData.of(ds, split, region)
-x = data.smoothed("val", width=3.0, task="forward_prediction")   # from the bins that are seen
-data.score(rates, "val", task)                                   # mean bits/spike of the units
+x = data.to_predict("val", width=3.0, task="forward_prediction")     # from the bins that are seen
+data.score(rates, "val", task)                                       # mean bits/spike of the units
 """
 
 from dataclasses import dataclass

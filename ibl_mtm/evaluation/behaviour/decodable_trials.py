@@ -6,12 +6,14 @@ y, fit_at, test_at = class_trials(ds.choice, fit, test)
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ibl_mtm.sessions.schema import MISSING
+
 __all__ = ["FOLDS", "Trials", "Undecodable", "class_trials", "trace_trials"]
 
 FOLDS = 4
 """Of cross-validation: the fewest trials to fit that a class, or a trace, needs."""
 
-_NO_CLASS = (0, -128)  # a no-go, and a value that is missing
+_NO_CLASS = (0, MISSING)  # a no-go, and a value that is missing
 
 Trials = NDArray[np.int64]
 """Positions of trials."""

@@ -1,7 +1,7 @@
 """How well a class of trials or a trace of behaviour was decoded, whatever decoded it.
 
 y, fit_at, test_at = class_trials(ds.choice, fit, test)
-score = score_class(y, fit_at, test_at, logit)
+score = score_class(y, fit_at, test_at, logit, chosen={"C": 0.1})
 score.balanced_accuracy, score.intervals["balanced_accuracy"]
 """
 

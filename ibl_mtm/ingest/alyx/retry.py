@@ -113,8 +113,9 @@ def retry(action: Callable[[], T], patience: Patience, what: str) -> T:
         except transient_faults as error:
             fault = Transient(_describe(error))
         if attempt >= min(patience.attempts, fault.attempts or patience.attempts):
-            times = f"{attempt} attempt{'s' * (attempt != 1)}"
-            raise GaveUpError(f"{what}: {fault} ({times})", fault.attempts is None) from fault
+            raise GaveUpError(
+                f"{what}: {fault} ({attempt} attempts)", silent=fault.attempts is None
+            ) from fault
         if fault.wait > _LONGEST_ASKED:
             later = f"to be asked again in {fault.wait:.0f} s only"
             raise GaveUpError(f"{what}: {fault}, {later}") from fault

@@ -2,7 +2,7 @@
 
     ds = run.session(eid)                            # of evaluation.zarr
     psth(ds, unit, "CA1").savefig("psth.svg")
-    spike_raster(ds, 0, "A test trial"), rate_raster(ds, 0, "What the model expects")
+    spike_raster(ds, 0, "A test trial", units), rate_raster(ds, 0, "Expected", units)
 
 Each function takes example predictions of one session and returns a `matplotlib.figure.Figure`.
 """

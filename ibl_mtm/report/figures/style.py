@@ -5,8 +5,8 @@ def raster(spikes: xr.DataArray) -> Figure:
     figure, axes = panel("One trial")
     ...
 
-save_figure(raster(spikes), Path("runs/mtm/figures/raster"))     # .svg and .png
-inline_svg(raster(spikes), "raster")                             # for a page with `css_colors`
+svg = save_figure(raster(spikes), Path("figures/raster"))   # .svg and .png
+inline_svg(svg, "raster")                                # for a page with `css_colors`
 """
 
 import functools

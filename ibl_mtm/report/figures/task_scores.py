@@ -28,22 +28,14 @@ from ibl_mtm.report.figures.style import (
     spread_around_zero,
     styled,
 )
+from ibl_mtm.sessions.titles import TASK_TITLES
 
 __all__ = [
-    "TASKS",
     "behaviour_scores",
     "paired_scores",
     "task_scores",
     "unit_scores",
 ]
-
-TASKS = {
-    "co_smoothing": "Co-smoothing",
-    "forward_prediction": "Forward prediction",
-    "intra_region": "Intra-region",
-    "inter_region": "Inter-region",
-}
-"""The activity tasks and what to call them."""
 
 _MOST_DOTS = 300  # of a run in one panel: more add ink and bytes, not shape
 _MOST_PAIRS = 800
@@ -59,7 +51,7 @@ def task_scores(scores: pd.DataFrame) -> Figure:
         One row per run and task with columns run, task, bits_per_spike, sem, oracle (NaN where
         unknown).
     """
-    runs, tasks = run_colors(scores), [task for task in TASKS if task in set(scores["task"])]
+    runs, tasks = run_colors(scores), [task for task in TASK_TITLES if task in set(scores["task"])]
     figure, axes = panel("Activity", height=_height(len(tasks), len(runs)))
     offsets = spread_around_zero(len(runs), 0.6)
     for (run, color), offset in zip(runs.items(), offsets, strict=False):
@@ -77,7 +69,7 @@ def task_scores(scores: pd.DataFrame) -> Figure:
     known = oracle.notna().to_numpy()
     at = np.flatnonzero(known)
     axes.vlines(oracle[known], at - 0.4, at + 0.4, color=INK, lw=1.6)
-    finish_rows(axes, [TASKS[task] for task in tasks])
+    finish_rows(axes, [TASK_TITLES[task] for task in tasks])
     axes.set_xlabel("bits/spike, mean over sessions ± standard error")
     entries = run_entries(runs)
     if known.any():
@@ -128,7 +120,7 @@ def unit_scores(units: pd.DataFrame, task: str) -> Figure:
         One row per run, unit and task with columns run, task, bits_per_spike, and oracle where
         the true rates are known.
     task
-        One of `TASKS`.
+        One of `TASK_TITLES`.
     """
     own = units[(units["task"] == task) & units["bits_per_spike"].notna()]
     runs = run_colors(own)
@@ -138,7 +130,7 @@ def unit_scores(units: pd.DataFrame, task: str) -> Figure:
         first = own[(own["run"] == next(iter(runs))) & own["oracle"].notna()]
         rows.append(("true rates", first["oracle"].to_numpy()))
         colors.append(MUTED)
-    figure, axes = panel(TASKS[task], height=0.75 + 0.55 * len(rows))
+    figure, axes = panel(TASK_TITLES[task], height=0.75 + 0.55 * len(rows))
     low, high = robust_range(np.concatenate([scores for _, scores in rows]))
     for row, ((_, scores), color) in enumerate(zip(rows, colors, strict=False)):
         shown = np.quantile(scores, _even(min(len(scores), _MOST_DOTS)))
@@ -169,13 +161,13 @@ def paired_scores(units: pd.DataFrame, task: str, a: str, b: str) -> Figure:
     units
         As for `unit_scores`, with columns eid and unit besides.
     task
-        One of `TASKS`.
+        One of `TASK_TITLES`.
     a, b
         Names of the two runs.
     """
     pairs = _pairs(units, task, a, b)
     low, high = robust_range(pairs.to_numpy().ravel())
-    figure, axes = panel(TASKS[task], 2.6, 2.9)
+    figure, axes = panel(TASK_TITLES[task], 2.6, 2.9)
     # The same place in every figure, so that a row of them lines up.
     figure.set_layout_engine("none")
     axes.set_position((0.22, 0.16, 0.75, 0.75 * 2.6 / 2.9))
@@ -197,7 +189,7 @@ def paired_scores(units: pd.DataFrame, task: str, a: str, b: str) -> Figure:
     axes.set_xlabel(f"{short_name(b)}, bits/spike")
     axes.set_ylabel(f"{short_name(a)}, bits/spike")
     better = (pairs[a] > pairs[b]).mean()
-    axes.set_title(TASKS[task], pad=18)
+    axes.set_title(TASK_TITLES[task], pad=18)
     axes.text(
         0, 1.02, f"better in {better:.0%} of {len(pairs)} units", color=MUTED, fontsize=7.5,
         transform=axes.transAxes, va="bottom",

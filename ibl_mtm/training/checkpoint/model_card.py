@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ibl_mtm.model.mtm import MtM
+from ibl_mtm.sessions.titles import in_text
 
 __all__ = ["model_card"]
 
@@ -51,14 +52,6 @@ It knows the sessions and units of its `config.json` alone; for other animals, f
 {model}
 """
 
-_NAMES = {
-    "co_smoothing": "co-smoothing",
-    "forward_prediction": "forward prediction",
-    "intra_region": "intra-region",
-    "inter_region": "inter-region",
-    "choice": "choice",
-    "whisker_motion_energy": "whisker motion energy",
-}
 _SCORES = {"bits_per_spike": "bits/spike", "balanced_accuracy": "balanced accuracy", "r2": "R²"}
 
 
@@ -104,7 +97,7 @@ def _scores(scores: Mapping[str, Any] | None) -> str:
         for key, unit in _SCORES.items():
             if values and key in values:
                 error = f" ± {values['sem']:.3f}" if "sem" in values else ""
-                rows.append(f"| {_NAMES.get(task, task)} | {values[key]:.3f}{error} | {unit} |")
+                rows.append(f"| {in_text(task)} | {values[key]:.3f}{error} | {unit} |")
     return "\n".join(rows)
 
 

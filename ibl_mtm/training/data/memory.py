@@ -1,6 +1,7 @@
 """How much memory a process may take."""
 
 import os
+import sys
 from pathlib import Path
 
 __all__ = ["available_memory"]
@@ -10,13 +11,22 @@ _CGROUPS = Path("/sys/fs/cgroup")
 
 def available_memory() -> int:
     """Bytes that the system has to give: free ones, or those of a job's limit if that is less."""
-    page = os.sysconf("SC_PAGE_SIZE")
-    found = [page * os.sysconf("SC_PHYS_PAGES")]
+    found = [_physical_memory()]
     meminfo = Path("/proc/meminfo")
     if meminfo.is_file():
         lines = dict(line.split(":") for line in meminfo.read_text().splitlines())
         found.append(1024 * int(lines["MemAvailable"].split()[0]))
     return min(found + _job_limits())
+
+
+def _physical_memory() -> int:
+    if sys.platform == "win32":  # has no sysconf
+        import ctypes
+
+        kilobytes = ctypes.c_ulonglong()
+        ctypes.windll.kernel32.GetPhysicallyInstalledSystemMemory(ctypes.byref(kilobytes))
+        return 1024 * kilobytes.value
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _job_limits() -> list[int]:

@@ -97,16 +97,15 @@ def _loggers(settings: RunSettings, run: Path) -> list[Logger]:
     return loggers
 
 
-def make_loaders(module: Training, loader: Loader) -> tuple[DataLoader, DataLoader]:
+def make_loaders(module: Training, loader: Loader) -> tuple[DataLoader[Batch], DataLoader[Part]]:
     """Training batches from the step that training has reached, and validation batches."""
-    train, val = (
-        DataLoader(data, batch_size=None, collate_fn=_as_it_is)
-        for data in (_Train(module, loader), _Validation(module, loader))
+    return (
+        DataLoader(_Train(module, loader), batch_size=None, collate_fn=_as_it_is),
+        DataLoader(_Validation(module, loader), batch_size=None, collate_fn=_as_it_is),
     )
-    return train, val
 
 
-class _Train(IterableDataset):
+class _Train(IterableDataset[Batch]):
     def __init__(self, module: Training, loader: Loader) -> None:
         self.module, self.loader = module, loader
 
@@ -117,7 +116,7 @@ class _Train(IterableDataset):
         return self.loader.training(self.module.global_step, _place_of(self.module))
 
 
-class _Validation(IterableDataset):
+class _Validation(IterableDataset[Part]):
     def __init__(self, module: Training, loader: Loader) -> None:
         self.module, self.loader = module, loader
 

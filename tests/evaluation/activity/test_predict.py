@@ -1,5 +1,7 @@
 """Predictions of held-out activity: exactly what a task asks for, and nothing that it hides."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -219,3 +221,28 @@ def test_bad_requests_name_the_mend(model, ds):
     coarse = ds.assign_attrs(bin_size=0.05)
     with pytest.raises(UserError, match="another format"):
         predict(model, coarse, "co_smoothing")
+
+
+def test_attention_is_causal_only_where_that_was_trained(model, ds):
+    """A model that never saw a causal mask is asked for the future with all bins in view."""
+    for schemes in (("neuron",), ("neuron", "causal")):
+        scope = dataclasses.replace(model.scope, schemes=schemes)
+        own = MtM(SETTINGS, scope).eval()
+        own.load_state_dict(
+            {name: value[: len(own.state_dict()[name])] if value.ndim else value
+             for name, value in model.state_dict().items()}
+        )  # fmt: skip
+        rates = predict(own, ds, "forward_prediction").values[:, 18:]
+        hidden = torch.zeros(len(ds.trial), N_TIME, 1, dtype=torch.bool)
+        hidden[:, 18:] = True
+        counts = torch.from_numpy(ds.spikes.values)
+        expected = {}
+        for causal in (False, True):
+            group = Group(
+                counts, hidden, torch.arange(1, 16), 1, "causal", causal,
+                torch.full((len(counts),), -1),
+            )  # fmt: skip
+            with torch.no_grad():
+                expected[causal] = own([group])[0][:, 18:].exp().numpy()
+        assert not np.allclose(expected[True], expected[False], rtol=1e-3)
+        assert rates == pytest.approx(expected["causal" in schemes], rel=1e-4)

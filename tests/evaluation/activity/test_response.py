@@ -85,3 +85,22 @@ def test_a_silent_unit_and_trials_without_conditions_have_no_score(trials):
     assert np.isfinite(np.delete(psth, 2)).all()
     for scores in response_r2(rates, counts, np.full(400, -1), smoothing=1.5):
         assert np.isnan(scores).all()
+
+
+def test_five_trials_are_a_condition_and_four_are_none():
+    assert FEWEST_TRIALS == 5
+    choice, prior = np.repeat([1, -1], [5, 4]), np.full(9, 0.8)
+    found = trial_conditions(choice, prior)
+    assert (found[:5] >= 0).all()
+    assert (found[5:] == -1).all()
+
+
+def test_by_hand():
+    """Two trials of one condition, two bins, no smoothing."""
+    counts = np.array([[[0.0], [4.0]], [[2.0], [2.0]]])  # mean response 1, 3
+    rates = np.array([[[1.0], [2.0]], [[1.0], [3.0]]])  # mean response 1, 2.5
+    psth, residual = response_r2(rates, counts, [3, 3], smoothing=1e-6)
+    # Of the mean response: missed by 0.5 once, about its mean it spreads 1 + 1.
+    assert psth[0] == pytest.approx(1 - 0.25 / 2)
+    # Of single trials: -1, 1, 1, -1 were 0, -0.5, 0, 0.5.
+    assert residual[0] == pytest.approx(1 - (1 + 2.25 + 1 + 2.25) / 4)

@@ -1,6 +1,7 @@
 """Baselines: fitted as said, blind to what they predict, and as good as they ought to be."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from ibl_mtm.cache.store import create_cache, write_session
 from ibl_mtm.cli import app
 from ibl_mtm.errors import UserError
 from ibl_mtm.evaluation.activity.tasks import ACTIVITY_TASKS, held_out
+from ibl_mtm.evaluation.baselines import autoregressive
 from ibl_mtm.evaluation.baselines.poisson import fit_poisson, fit_reduced_rank
 from ibl_mtm.evaluation.baselines.registry import BASELINES, BaselinePredictor
 from ibl_mtm.evaluation.baselines.session_data import BaselineData
@@ -280,3 +282,21 @@ def test_the_past_tells_the_future_of_the_reference_session(shared_data):
         scores[name] = data.score(rates, "test", task)
     assert scores["unit_mean"] == pytest.approx(-0.13, abs=0.01)
     assert 0 < scores["autoregressive"] < 0.28
+
+
+def test_no_rate_that_is_fed_back_exceeds_what_a_unit_ever_did():
+    """Or rates would grow from bin to bin, without end."""
+    rng = np.random.default_rng(0)
+    counts = rng.poisson([0.1, 2.0], (30, 20, 2)).astype(np.float32)
+    model = autoregressive._Model(counts)
+    wild = model.fit(1.0)
+    wild = replace(wild, weights=np.full_like(wild.weights, 2.0), highest=20.0)
+    bins = slice(15, 20)
+    rates = model.roll_out(wild, counts, bins)
+    # The fastest that smoothed counts (with a decay of 0.8) ever were, unit by unit.
+    state, fastest = np.zeros((30, 2)), np.zeros(2)
+    for t in range(19):
+        state = 0.8 * state + 0.2 * counts[:, t]
+        fastest = np.maximum(fastest, state.max(0))
+    assert (rates <= fastest + 0.011).all()
+    assert rates.max(axis=(0, 1)) == pytest.approx(fastest + 0.01, abs=1e-4)

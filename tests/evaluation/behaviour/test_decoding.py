@@ -1,7 +1,5 @@
 """Decoders against scikit-learn on the plain features, against known signals and against none."""
 
-import time
-
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression, RidgeCV
@@ -176,17 +174,6 @@ def test_shuffled_fits_and_resampled_trials_give_chance_and_intervals():
     low, high = traced.intervals["r2"]
     assert low < traced.r2 < high
     assert high - low < 0.2
-
-
-def test_a_session_of_real_size_takes_seconds():
-    rng = np.random.default_rng(2)
-    features = rng.integers(0, 3, (300, 100, 676), dtype=np.uint8)
-    choice = rng.choice([-1, 1], 300)
-    test = np.arange(300) % 5 == 0
-    start = time.process_time()
-    decode_class(Features(features), choice, ~test, test)
-    decode_trace(Features(features), rng.normal(size=(300, 100)), ~test, test)
-    assert time.process_time() - start < 20
 
 
 def test_levels_are_told_apart_and_one_that_was_never_fitted_is_never_said():

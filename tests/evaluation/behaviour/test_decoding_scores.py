@@ -1,0 +1,73 @@
+"""Scores of decoded behaviour, worked out by hand."""
+
+import numpy as np
+import pytest
+from scipy.stats import binom
+from synthetic import make_session
+
+from ibl_mtm.evaluation.behaviour.behaviours import BEHAVIOURS
+from ibl_mtm.evaluation.behaviour.decoding_scores import score_class, score_trace
+
+#: Ten trials: the first four are fitted to, two take no part, the last four are tested.
+Y = np.array([-1, -1, -1, 1, 1, -1, 1, 1, 1, -1])
+FIT, TEST = np.arange(4), np.arange(6, 10)
+
+
+def test_of_a_class():
+    """Right: the first and the third +1 and the only -1; two of three, and one of one."""
+    logit = np.array([2.0, -0.1, 0.3, -5.0])
+    score = score_class(Y, FIT, TEST, logit, {"C": 1.0}, shuffled=[logit, -logit])
+    assert score.accuracy == 3 / 4
+    assert score.balanced_accuracy == pytest.approx((2 / 3 + 1) / 2)
+    assert score.majority == 1 / 4  # -1 is commonest among those to fit, and one test trial is it
+    assert score.share == 3 / 4
+    assert (score.n_fit, score.n_test) == (4, 4)
+    assert score.predicted.tolist() == [1, -1, 1, -1]
+    assert score.chance["accuracy"] == (3 / 4 + 1 / 4) / 2
+    assert score.chance["balanced_accuracy"] == pytest.approx(1 / 2)
+
+
+def test_of_a_trace():
+    """Values 0, 1, 2, 3 about a mean of 1.5 (spread 5), missed by 1 once and by 0.5 twice."""
+    y = np.array([[9.0, 9.0], [0.0, 1.0], [2.0, 3.0]])
+    predicted = np.array([[0.0, 2.0], [2.5, 2.5]])
+    score = score_trace(y, np.array([0]), np.array([1, 2]), predicted, {}, [np.full((2, 2), 1.5)])
+    assert score.r2 == pytest.approx(1 - (1 + 0.25 + 0.25) / 5)
+    assert score.chance["r2"] == pytest.approx(0)
+    assert (score.n_fit, score.n_test) == (1, 2)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.8])
+def test_an_interval_is_one_of_95_percent(share):
+    """Trials drawn with replacement give the binomial distribution of their accuracy."""
+    n = 400
+    y = np.ones(2 * n, int)
+    logit = np.where(np.arange(n) < share * n, 1.0, -1.0)
+    score = score_class(y, np.arange(n), np.arange(n, 2 * n), logit, {})
+    low, high = score.intervals["accuracy"]
+    expected = binom.ppf([0.025, 0.975], n, share) / n
+    # 500 draws; an interval of 90 % would be narrower by a sixth, one of 99 % wider by a third.
+    assert high - low == pytest.approx(expected[1] - expected[0], rel=0.1)
+    assert (low + high) / 2 == pytest.approx(share, abs=0.01)
+
+
+def test_what_is_decoded_is_in_the_units_that_are_said():
+    ds = make_session(n_units=3, n_trials=4, n_bins=2, seed=0)
+    ds["lick_count"] = ds.lick_count.dims, np.array([[0, 1], [2, 0], [3, 3], [0, 0]], np.uint8)
+    ds["wheel_velocity"] = ds.wheel_velocity.dims, np.float32([[-2, 1], [0, -0.5], [3, -3], [0, 0]])
+    ds["probability_left"] = "trial", np.float32([0.2, 0.5, 0.8, np.nan])
+    licks = BEHAVIOURS["lick_rate"]
+    assert licks.measured == "licks/s"
+    # Bins of 20 ms: a lick in one of them is 50 in a second.
+    assert licks.target(ds).tolist() == [[0, 50], [100, 0], [150, 150], [0, 0]]
+    speed = BEHAVIOURS["wheel_speed"].target(ds)
+    assert speed.tolist() == [[2, 1], [0, 0.5], [3, 3], [0, 0]]
+    velocity = BEHAVIOURS["wheel_velocity"].target(ds)
+    assert velocity.tolist() == [[-2, 1], [0, -0.5], [3, -3], [0, 0]]
+    block = BEHAVIOURS["block"]
+    assert block.target(ds).tolist() == [-1, 0, 1, 0]
+    assert block.classes == ("right likelier", "left likelier")
+    for name in ("choice", "feedback"):
+        assert BEHAVIOURS[name].target(ds).tolist() == ds[name].values.tolist()
+    side = BEHAVIOURS["contrast_side"].target(ds)
+    assert side.tolist() == ds.stimulus_side.values.tolist()
