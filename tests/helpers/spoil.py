@@ -158,3 +158,10 @@ def few_spikes_in_windows(alf):
     # Enough of them that rates can be compared.
     for name, array in (("times", times), ("clusters", clusters)):
         np.save(folder / f"spikes.{name}.npy", array[few])
+
+
+def newer_choice(alf):
+    """One column of the trials, revised after the table."""
+    (alf / "#2025-03-01#").mkdir()
+    choice = pd.read_parquet(alf / TRIALS)["choice"].to_numpy()
+    np.save(alf / "#2025-03-01#" / "_ibl_trials.choice.npy", -choice)

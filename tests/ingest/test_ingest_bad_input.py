@@ -17,6 +17,7 @@ from spoil import (
     events_missing,
     few_spikes_in_windows,
     metrics_by_index,
+    newer_choice,
     partly_sorted_anew,
     probe_with_a_longer_name,
     put,
@@ -95,6 +96,13 @@ BROKEN: dict[str, tuple[Spoil, str]] = {
     "contrast in percent": (
         edit_table(TRIALS, lambda t: t.assign(contrastLeft=t.contrastLeft * 100)),
         rf"{TRIALS}: contrastLeft: .* expected 0 to 1",
+    ),
+    "a newer column too short": (
+        lambda alf: [
+            newer_choice(alf),
+            edit_array("#2025-03-01#/_ibl_trials.choice.npy", lambda c: c[:-2])(alf),
+        ],
+        rf"alf/{TRIALS}: cannot be read|28,. values for 30 trials",
     ),
     "no spikes": (
         lambda alf: [edit_array(name, lambda a: a[:0])(alf) for name in (TIMES, CLUSTERS)],
@@ -192,6 +200,7 @@ LACKING: dict[str, tuple[Spoil, str | None, str]] = {
         None,
         "^$",
     ),
+    "a choice newer than the table": (newer_choice, None, "^$"),
     "a choice beside the table": (
         lambda alf: np.save(alf / "_ibl_trials.choice.npy", np.zeros(30)),
         None,
@@ -310,6 +319,15 @@ def test_the_table_counts_where_a_file_contradicts_it(outcome):
     ):
         np.testing.assert_array_equal(ds["choice"], sound["choice"])
         assert set(np.unique(ds["choice"])) >= {-1, 1}
+
+
+def test_a_column_that_was_revised_after_the_table_counts(outcome):
+    with (
+        xr.open_zarr(outcome("a choice newer than the table")[1], chunks=None) as ds,
+        xr.open_zarr(outcome("sound")[1], chunks=None) as sound,
+    ):
+        np.testing.assert_array_equal(ds["choice"], -sound["choice"])
+        np.testing.assert_array_equal(ds["contrast"], sound["contrast"])
 
 
 def test_probes_whose_names_begin_alike_have_spikes_of_their_own(outcome):

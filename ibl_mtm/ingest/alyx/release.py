@@ -147,8 +147,13 @@ def choose_files(
     needed = [file for file in files if _may_be_needed(file, event)]
     pinned = _pin(needed, default, tagged, source, notes)
     chosen = [file for file in pinned if file.probe is None]
-    table = {file.folder for file in chosen if file.name == _TRIALS_TABLE}
-    chosen = [f for f in chosen if not (f.folder in table and _is_column(f, None))]
+    table = {file.folder: file.revision for file in chosen if file.name == _TRIALS_TABLE}
+    # Where there is a table, only columns that were revised after it.
+    chosen = [
+        f
+        for f in chosen
+        if not _is_column(f, None) or f.folder not in table or f.revision > table[f.folder]
+    ]
     chosen = _one_camera(chosen)
     for probe in sorted({file.probe for file in pinned if file.probe is not None}):
         if wanted is None or probe in wanted:
