@@ -5,6 +5,8 @@ to standard error. Exit codes: 0 done, 1 some sessions failed, 2 the request its
 """
 
 import logging
+import os
+import re
 import sys
 from typing import Annotated
 
@@ -21,8 +23,13 @@ from ibl_mtm.errors import SessionError, UserError
 __all__ = ["app", "main"]
 
 
+_TILDE = re.compile(r"^(--?[\w-]+=|)(~[\w-]*)(?=/|$)")
+
+
 def main() -> None:
     """Entry point of ``ibl-mtm``."""
+    # Shells leave it as it is after an equals sign: --cache=~/cache.zarr.
+    sys.argv[1:] = [_TILDE.sub(_expand, argument) for argument in sys.argv[1:]]
     try:
         app()
     except (UserError, SessionError) as error:
@@ -30,6 +37,10 @@ def main() -> None:
             raise
         typer.secho(f"ibl-mtm: {error}", err=True, fg="red")
         sys.exit(2)
+
+
+def _expand(tilde: re.Match[str]) -> str:
+    return tilde[1] + os.path.expanduser(tilde[2])
 
 
 @app.callback()

@@ -90,7 +90,7 @@ def ingest(
     from ibl_mtm.ingest.run import ingest as run
 
     folder = local_path(cache)
-    chosen = load_catalog(catalog).dataset(dataset)
+    chosen = load_catalog(catalog).dataset(dataset, offline=offline)
     try:
         with ingest_progress() as progress:
             report = run(

@@ -126,7 +126,8 @@ def show_ingest(report: "IngestReport") -> None:
     n_bytes = sum(outcome.n_bytes for outcome in report.sessions.values())
     verb = "to fetch" if "planned" in statuses else "fetched"
     fetched = f"; {size_text(n_bytes)} {verb}" if n_bytes else ""
-    out.print(f"{report.cache}: {counts}{fetched}", highlight=False)
+    again = "; the same command tries again those that failed" if report.failed else ""
+    out.print(f"{report.cache}: {counts}{fetched}{again}", markup=False, highlight=False)
 
 
 def sessions_as_json(cache: "Cache") -> list[dict[str, Any]]:

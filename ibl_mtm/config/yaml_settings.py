@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ibl_mtm.errors import UserError
 
-__all__ = ["Settings", "find_shipped", "read_settings", "validate_settings"]
+__all__ = ["Settings", "find_shipped", "read_settings", "shipped", "validate_settings"]
 
 Key = tuple[str | int, ...]
 Lines = dict[Key, tuple[Path, int]]
@@ -99,6 +99,13 @@ def find_shipped(name: str, *, start: Path | None = None) -> Path:
     raise UserError(f"no file '{name}' here, in a folder above, or in the installed package")
 
 
+def shipped(name: str) -> Path:
+    """A file of the project as it is installed, whatever the working directory."""
+    package = Path(__file__).parents[1]
+    copy = package / "_shipped" / name
+    return copy if copy.is_file() else package.parent / name
+
+
 def _read_yaml(path: Path, children: tuple[Path, ...]) -> tuple[dict[str, Any], Lines]:
     path = Path(path)
     if path.resolve() in children:
@@ -107,6 +114,11 @@ def _read_yaml(path: Path, children: tuple[Path, ...]) -> tuple[dict[str, Any], 
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        byte = error.object[error.start]
+        raise UserError(
+            f"{path}: not UTF-8 (byte 0x{byte:02x} at {error.start}); save it as UTF-8"
+        ) from None
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         values = yaml.safe_load(text)

@@ -99,11 +99,16 @@ class IngestReport:
 
 
 def write_report(report: IngestReport, dataset: str) -> Path:
-    """Write ``ingest-report.json`` beside the cache, in place of the one of the last ingest."""
-    path = report.cache.parent / "ingest-report.json"
+    """Write what became of an ingest beside the cache, in place of what was of the last one.
+
+    Under the cache's name, ``cache.ingest-report.json``, and as ``ingest-report.json``, which is
+    that of whichever cache in the folder was ingested into last.
+    """
     written = datetime.now(UTC).isoformat(timespec="seconds")
     document = {"dataset": dataset, "written": written, **report.to_json()}
-    aside = path.with_suffix(f".{os.getpid()}.new")
-    aside.write_text(json.dumps(document, indent=1) + "\n")
-    os.replace(aside, path)
+    path = report.cache.with_name("ingest-report.json")
+    for target in (path.with_name(f"{report.cache.stem}.{path.name}"), path):
+        aside = target.with_suffix(f".{os.getpid()}.new")
+        aside.write_text(json.dumps(document, indent=1) + "\n")
+        os.replace(aside, target)
     return path

@@ -75,7 +75,7 @@ def ingest(
     UserError
         If the source is not there or lacks a session that was asked for, or the cache is none.
     """
-    cache = Path(cache)
+    cache = Path(cache).expanduser()
     if limit is not None and limit < 1:
         raise UserError(f"a limit of {limit} sessions leaves nothing to ingest")
     if workers is not None and workers < 1:

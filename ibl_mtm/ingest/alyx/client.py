@@ -13,6 +13,7 @@ and gives up at the first error of a server: here every question has an end and 
 import difflib
 import errno
 import functools
+import ipaddress
 import json
 import os
 import re
@@ -246,6 +247,13 @@ class Alyx:
             except (ValueError, KeyError, TypeError):
                 if answer.status_code == 200:
                     raise Transient("an answer that is cut short or no JSON") from None
+                elsewhere = answer.headers.get("Location")
+                if answer.is_redirect and elsewhere:
+                    elsewhere = elsewhere.removesuffix("/").removesuffix("/auth-token")
+                    raise UserError(
+                        f"{source.url} redirects to {elsewhere}; if that is the database, write "
+                        "so in the catalog"
+                    ) from None
                 raise UserError(
                     f"{source.url} is no Alyx database (HTTP {answer.status_code})"
                 ) from None
@@ -273,6 +281,7 @@ def connect(source: AlyxSource, folder: Path) -> Iterator[Alyx]:
     UserError
         If the database cannot be reached or refuses the user, or there is no password.
     """
+    _check_secrecy(source.url)
     # Where ONE knows another database already, it would put this one's files into the home folder.
     own = folder / re.sub(r"[^\w.-]+", "-", source.url.split("://")[1])
     with ExitStack() as stack:
@@ -287,6 +296,20 @@ def connect(source: AlyxSource, folder: Path) -> Iterator[Alyx]:
             # A folder of downloads that is complete may be read-only: log in for this time only.
             own = Path(stack.enter_context(TemporaryDirectory(prefix="ibl-mtm-alyx-")))
         yield Alyx(source, own)
+
+
+def _check_secrecy(url: str) -> None:
+    """Refuse to send a password or a token where others could read it on the way."""
+    address = urllib.parse.urlsplit(url)
+    host = address.hostname or ""
+    try:
+        here = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        here = host == "localhost" or host.endswith(".localhost")
+    if address.scheme != "https" and not here:
+        raise UserError(
+            f"{url}: a password is not sent unencrypted; write https://{address.netloc}{address.path}"
+        )
 
 
 @contextmanager
