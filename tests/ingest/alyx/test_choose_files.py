@@ -104,7 +104,8 @@ def test_maps_of_sites_are_borrowed_too_and_left_out_where_they_do_not_fit(tmp_p
     left, misfits = fitting(files, tmp_path)
     assert [file.object for file in left] == ["spikes", "spikes", "channels"]
     assert misfits == [
-        "alf/probe00/electrodeSites.*: not in the release, and not used: 384 sites, but 374 channels"
+        "alf/probe00/electrodeSites.*: not in the release, and not used: "
+        "384 sites, but 374 channels"
     ]
     np.save(tmp_path / "alf/probe00/electrodeSites.mlapdv.npy", np.zeros((374, 3)))
     assert fitting(files, tmp_path) == (files, [])
