@@ -84,15 +84,15 @@ def numbers(eid: str, file: str, table: pd.DataFrame, column: str) -> NDArray[np
         Names the file, the column and the first value that is no number.
     """
     values = table[column]
-    as_numbers = pd.to_numeric(values, errors="coerce").to_numpy(np.float64, na_value=np.nan)
-    # Text that looks like a number is none, nor is a missing value of another kind than NaN.
-    plain = values.map(lambda value: isinstance(value, (bool, int, float, np.number, np.bool_)))
-    if values.dtype.kind not in "biuf" and not plain.all():
-        at = int(np.flatnonzero(~plain.to_numpy())[0])
-        raise SessionError(
-            eid, f"{file}: {column}: {values.iloc[at]!r} in row {at}, expected a number"
-        )
-    return as_numbers
+    if values.dtype.kind not in "biuf":
+        plain = values.map(lambda value: isinstance(value, int | float | np.number | np.bool_))
+        if not plain.all():
+            at = int(np.flatnonzero(~plain.to_numpy())[0])
+            raise SessionError(
+                eid, f"{file}: {column}: {values.iloc[at]!r} in row {at}, expected a number"
+            )
+    found: NDArray[np.float64] = values.to_numpy(np.float64, na_value=np.nan)
+    return found
 
 
 def place(path: Path) -> str:

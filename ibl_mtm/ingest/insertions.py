@@ -172,7 +172,7 @@ def _check_spikes(
         raise SessionError(eid, f"{folder}/spikes.times: not every time is a finite number")
     if (times[1:] < times[:-1]).any():
         raise SessionError(eid, f"{folder}/spikes.times: not in ascending order")
-    if len(times) > _FEW and (times == np.round(times)).all():
+    if len(times) > _FEW and _are_whole(times[:: len(times) // _FEW]) and _are_whole(times):
         raise SessionError(
             eid,
             f"{folder}/spikes.times: whole numbers, expected seconds; are these samples or ms?",
@@ -185,6 +185,10 @@ def _check_spikes(
     if clusters.min() < 0:
         raise SessionError(eid, f"{folder}/spikes.clusters: negative cluster {clusters.min()}")
     return times.astype(np.float64, copy=False), clusters
+
+
+def _are_whole(times: NDArray[np.floating]) -> bool:
+    return bool((times == np.round(times)).all())
 
 
 def _count_clusters(eid: str, folder: str, clusters: dict[str, Any]) -> int | None:

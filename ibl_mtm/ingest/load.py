@@ -59,7 +59,9 @@ def load_session(folder: Folder, eid: str, dataset: Dataset) -> Recording:
     """
     one = folder.one()
     path = one.eid2path(eid)
-    if path is None or not path.is_dir():
+    if path is None:
+        raise SessionError(eid, f"no such session in {folder.root}")
+    if not path.is_dir():
         why = "though the cache tables list it"
         if folder.tables != folder.root:
             why = "as ONE reads it; names of labs may have letters, digits and underscores only"

@@ -62,8 +62,8 @@ def test_ends_at_once_and_says_how_to_go_on(server, started, tmp_path, workers):
     process = start(server, tmp_path, "--workers", workers)
     started.append(process)
     took, _, err = interrupt_when_fetching(server, process)
-    # Two seconds on a machine with nothing else to do.
-    assert took < 6
+    # One to three seconds; files in flight would have been waited for a minute and more.
+    assert took < 15
     assert process.returncode == 130
     assert "Traceback" not in err
     assert len(err.strip().splitlines()) < 6, err
