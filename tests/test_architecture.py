@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from itertools import pairwise
 from pathlib import Path
 
@@ -28,15 +29,25 @@ MOST_LINES, MOST_FILES = 2500, 16
 Arrow = tuple[str, str]
 
 
-def arrows(package: Path) -> Iterator[Arrow]:
+def arrows(package: Path, *, types: bool = True) -> Iterator[Arrow]:
     """Every import of the package within itself, wherever it stands: from which module, of which.
 
-    Names of modules lack the package's own.
+    Names of modules lack the package's own. Without `types` what stands under TYPE_CHECKING is
+    passed over.
     """
     for file in sorted(package.rglob("*.py")):
         module = file.relative_to(package).with_suffix("")
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        passed_over = {
+            inner
+            for node in ast.walk(tree)
+            if not types and isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+            for inner in ast.walk(node)
+        }
+        for node in ast.walk(tree):
             names = []
+            if node in passed_over:
+                continue
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom):
@@ -81,6 +92,20 @@ def test_an_arrow_upwards_is_noticed(tmp_path: Path, file: str, source: str) -> 
     (room / file).parent.mkdir(parents=True)
     (room / file).write_text(source)
     assert len(wrong_arrows(arrows(room))) == 1
+
+
+def test_no_module_needs_itself_by_a_detour() -> None:
+    """What is imported for types alone does not count."""
+    modules = {
+        ".".join(f.relative_to(PACKAGE).with_suffix("").parts) for f in PACKAGE.rglob("*.py")
+    }
+    needs: dict[str, set[str]] = {}
+    for user, used in arrows(PACKAGE, types=False):
+        target = used if used in modules else used.rpartition(".")[0]
+        if target in modules:
+            needs.setdefault(user, set()).add(target)
+    assert len(needs) > 100
+    TopologicalSorter(needs).prepare()  # raises CycleError, which names the cycle
 
 
 def test_every_room_has_a_floor() -> None:

@@ -19,6 +19,7 @@ import contextlib
 import importlib
 import json
 import os
+import queue
 import random
 import shutil
 import signal
@@ -28,9 +29,11 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 
@@ -271,6 +274,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--room", action="append", choices=ROOMS, help="by default all")
     parser.add_argument("--least", type=float, default=0.92, help="share that must be noticed")
+    parser.add_argument("--jobs", type=int, default=2, help="faults that are tried at a time")
+    parser.add_argument(
+        "--known", type=Path, help="which test executes what: kept here, and read if it is there"
+    )
     parser.add_argument("--list", action="store_true", help="only list what is drawn")
     chosen = parser.parse_args()
     rooms = chosen.room or list(ROOMS)
@@ -287,23 +294,41 @@ def main() -> None:
     for name in LARGE:
         with contextlib.suppress(ImportError):  # what is not installed is not tested either
             importlib.import_module(name)
+    results = Counter[tuple[str, bool]]()
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
-        copy = Path(folder)
-        copy_project(copy)
-        known = {
-            test: _measured(copy, test)
-            for test in dict.fromkeys(t for fault in drawn for t in tests_of(fault.room))
-        }
-        results = Counter[tuple[str, bool]]()
-        for number, fault in enumerate(drawn):
-            noticed, by = try_fault(copy, fault, known)
-            results[fault.room, noticed] += 1
-            verdict = "noticed " if noticed else "SURVIVED"
-            print(
-                f"{number + 1:4} {verdict} {fault.file}:{fault.line}: {fault.kind}: {fault.text}"
-                f"{f'  [{by}]' if by else ''}",
-                flush=True,
+        copies: queue.SimpleQueue[Path] = queue.SimpleQueue()
+        for job in range(chosen.jobs):
+            copy_project(Path(folder, str(job)))
+            copies.put(Path(folder, str(job)))
+
+        def with_copy(action: Callable[[Path], Any]) -> Any:
+            copy = copies.get()
+            try:
+                return action(copy)
+            finally:
+                copies.put(copy)
+
+        with ThreadPoolExecutor(chosen.jobs) as pool:
+            tests = list(dict.fromkeys(t for fault in drawn for t in tests_of(fault.room)))
+            known = (
+                json.loads(chosen.known.read_text())
+                if chosen.known and chosen.known.is_file()
+                else {}
             )
+            new = [test for test in tests if test not in known]
+            measured = pool.map(lambda test: with_copy(lambda copy: _measured(copy, test)), new)
+            for test, found in zip(new, measured, strict=True):
+                known[test] = found
+                if chosen.known:
+                    chosen.known.write_text(json.dumps(known))
+            tried = pool.map(
+                lambda fault: with_copy(lambda copy: try_fault(copy, fault, known)), drawn
+            )
+            for number, (fault, (noticed, by)) in enumerate(zip(drawn, tried, strict=True), 1):
+                results[fault.room, noticed] += 1
+                verdict = "noticed " if noticed else "SURVIVED"
+                where = f"{fault.file}:{fault.line}: {fault.kind}: {fault.text}"
+                print(f"{number:4} {verdict} {where}{f'  [{by}]' if by else ''}", flush=True)
     for room in rooms:
         hit, missed = results[room, True], results[room, False]
         if hit + missed:
@@ -314,8 +339,11 @@ def main() -> None:
 
 
 def _measured(copy: Path, test: str) -> dict:
-    status = in_fork(copy, lambda: measure(test), limit=900)
-    if status not in (0, 5):  # 5: nothing in it is quick
+    for _ in range(2):  # a busy machine may fail a test of processes once
+        status = in_fork(copy, lambda: measure(test), limit=900)
+        if status in (0, 5):  # 5: nothing in it is quick
+            break
+    else:
         output = (copy / "output.txt").read_text(errors="replace")[-2000:]
         raise SystemExit(f"{test} fails without any fault (status {status}):\n{output}")
     found: dict = json.loads((copy / "measured.json").read_text())

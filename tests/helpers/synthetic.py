@@ -48,6 +48,8 @@ def make_session(
 ) -> xr.Dataset:
     """A session with `n_units` in five regions, with trials or (`contiguous`) without.
 
+    Numbers of trials are no positions: every seventh is missing.
+
     Parameters
     ----------
     n_units, n_trials, n_bins
@@ -67,12 +69,15 @@ def make_session(
     beryl = np.array(sorted(_REGIONS))[np.arange(n_units) % len(_REGIONS)]
     beryl = np.full(n_units, "unknown") if contiguous else beryl
     duration = n_bins * 0.02
-    window_start = 10.0 + np.arange(n_trials) * (duration if contiguous else 5.0)
+    # Some trials have no event: those that are kept are numbered as in the session's own table.
+    trial = np.arange(2 * n_trials)
+    trial = trial[:n_trials] if contiguous else trial[trial % 7 != 3][:n_trials]
+    window_start = 10.0 + trial * (duration if contiguous else 5.0)
     ds = xr.Dataset(
         {"spikes": (("trial", "time", "unit"), spikes)},
         coords={
             "time": start + 0.02 * np.arange(n_bins),
-            "trial": np.arange(n_trials),
+            "trial": trial,
             "window_start": ("trial", window_start),
             "split": ("trial", rng.choice(["train", "val", "test"], n_trials, p=[0.7, 0.1, 0.2])),
             "unit": [str(UUID(bytes=rng.bytes(16), version=4)) for _ in range(n_units)],

@@ -8,12 +8,18 @@ import torch
 from synthetic import make_session
 
 from ibl_mtm.errors import UserError
-from ibl_mtm.evaluation.activity.predict import BATCH, population_of, predict, predict_region_pairs
+from ibl_mtm.evaluation.activity.predict import (
+    BATCH,
+    population_of,
+    predict,
+    predict_region_pairs,
+    uses_bf16,
+)
 from ibl_mtm.evaluation.activity.tasks import ACTIVITY_TASKS, held_out
 from ibl_mtm.evaluation.metrics import bits_per_spike
 from ibl_mtm.model.mtm import Group, MtM, Scope
 from ibl_mtm.model.settings import ModelSettings
-from ibl_mtm.sessions.trial_format import trial_format
+from ibl_mtm.sessions.trial_format import TrialFormat, trial_format
 from ibl_mtm.sessions.view import eligible_regions
 
 N_TIME = 20
@@ -246,3 +252,19 @@ def test_attention_is_causal_only_where_that_was_trained(model, ds):
                 expected[causal] = own([group])[0][:, 18:].exp().numpy()
         assert not np.allclose(expected[True], expected[False], rtol=1e-3)
         assert rates == pytest.approx(expected["causal" in schemes], rel=1e-4)
+
+
+def test_bfloat16_is_for_wide_models_on_a_cpu_that_has_it(monkeypatch):
+    narrow, wide = (
+        MtM(ModelSettings(width=width, heads=8, layers=0, stitch_width=None), Scope(
+            ("u",), ("s",), (), TrialFormat(4, 0.02, "stimOn_times", -0.5), ("neuron",)))
+        for width in (128, 256)
+    )  # fmt: skip
+    for has_it in (True, False):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda has_it=has_it: has_it)
+        assert uses_bf16(wide, "auto") is has_it
+        assert uses_bf16(narrow, "auto") is False
+        assert uses_bf16(narrow, "bf16") is True
+        assert uses_bf16(wide, "32") is False
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    assert uses_bf16(wide.to("meta"), "auto") is False  # on any other device
