@@ -14,7 +14,7 @@ PACKAGE = Path(ibl_mtm.__file__).parent
 
 #: From the cellar to the roof. A room may use those below it, not those beside it or above.
 FLOORS = (
-    ("errors", "_provenance"),
+    ("errors", "_provenance", "logs"),
     ("config", "disk"),
     ("sessions", "one_files"),
     ("cache", "model", "simulate"),

@@ -103,7 +103,7 @@ def locate(path: "str | Location", storage_options: dict[str, Any] | None = None
     if scheme in ("", "file"):
         if storage_options:
             raise UserError(f"{path}: storage_options are for URLs of buckets and web servers")
-        return Path(_without_scheme(path))
+        return Path(_without_scheme(path)).expanduser()
     url = str(path).rstrip("/")
     parts = urlsplit(url)
     shown = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
@@ -131,7 +131,7 @@ def local_path(path: "str | Location") -> Path:
     """
     scheme = _scheme(path)
     if scheme in ("", "file"):
-        return Path(_without_scheme(path))
+        return Path(_without_scheme(path)).expanduser()
     how = _PUBLISHING.get(scheme, "rclone copy cache.zarr REMOTE:FOLDER").format(url=path)
     raise UserError(
         f"{path} can only be read; write the cache to a folder here, then copy it: {how}"

@@ -6,11 +6,15 @@ to standard error. Exit codes: 0 done, 1 some sessions failed, 2 the request its
 """
 
 import logging
+import os
+import re
 import sys
 import traceback
 from typing import Annotated, NoReturn
 
 import typer
+
+from ibl_mtm import logs
 
 # In the order in which the help lists commands.
 from ibl_mtm._provenance import __version__
@@ -41,8 +45,13 @@ _EXTRAS = {
 DEFECT = 70
 
 
+_TILDE = re.compile(r"^(--?[\w-]+=|)(~[\w-]*)(?=/|$)")
+
+
 def main() -> None:
     """Entry point of ``ibl-mtm``."""
+    # Shells leave it as it is after an equals sign: --cache=~/cache.zarr.
+    sys.argv[1:] = [_TILDE.sub(_expand, argument) for argument in sys.argv[1:]]
     try:
         app(_debug_first(sys.argv[1:]))
     except (UserError, SessionError) as error:
@@ -91,6 +100,10 @@ def _show_version(asked: bool) -> None:
         raise typer.Exit
 
 
+def _expand(tilde: re.Match[str]) -> str:
+    return tilde[1] + os.path.expanduser(tilde[2])
+
+
 @app.callback()
 def configure(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and all logs.")] = False,
@@ -100,8 +113,4 @@ def configure(
     ] = False,
 ) -> None:
     """Set up logging; runs before every command."""
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.DEBUG if debug else logging.WARNING,
-        format="%(levelname)s %(name)s: %(message)s",
-    )
+    logs.configure(logging.DEBUG if debug else logging.WARNING)

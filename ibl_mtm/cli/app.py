@@ -1,8 +1,11 @@
 """What all commands share: the application, options, and how a result is printed."""
 
 import json
+import os
 import sys
-from typing import Annotated, Any
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, redirect_stdout
+from typing import Annotated, Any, TextIO
 
 import typer
 
@@ -18,11 +21,53 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+_document: TextIO | None = None  # where a document goes; None: to standard output
+
 # Text, since a path would turn the // of a URL into /.
 CachePath = Annotated[
     str, typer.Option("--cache", help="The Zarr cache: a folder, or its URL.", show_default=False)
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, nothing else.")]
+
+
+@contextmanager
+def _only_the_document() -> Iterator[None]:
+    """Keep standard output for `print_json` alone.
+
+    Whatever libraries and child processes print there goes to standard error, on the level of
+    file descriptors too where there are any.
+    """
+    global _document
+    with ExitStack() as stack:
+        document = sys.stdout
+        try:
+            number, elsewhere = sys.stdout.fileno(), sys.stderr.fileno()
+        except (OSError, ValueError):  # streams of a notebook, or of a test
+            pass
+        else:
+            sys.stdout.flush()
+            kept = os.dup(number)
+            document = stack.enter_context(open(kept, "w", encoding="utf-8"))
+            os.dup2(elsewhere, number)
+            # Not closed: the number is put back to what it was.
+            stack.callback(lambda: os.dup2(kept, number))
+        stack.enter_context(redirect_stdout(sys.stderr))
+        before, _document = _document, document
+        try:
+            yield
+        finally:
+            _document = before
+
+
+def _alone(context: typer.Context, as_json: bool) -> bool:
+    if as_json and not context.resilient_parsing:
+        context.with_resource(_only_the_document())
+    return as_json
+
+
+Json = Annotated[
+    bool,
+    typer.Option("--json", help="Print one JSON document, nothing else.", callback=_alone),
+]
 Sessions = Annotated[
     list[str] | None,
     typer.Option("--session", metavar="EID", help="This session only; may be repeated."),
@@ -32,4 +77,4 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is th
 
 def print_json(document: Any) -> None:
     """Print a command's result as one JSON document."""
-    typer.echo(json.dumps(document, indent=1))
+    typer.echo(json.dumps(document, indent=1), file=_document)

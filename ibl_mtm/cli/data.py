@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from ibl_mtm.cli.app import Json, Overwrite, Sessions, app, print_json
+from ibl_mtm.errors import UserError
 
 __all__: list[str] = []
 
@@ -84,28 +85,36 @@ def ingest(
 ) -> None:
     """Find a dataset's sessions, align and bin them, and write them into a cache."""
     from ibl_mtm.cache.location import local_path
-    from ibl_mtm.cli.terminal import ingest_progress, show_ingest
+    from ibl_mtm.cli.terminal import ingest_progress, say, show_ingest
     from ibl_mtm.config.catalog import load_catalog
     from ibl_mtm.ingest.run import ingest as run
 
     folder = local_path(cache)
-    chosen = load_catalog(catalog).dataset(dataset)
-    with ingest_progress() as progress:
-        report = run(
-            chosen,
-            dataset,
-            folder,
-            sessions=session,
-            limit=limit,
-            dry_run=dry_run,
-            overwrite=overwrite,
-            offline=offline,
-            workers=workers,
-            scheduler=scheduler,
-            on_session=progress.session,
-            on_bytes=progress.bytes,
-        )
+    chosen = load_catalog(catalog).dataset(dataset, offline=offline)
+    try:
+        with ingest_progress() as progress:
+            report = run(
+                chosen,
+                dataset,
+                folder,
+                sessions=session,
+                limit=limit,
+                dry_run=dry_run,
+                overwrite=overwrite,
+                offline=offline,
+                workers=workers,
+                scheduler=scheduler,
+                on_session=progress.session,
+                on_bytes=progress.bytes,
+            )
+    except KeyboardInterrupt:
+        say("ibl-mtm: stopped; the same command goes on where it stopped")
+        raise typer.Exit(130) from None
     print_json(report.to_json()) if as_json else show_ingest(report)
+    if report.stopped:
+        raise UserError(report.stopped)
+    if not report.sessions:
+        raise UserError(f"no session in {chosen.source.path} that can be ingested")
     if report.failed:
         raise typer.Exit(1)
 

@@ -43,6 +43,7 @@ _UNLIMITED = 10_000
 out = Console(width=None if sys.stdout.isatty() else _UNLIMITED, markup=False)
 err = Console(stderr=True, width=None if sys.stderr.isatty() else _UNLIMITED, markup=False)
 
+_LEFT_ASIDE = 20  # lines that say which and why
 STATUS_STYLE = {"ingested": "green", "complete": "dim", "planned": "cyan", "failed": "red"}
 
 
@@ -115,12 +116,20 @@ def show_ingest(report: "IngestReport") -> None:
             out.print(status, eid, numbers, highlight=False, soft_wrap=True)
             if remarks:
                 out.print(Padding(Text(remarks), (0, 0, 0, 2)), highlight=False)
+    if report.left_aside:
+        n = len(report.left_aside)
+        out.print(f"{n} session{'s' * (n != 1)} left aside:", highlight=False)
+        for folder, why in list(report.left_aside.items())[:_LEFT_ASIDE]:
+            out.print(f"  {folder}: {why}", highlight=False, soft_wrap=True)
+        if n > _LEFT_ASIDE:
+            out.print(f"  and {n - _LEFT_ASIDE} more: see ingest-report.json", highlight=False)
     statuses = Counter(outcome.status for outcome in report.sessions.values())
     counts = ", ".join(f"{n} {status}" for status, n in statuses.items()) or "no session"
     n_bytes = sum(outcome.n_bytes for outcome in report.sessions.values())
     verb = "to fetch" if "planned" in statuses else "fetched"
     fetched = f"; {size_text(n_bytes)} {verb}" if n_bytes else ""
-    out.print(f"{report.cache}: {counts}{fetched}", highlight=False)
+    again = "; the same command tries again those that failed" if report.failed else ""
+    out.print(f"{report.cache}: {counts}{fetched}{again}", markup=False, highlight=False)
 
 
 def _ingest_row(eid: str, outcome: "Outcome") -> list[Any]:

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from ibl_mtm.config.yaml_settings import Settings, find_shipped, read_settings
+from ibl_mtm.config.yaml_settings import Settings, find_shipped, read_settings, shipped
 from ibl_mtm.errors import UserError
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "load_catalog",
 ]
 
+_CATALOG = "data_catalog.yaml"
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -41,7 +42,7 @@ class SimulatedSource(Settings):
 
     kind: Literal["simulated"] = "simulated"
     sessions: int = Field(default=4, ge=1)
-    units: int = Field(default=80, ge=10)
+    units: int = Field(default=80, ge=10, le=50_000)
     trials: int = Field(default=240, ge=1)
     seed: int = Field(default=0, ge=0)
     scale: Literal["small", "full"] = "small"
@@ -69,7 +70,8 @@ class AlyxSource(Settings):
 
     Files are those that carry `tag`, in the last revision up to `revision` where that is given;
     without either, the database's default revision. Sessions that no list names are those with
-    an insertion that carries the tag.
+    an insertion that carries the tag. A session of which nothing carries it is refused, unless
+    `untagged` says otherwise.
     """
 
     kind: Literal["alyx"]
@@ -83,6 +85,16 @@ class AlyxSource(Settings):
     )
     tag: str | None = Field(default=None, min_length=1)
     revision: str | None = Field(default=None, min_length=1)
+    untagged: Literal["refuse", "default"] = Field(
+        default="refuse",
+        description="what to do with a listed session of which nothing carries the tag: refuse it, "
+        "or take its default revision",
+    )
+    leave_out: tuple[Literal["CRITICAL", "FAIL", "WARNING", "NOT_SET", "PASS"], ...] = Field(
+        default=(),
+        description="insertions of these qualities in Alyx are left out; all are kept by default, "
+        "and `probe_qc` of each unit tells",
+    )
     path: Path | None = Field(
         default=None,
         description="download folder; beside the cache if absent. One that begins with '$NAME' is "
@@ -99,6 +111,12 @@ class AlyxSource(Settings):
     @field_validator("url", "data_server")
     @classmethod
     def _is_address(cls, address: str | None) -> str | None:
+        if address is not None and re.match(r"[^/]*//[^/]*@", address):
+            # Whatever it is, it is not shown.
+            raise ValueError(
+                "no user and password inside of an address: give 'username', and 'password_env' "
+                "as the environment variable with the password"
+            )
         if address is not None and not re.match(r"https?://[^/]", address):
             raise ValueError(f"'{address}' is no address (https://…)")
         return address and address.rstrip("/")
@@ -237,8 +255,14 @@ class Dataset(Settings):
             *("path", "sessions"),
             *("data_server", "username", "password_env", "timeout", "attempts"),
         }
+        source = self.source.model_dump(mode="json", exclude=elsewhere)
+        # Left out where it is as it always was: definitions in caches are compared.
+        if source.get("untagged") == "refuse":
+            del source["untagged"]
+        if not source.get("leave_out", True):
+            del source["leave_out"]
         definition = {
-            "source": self.source.model_dump(mode="json", exclude=elsewhere),
+            "source": source,
             "align": self.align.model_dump(mode="json", exclude_none=True),
             "trials": self.trials.model_dump(mode="json"),
             "split": self.split.model_dump(mode="json"),
@@ -260,15 +284,46 @@ class Catalog:
 
     path: Path
     datasets: Mapping[str, Dataset]
+    found: bool = False
+    """Whether it was found from the working directory upwards, and not named."""
 
-    def dataset(self, name: str) -> Dataset:
-        """Look a dataset up; an unknown name raises a UserError that lists the known ones."""
+    def dataset(self, name: str, *, offline: bool = False) -> Dataset:
+        """Look a dataset up.
+
+        Parameters
+        ----------
+        name
+            One of `datasets`.
+        offline
+            Whether no database is asked.
+
+        Raises
+        ------
+        UserError
+            If there is no such dataset; or if a password would be sent to an address that only a
+            catalog names which lay about in some folder.
+        """
         if name in self.datasets:
-            return self.datasets[name]
+            dataset = self.datasets[name]
+            if isinstance(dataset.source, AlyxSource) and self.found and not offline:
+                self._check_address(dataset.source)
+            return dataset
         close = difflib.get_close_matches(name, self.datasets, n=1)
         known = ", ".join(sorted(self.datasets)) or "none"
         hint = f"did you mean '{close[0]}'?" if close else f"known datasets: {known}"
         raise UserError(f"no dataset '{name}' in {self.path}; {hint}")
+
+    def _check_address(self, source: AlyxSource) -> None:
+        own = shipped(_CATALOG)
+        if self.path.resolve() == own.resolve():
+            return
+        sources = [d.source for d in read_settings(own, _CatalogFile).datasets.values()]
+        if source.url not in {s.url for s in sources if isinstance(s, AlyxSource)}:
+            raise UserError(
+                f"{self.path}, found from here upwards, would have the password in "
+                f"{source.password_env} sent to {source.url}; if you know this catalog, "
+                f"name it: --catalog {self.path}"
+            )
 
 
 class _CatalogFile(Settings):
@@ -295,9 +350,10 @@ def load_catalog(path: Path | None = None) -> Catalog:
     >>> catalog.dataset("demo").source.sessions
     4
     """
-    path = find_shipped("data_catalog.yaml") if path is None else Path(path)
+    found = path is None
+    path = find_shipped(_CATALOG) if path is None else Path(path).expanduser()
     datasets = read_settings(path, _CatalogFile).datasets
-    return Catalog(path, {name: _anchored(d, path.parent) for name, d in datasets.items()})
+    return Catalog(path, {name: _anchored(d, path.parent) for name, d in datasets.items()}, found)
 
 
 def _anchored(dataset: Dataset, folder: Path) -> Dataset:

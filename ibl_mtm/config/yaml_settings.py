@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ibl_mtm.errors import UserError
 
-__all__ = ["Settings", "find_shipped", "read_settings", "validate_settings"]
+__all__ = ["Settings", "find_shipped", "read_settings", "shipped", "validate_settings"]
 
 Key = tuple[str | int, ...]
 #: Where each key was given: a line of a file, or an override.
@@ -113,6 +113,13 @@ def find_shipped(name: str, *, start: Path | None = None) -> Path:
         if (folder / name).is_file():
             return folder / name
     raise UserError(f"no file '{name}' here, in a folder above, or in the installed package")
+
+
+def shipped(name: str) -> Path:
+    """A file of the project as it is installed, whatever the working directory."""
+    package = Path(__file__).parents[1]
+    copy = package / "_shipped" / name
+    return copy if copy.is_file() else package.parent / name
 
 
 def _read_yaml(

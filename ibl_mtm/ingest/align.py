@@ -79,8 +79,13 @@ def count_spikes(
     Raises
     ------
     ValueError
-        If a count passes 65535.
+        If a count passes 65535, or a cluster is not from 0 to n_clusters - 1.
     """
+    if len(times) != len(clusters):
+        raise ValueError(f"{len(times)} times but {len(clusters)} clusters")
+    # Cluster n would be counted as unit 0 of the next bin.
+    if len(clusters) and not 0 <= clusters.min() <= clusters.max() < n_clusters:
+        raise ValueError(f"clusters {clusters.min()} to {clusters.max()}, of {n_clusters}")
     n_trials, n_bins = len(edges), edges.shape[1] - 1
     below = np.searchsorted(times, edges)  # (trial, edge): how many spikes come before the edge
     counts: NDArray[np.uint8] | NDArray[np.uint16]

@@ -8,6 +8,7 @@ What each variable is stands in `ibl_mtm.sessions.schema`.
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
@@ -21,6 +22,7 @@ from ibl_mtm.config.catalog import Dataset
 from ibl_mtm.errors import SessionError
 from ibl_mtm.ingest.align import bin_edges, contiguous_starts, count_spikes, covered, sample
 from ibl_mtm.ingest.load import Recording
+from ibl_mtm.ingest.plausible import check_extent, check_rates
 from ibl_mtm.ingest.trials import encode_trials, included
 from ibl_mtm.one_files.regions import region_table, regions_of
 from ibl_mtm.sessions.schema import CONTIGUOUS
@@ -31,6 +33,7 @@ __all__ = ["assemble"]
 # Cameras run at 30 to 150 Hz. Of a slower one than the bins, frames in sequence are no gap.
 _FRAMES_IN_SEQUENCE = 1.5
 
+_TEXTS = ("unit", "pid", "probe", "probe_qc", "region")
 _SOFTWARE = ("ibl-mtm", "ONE-api", "ibllib", "iblatlas")
 
 
@@ -59,9 +62,10 @@ def assemble(
     Raises
     ------
     SessionError
-        If no trial is left.
+        If no trial is left, or if spikes and trials cannot be on one clock.
     """
-    trial, edges, removed = _windows(recording, dataset)
+    trial, edges, removed, doubts = _windows(recording, dataset)
+    recording = replace(recording, notes=[*recording.notes, *doubts])
     coordinates = {
         "trial": ("trial", trial),
         "time": ("time", dataset.align.start + np.arange(dataset.align.n_bins) * dataset.align.bin),
@@ -83,15 +87,17 @@ def assemble(
 
 def _windows(
     recording: Recording, dataset: Dataset
-) -> tuple[NDArray[np.int64], NDArray[np.float64], dict[str, int]]:
-    """Numbers of the trials that are kept, their bin edges, and how many were left out and why."""
+) -> tuple[NDArray[np.int64], NDArray[np.float64], dict[str, int], list[str]]:
+    """Numbers of the trials that are kept, their bin edges, how many were left out, and doubts."""
     align = dataset.align
     extents = [(i.times[0], i.times[-1]) for i in recording.insertions]
     if recording.trials is None or align.event is None:
+        doubts = check_extent(recording, None)  # before there are windows all over it
         first, last = max(e[0] for e in extents), min(e[1] for e in extents)
         events = contiguous_starts(first, last, align.length)
     else:
         events = recording.trials[align.event].to_numpy(np.float64)
+        doubts = check_extent(recording, events)
     finite = np.flatnonzero(np.isfinite(events))
     edges = bin_edges(events[finite], align.start, align.bin, align.n_bins)
     inside = covered(edges, extents)
@@ -104,9 +110,15 @@ def _windows(
             recording.eid,
             f"no trial left: {removed['trials_without_event']} without {align.event}, "
             f"{removed['trials_outside_recording']} beyond the recording of every probe "
-            f"({align.length:g} s windows)",
+            f"({align.length:g} s windows)" + "".join(f"; {doubt}" for doubt in doubts),
         )
-    return finite[inside], edges[inside], removed
+    outside = removed["trials_outside_recording"]
+    if outside > inside.sum():
+        doubts.append(
+            f"{outside} of {len(inside)} trials lie outside of the recording; on another clock?"
+        )
+    doubts += check_rates(recording, edges[inside])
+    return finite[inside], edges[inside], removed, doubts
 
 
 def _counts(
@@ -118,12 +130,13 @@ def _counts(
 
 def _units(recording: Recording, spikes: NDArray[Any], dataset: Dataset) -> dict[str, Any]:
     units = pd.concat(
-        [i.units.assign(pid=i.pid, probe=i.probe) for i in recording.insertions], ignore_index=True
+        [i.units.assign(pid=i.pid, probe=i.probe, probe_qc=i.qc) for i in recording.insertions],
+        ignore_index=True,
     )
     region = units["region"].to_numpy(dtype=str)
     seconds = spikes.shape[0] * dataset.align.n_bins * dataset.align.bin
     values = {
-        **{name: units[name].to_numpy(dtype=str) for name in ("unit", "pid", "probe", "region")},
+        **{name: units[name].to_numpy(dtype=str) for name in _TEXTS},
         "beryl": regions_of(region, "Beryl"),
         "cosmos": regions_of(region, "Cosmos"),
         **{name: units[name].to_numpy(np.int64) for name in ("cluster_id", "channel")},

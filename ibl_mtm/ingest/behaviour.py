@@ -4,7 +4,7 @@ Trials that cannot be trusted are an error. Wheel, camera and licks are not: wha
 broken there is left out, with a note.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
@@ -15,11 +15,12 @@ from brainbox.behavior.wheel import interpolate_position, velocity_filtered
 from brainbox.io.one import SessionLoader
 from numpy.typing import ArrayLike, NDArray
 from one.alf.exceptions import ALFObjectNotFound
+from one.alf.path import ALFPath
 from one.api import One
 
 from ibl_mtm.errors import SessionError
-from ibl_mtm.ingest.files import find, load, one_line
-from ibl_mtm.ingest.trials import TRIAL_COLUMNS
+from ibl_mtm.ingest.files import find, load, numbers, one_line, place
+from ibl_mtm.ingest.trials import TRIAL_COLUMNS, TRIAL_VALUES
 
 __all__ = ["Behaviour", "Signal", "load_behaviour", "load_trials"]
 
@@ -57,7 +58,7 @@ def load_trials(one: One, eid: str, event: str) -> pd.DataFrame:
     SessionError
         If there is no such table, it lacks a column, or its alignment events are out of order.
     """
-    find(one, eid, "trials")
+    files = find(one, eid, "trials")
     loader = SessionLoader(one=one, eid=eid)
     try:
         loader.load_trials()
@@ -68,13 +69,43 @@ def load_trials(one: One, eid: str, event: str) -> pd.DataFrame:
     finally:
         # Brainbox leaves the search of this ONE switched to regular expressions when it fails.
         one.wildcards = True
-    table: pd.DataFrame = loader.trials
+    table = _with_newer_columns(eid, loader.trials, files, (event, *TRIAL_COLUMNS))
     missing = [name for name in (event, *TRIAL_COLUMNS) if name not in table]
     if missing:
         raise SessionError(eid, f"{_TABLE}: no column {', '.join(missing)}")
+    table = table.assign(
+        **{name: numbers(eid, _TABLE, table, name) for name in (event, *TRIAL_COLUMNS)}
+    )
     events = table[event].dropna().to_numpy(np.float64)
     if (np.diff(events) < 0).any():
         raise SessionError(eid, f"{_TABLE}: {event} are not in ascending order")
+    for name, allowed in TRIAL_VALUES.items():
+        column = table[name]
+        strange = column[column.notna() & ~allowed.holds(column)]
+        if len(strange):
+            raise SessionError(
+                eid,
+                f"{_TABLE}: {name}: {strange.iloc[0]:g} in row {strange.index[0]}, "
+                f"expected {allowed}",
+            )
+    return table
+
+
+def _with_newer_columns(
+    eid: str, table: pd.DataFrame, files: list[ALFPath], columns: Sequence[str]
+) -> pd.DataFrame:
+    """The table with those columns that were revised after it, which have files of their own."""
+    made = max((path.revision or "" for path in files if path.attribute == "table"), default=None)
+    if made is None:
+        return table
+    newer = [p for p in files if p.attribute in columns and (p.revision or "") > made]
+    for path in newer:
+        column = load(eid, [path])[path.attribute]
+        if np.shape(column) != (len(table),):
+            raise SessionError(
+                eid, f"{place(path)}: {np.shape(column)} values for {len(table)} trials"
+            )
+        table = table.assign(**{path.attribute: column})
     return table
 
 

@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 from brainbox.io.one import SpikeSortingLoader
 from numpy.typing import NDArray
+from one.alf.path import ALFPath
 
 from ibl_mtm.errors import SessionError
-from ibl_mtm.ingest.files import find, load
+from ibl_mtm.ingest.files import find, load, place
 from ibl_mtm.one_files.regions import UNKNOWN
 
 __all__ = ["place_units"]
@@ -76,10 +77,12 @@ def _load_sites(
     loader: SpikeSortingLoader, eid: str, folder: str, notes: list[str]
 ) -> dict[str, Any] | None:
     """Brainbox's table of channels; None if there is none."""
-    if not find(loader.one, eid, "channels", collection=loader.collection):
+    own = find(loader.one, eid, "channels", collection=loader.collection)
+    if not own:
         notes.append(f"{folder}: no channels.*; regions are unknown")
         return None
-    find(loader.one, eid, "electrodeSites", collection=f"alf/{loader.pname}")  # checks them too
+    sites_files = find(loader.one, eid, "electrodeSites", collection=f"alf/{loader.pname}")
+    _check_shapes(eid, [*own, *sites_files])
     try:
         sites: dict[str, Any] = loader.load_channels(spike_sorter="iblsorter", check_hash=False)
     except IndexError:
@@ -92,6 +95,19 @@ def _load_sites(
     if len(set(lengths.values())) > 1:
         raise SessionError(eid, f"{folder}/channels: {lengths} rows do not fit together")
     return sites
+
+
+def _check_shapes(eid: str, paths: list[ALFPath]) -> None:
+    """Refuse maps without the columns that brainbox reads by their number."""
+    columns = {"localCoordinates": 2, "mlapdv": 3}
+    for path in paths:
+        if path.attribute in columns and path.suffix == ".npy":
+            shape = np.load(path, mmap_mode="r").shape
+            if len(shape) != 2 or shape[1] != columns[path.attribute]:
+                raise SessionError(
+                    eid,
+                    f"{place(path)}: shape {shape}, expected {columns[path.attribute]} columns",
+                )
 
 
 def _row_of_site(
@@ -114,11 +130,12 @@ def _row_of_site(
         )
     if n_channels == n_sites:
         return channel
-    if "rawInd" not in own or own["rawInd"].max() >= n_sites:
+    raw = own.get("rawInd")
+    if raw is None or raw.dtype.kind not in "iu" or not 0 <= raw.min() <= raw.max() < n_sites:
         raise SessionError(
             eid,
             f"{folder}/channels: {n_channels} rows but {n_sites} electrodeSites, "
             "and no rawInd that tells which is which",
         )
-    raw: NDArray[np.integer] = own["rawInd"][channel]
-    return raw
+    chosen: NDArray[np.integer] = raw[channel]
+    return chosen

@@ -9,6 +9,7 @@ A worker that dies, whatever of, takes no session with it: another one does that
 
 import logging
 import multiprocessing
+import signal
 import threading
 import time
 import uuid
@@ -22,6 +23,7 @@ from distributed import Client, LocalCluster, as_completed, get_worker
 from distributed.system import MEMORY_LIMIT
 from distributed.utils import get_mp_context
 
+from ibl_mtm import logs
 from ibl_mtm.errors import UserError
 from ibl_mtm.ingest.files import one_line
 from ibl_mtm.ingest.job import Job, run_job
@@ -68,7 +70,13 @@ def open_cluster(workers: int = 1, scheduler: str | None = None) -> Iterator[Cli
             yield client
         return
     with _start(workers) as cluster, Client(cluster) as client:
-        yield client
+        try:
+            yield client
+        except KeyboardInterrupt:
+            # Asked to end, workers would first finish what they are at.
+            for process in multiprocessing.active_children():
+                process.kill()
+            raise
 
 
 def run_jobs(
@@ -88,16 +96,22 @@ def run_jobs(
     client.subscribe_topic(_TOPIC, lambda event: on_bytes(event[1]))
     # A name of its own for each: a cluster remembers results by name.
     futures = {
-        client.submit(_run, job, key=f"ingest-{job.eid}-{uuid.uuid4().hex}", pure=False): job
+        client.submit(
+            _run, job, logs.level(), key=f"ingest-{job.eid}-{uuid.uuid4().hex}", pure=False
+        ): job
         for job in jobs
     }
-    for future in as_completed(futures):
-        eid = futures[future].eid
-        try:
-            yield eid, future.result()
-        except Exception as error:
-            reason = f"its worker failed: {type(error).__name__}: {one_line(error)}"
-            yield eid, Outcome("failed", reason)
+    try:
+        for future in as_completed(futures):
+            eid = futures[future].eid
+            try:
+                outcome = future.result()
+            except Exception as error:
+                reason = f"its worker failed: {type(error).__name__}: {one_line(error)}"
+                outcome = Outcome("failed", reason)
+            yield eid, outcome
+    finally:
+        client.cancel(list(futures))  # those that nobody waits for any more
 
 
 @contextmanager
@@ -121,8 +135,14 @@ def _start(workers: int) -> Iterator[LocalCluster]:
             host="127.0.0.1",
             dashboard_address="127.0.0.1:0",
             silence_logs=logging.ERROR,
+            preload=[__name__],
         ) as cluster:
             yield cluster
+
+
+def dask_setup(worker: Any) -> None:
+    """Leave Ctrl-C, which reaches every process of a terminal, to the one that started workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _join(scheduler: str) -> Client:
@@ -137,8 +157,12 @@ def _join(scheduler: str) -> Client:
     return client
 
 
-def _run(job: Job) -> Outcome:
+def _run(job: Job, level: int | None = None) -> Outcome:
     """Do a job on a worker, and tell the client of the bytes that come, twice a second."""
+    if level is not None:
+        logs.configure(level)
+        if level > logging.INFO:
+            logging.getLogger("distributed").setLevel(logging.ERROR)
     worker, lock = get_worker(), threading.Lock()
     pending, told = 0, time.monotonic()
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 from one.alf.exceptions import ALFMultipleCollectionsFound, ALFObjectNotFound
 from one.alf.io import load_object
 from one.alf.path import ALFPath
@@ -16,7 +18,7 @@ from one.api import One
 
 from ibl_mtm.errors import SessionError
 
-__all__ = ["find", "load", "one_line", "place"]
+__all__ = ["find", "load", "numbers", "one_line", "place"]
 
 
 def find(
@@ -71,6 +73,26 @@ def load(eid: str, paths: list[ALFPath]) -> dict[str, Any]:
         except Exception as error:
             raise SessionError(eid, f"{place(path)}: cannot be read ({one_line(error)})") from error
     return content
+
+
+def numbers(eid: str, file: str, table: pd.DataFrame, column: str) -> NDArray[np.float64]:
+    """A column of a table as numbers; NaN where it has none.
+
+    Raises
+    ------
+    SessionError
+        Names the file, the column and the first value that is no number.
+    """
+    values = table[column]
+    if values.dtype.kind not in "biuf":
+        plain = values.map(lambda value: isinstance(value, int | float | np.number | np.bool_))
+        if not plain.all():
+            at = int(np.flatnonzero(~plain.to_numpy())[0])
+            raise SessionError(
+                eid, f"{file}: {column}: {values.iloc[at]!r} in row {at}, expected a number"
+            )
+    found: NDArray[np.float64] = values.to_numpy(np.float64, na_value=np.nan)
+    return found
 
 
 def place(path: Path) -> str:

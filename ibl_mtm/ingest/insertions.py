@@ -19,11 +19,12 @@ from one.api import One
 
 from ibl_mtm.errors import SessionError
 from ibl_mtm.ingest.channel_locations import place_units
-from ibl_mtm.ingest.files import find, load, place
+from ibl_mtm.ingest.files import find, load, numbers, place
 from ibl_mtm.one_files.regions import atlas
 
 __all__ = ["Insertion", "load_insertions"]
 
+_FEW = 100  # spikes; so many may all be at whole seconds by chance, or in a test
 _CLUSTERS = ("channels", "depths", "metrics", "uuids")
 
 
@@ -45,6 +46,8 @@ class Insertion:
         Row in `units` of each spike, shape (n_spikes,).
     units
         Columns unit, cluster_id, channel, region, depth (um), x, y, z (m), label.
+    qc
+        Quality of the insertion in Alyx; NOT_SET where nobody judged it.
     """
 
     pid: str
@@ -54,6 +57,7 @@ class Insertion:
     times: NDArray[np.float64]
     clusters: NDArray[np.integer]
     units: pd.DataFrame
+    qc: str = "NOT_SET"
 
 
 def load_insertions(
@@ -89,6 +93,10 @@ def load_insertions(
             raise SessionError(eid, f"no insertion {strange[0]} with spikes; its own are {found}")
         probes = sorted(known[pid] for pid in wanted)
     notes: list[str] = []
+    if wanted is None:
+        folders = {c.split("/")[1] for c in one.list_collections(eid) if re.match(r"alf/probe", c)}
+        silent = sorted((folders | set(pids)) - set(probes))
+        notes += [f"alf/{probe}: no spikes" for probe in silent]
     insertions = [_load_insertion(one, eid, probe, pids.get(probe, ""), notes) for probe in probes]
     units = pd.concat([insertion.units["unit"] for insertion in insertions])
     if units.duplicated().any():
@@ -120,7 +128,7 @@ def _load_insertion(one: One, eid: str, probe: str, pid: str, notes: list[str]) 
     clusters = load(eid, cluster_files)
     sorter = collection.removeprefix(f"alf/{probe}").strip("/")
     folder = place(spike_files[0].parent) if spike_files else collection
-    times, rows = _check_spikes(eid, folder, spikes)
+    times, rows = _check_spikes(eid, folder, spikes, notes)
     n_clusters = _count_clusters(eid, folder, clusters)
     if n_clusters is None:
         notes.append(f"{folder}: no clusters.*; units are the clusters that have spikes")
@@ -131,15 +139,20 @@ def _load_insertion(one: One, eid: str, probe: str, pid: str, notes: list[str]) 
             raise SessionError(
                 eid, f"{folder}/spikes.clusters: cluster {rows.max()} of {n_clusters} (0 to n - 1)"
             )
+        if n_clusters > 1 and rows.min() == rows.max():
+            raise SessionError(
+                eid,
+                f"{folder}/spikes.clusters: every spike is of cluster {rows[0]}, of {n_clusters}",
+            )
     units = pd.DataFrame({"cluster_id": cluster_id})
-    units["unit"] = _uuids(clusters, [f"{eid}:{probe}:{c}" for c in cluster_id], folder, notes)
+    units["unit"] = _uuids(eid, clusters, [f"{eid}:{probe}:{c}" for c in cluster_id], folder, notes)
     units["label"] = _labels(eid, folder, clusters, len(units), notes)
     units = units.join(place_units(loader, eid, folder, clusters, len(units), notes))
     return Insertion(pid, probe, sorter, revisions.pop(), times, rows, units)
 
 
 def _check_spikes(
-    eid: str, folder: str, spikes: dict[str, Any]
+    eid: str, folder: str, spikes: dict[str, Any], notes: list[str]
 ) -> tuple[NDArray[np.float64], NDArray[np.integer]]:
     for name in ("times", "clusters"):
         if name not in spikes:
@@ -151,15 +164,31 @@ def _check_spikes(
         raise SessionError(eid, f"{folder}/spikes: {len(times)} times but {len(clusters)} clusters")
     if len(times) == 0:
         raise SessionError(eid, f"{folder}/spikes.times: no spikes")
+    if times.dtype.kind != "f":
+        raise SessionError(
+            eid, f"{folder}/spikes.times: {times.dtype}, expected seconds; are these samples?"
+        )
     if not np.isfinite(times).all():
         raise SessionError(eid, f"{folder}/spikes.times: not every time is a finite number")
     if (times[1:] < times[:-1]).any():
         raise SessionError(eid, f"{folder}/spikes.times: not in ascending order")
+    if len(times) > _FEW and _are_whole(times[:: len(times) // _FEW]) and _are_whole(times):
+        raise SessionError(
+            eid,
+            f"{folder}/spikes.times: whole numbers, expected seconds; are these samples or ms?",
+        )
+    if times.dtype.itemsize < 8:
+        step = np.spacing(times[-1]) * 1000
+        notes.append(f"{folder}/spikes.times: {times.dtype}; at the end in steps of {step:.2g} ms")
     if clusters.dtype.kind not in "iu":
         raise SessionError(eid, f"{folder}/spikes.clusters: {clusters.dtype}, expected integers")
     if clusters.min() < 0:
         raise SessionError(eid, f"{folder}/spikes.clusters: negative cluster {clusters.min()}")
     return times.astype(np.float64, copy=False), clusters
+
+
+def _are_whole(times: NDArray[np.floating]) -> bool:
+    return bool((times == np.round(times)).all())
 
 
 def _count_clusters(eid: str, folder: str, clusters: dict[str, Any]) -> int | None:
@@ -174,12 +203,15 @@ def _count_clusters(eid: str, folder: str, clusters: dict[str, Any]) -> int | No
 
 
 def _uuids(
-    clusters: dict[str, Any], substitute: list[str], folder: str, notes: list[str]
+    eid: str, clusters: dict[str, Any], substitute: list[str], folder: str, notes: list[str]
 ) -> list[str]:
     if "uuids" not in clusters:
         notes.append(f"{folder}/clusters.uuids: missing; units are named EID:PROBE:CLUSTER")
         return substitute
-    return [str(uuid) for uuid in np.ravel(clusters["uuids"])]
+    uuids = np.asarray(clusters["uuids"])
+    if uuids.size != len(substitute):
+        raise SessionError(eid, f"{folder}/clusters.uuids: {uuids.shape[-1]} columns, expected one")
+    return [str(uuid) for uuid in np.ravel(uuids)]
 
 
 def _labels(
@@ -189,9 +221,23 @@ def _labels(
     if metrics is None or "label" not in metrics:
         notes.append(f"{folder}/clusters.metrics: no labels; label is NaN")
         return np.full(n_units, np.nan, dtype=np.float32)
-    # Rows belong to clusters by position; the column is there to be compared.
-    if "cluster_id" in metrics and (metrics["cluster_id"].to_numpy() != np.arange(n_units)).any():
-        raise SessionError(
-            eid, f"{folder}/clusters.metrics: cluster_id is not 0 to {n_units - 1} in order"
-        )
-    return metrics["label"].to_numpy(np.float32)
+    # Rows belong to clusters by position; what names the cluster of each is there to be compared.
+    for name, found in _names_of_rows(metrics).items():
+        by_uuid = found.dtype.kind in "OUT"
+        expected = np.ravel(clusters.get("uuids", found)) if by_uuid else np.arange(n_units)
+        if not np.array_equal(found, expected):
+            right = "that of clusters.uuids" if by_uuid else f"0 to {n_units - 1} in order"
+            raise SessionError(eid, f"{folder}/clusters.metrics: {name} is not {right}")
+    return numbers(eid, f"{folder}/clusters.metrics", metrics, "label").astype(np.float32)
+
+
+def _names_of_rows(metrics: pd.DataFrame) -> dict[str, NDArray[Any]]:
+    """What names the clusters of a table's rows: columns made for it, and an index that counts."""
+    found = {
+        name: metrics[name].to_numpy()
+        for name in ("cluster_id", "uuids", "uuid")
+        if name in metrics
+    }
+    if not isinstance(metrics.index, pd.RangeIndex):
+        found[str(metrics.index.name or "the index")] = metrics.index.to_numpy()
+    return found

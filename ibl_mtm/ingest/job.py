@@ -8,7 +8,7 @@ A job holds no connection and no open file, so that any machine that sees the ca
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,8 +18,9 @@ from ibl_mtm.cache.store import session_attrs, write_session
 from ibl_mtm.config.catalog import Dataset
 from ibl_mtm.errors import SessionError
 from ibl_mtm.ingest.files import one_line
-from ibl_mtm.ingest.outcome import Outcome
+from ibl_mtm.ingest.outcome import Outcome, UnreachableError
 from ibl_mtm.ingest.sources.folder import Folder
+from ibl_mtm.ingest.targets import blocked
 
 __all__ = ["Job", "Origin", "is_complete", "run_job"]
 
@@ -42,6 +43,10 @@ class Origin(Protocol):
     @property
     def notes(self) -> tuple[str, ...]:
         """What was not found of the session, or left out."""
+
+    @property
+    def targets(self) -> tuple[Path, ...]:
+        """What is written to when it is opened."""
 
     def bytes_missing(self) -> int:
         """How much is to be downloaded."""
@@ -82,20 +87,31 @@ def run_job(job: Job, on_bytes: OnBytes = lambda n: None) -> Outcome:
             return Outcome("complete")
         with job.origin.open(count) as folder:
             recording = load_session(folder, eid, job.dataset)
-        recording = replace(recording, notes=[*job.origin.notes, *recording.notes])
+        # In this order, each once: a folder may itself be the origin.
+        told = (*job.origin.notes, *folder.notes)
+        missing = [note for note in recording.notes if not _is_told(note, told)]
+        known = dict.fromkeys((*told, *missing))
+        recording = replace(recording, notes=list(known))
         ds, regions = assemble(
             recording, job.dataset, job.name, job.origin.address, simulated=job.origin.simulated
         )
         write_session(job.cache, ds, regions, overwrite=job.overwrite, listed=False)
     except SessionError as error:
         log.debug("session %s failed", eid, exc_info=True)
-        return Outcome("failed", error.reason, time.monotonic() - start, n_bytes=fetched)
+        host = error.host if isinstance(error, UnreachableError) else None
+        seconds = time.monotonic() - start
+        return Outcome("failed", error.reason, seconds, n_bytes=fetched, unreachable=host)
+    except OSError as error:
+        log.debug("session %s failed", eid, exc_info=True)
+        reason = blocked(error, job.cache, *job.origin.targets)
+        outcome = Outcome("failed", reason or _describe(error), time.monotonic() - start)
+        return replace(outcome, n_bytes=fetched, blocked=reason)
     except Exception as error:
         # Whatever a library raises on files nobody foresaw must not stop the other sessions.
         log.debug("session %s failed", eid, exc_info=True)
-        reason = f"{type(error).__name__}: {one_line(error)}"
-        return Outcome("failed", reason, time.monotonic() - start, n_bytes=fetched)
-    for note in recording.notes:
+        return Outcome("failed", _describe(error), time.monotonic() - start, n_bytes=fetched)
+    notes = tuple(ds.attrs["notes"])
+    for note in notes:
         log.info("session %s: %s", eid, note)
     return Outcome(
         "ingested",
@@ -103,8 +119,20 @@ def run_job(job: Job, on_bytes: OnBytes = lambda n: None) -> Outcome:
         n_units=ds.sizes["unit"],
         n_trials=ds.sizes["trial"],
         n_bytes=fetched,
-        notes=tuple(recording.notes),
+        notes=notes,
     )
+
+
+def _describe(error: Exception) -> str:
+    return f"{type(error).__name__}: {one_line(error)}"
+
+
+def _is_told(note: str, told: Sequence[str]) -> bool:
+    """Whether a note says only that something is missing, and another one why it is."""
+    if note.endswith(": no spikes"):
+        return any(other.startswith(note.removesuffix(" no spikes")) for other in told)
+    name = note.removesuffix(": missing")
+    return name != note and any(f"{name}." in other for other in told)
 
 
 def is_complete(cache: Path, eid: str, dataset: Dataset) -> bool:

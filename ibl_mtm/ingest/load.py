@@ -5,15 +5,17 @@ recording.insertions[0].units               # one row per unit
 recording.trials                            # None for contiguous windows
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
+from one.api import One
 
 from ibl_mtm.config.catalog import Dataset
 from ibl_mtm.errors import SessionError
 from ibl_mtm.ingest.behaviour import Behaviour, load_behaviour, load_trials
 from ibl_mtm.ingest.insertions import Insertion, load_insertions
 from ibl_mtm.ingest.sources.folder import Folder
+from ibl_mtm.ingest.sources.layout import dangling
 
 __all__ = ["Recording", "load_session"]
 
@@ -57,16 +59,37 @@ def load_session(folder: Folder, eid: str, dataset: Dataset) -> Recording:
     """
     one = folder.one()
     path = one.eid2path(eid)
-    if path is None or not path.is_dir():
-        raise SessionError(
-            eid, f"no folder {path}; names of labs may have letters, digits and underscores only"
-        )
+    if path is None:
+        raise SessionError(eid, f"no such session in {folder.root}")
+    if not path.is_dir():
+        why = "though the cache tables list it"
+        if folder.tables != folder.root:
+            why = "as ONE reads it; names of labs may have letters, digits and underscores only"
+        raise SessionError(eid, f"no folder {path}, {why}")
+    lost = [
+        f"{name}: a link to a file that is not here; fetch it (git annex get, datalad get)"
+        for name in dangling(path)
+    ]
+    try:
+        recording = _load(folder, one, eid, dataset)
+    except SessionError as error:
+        raise SessionError(eid, "; ".join((error.reason, *lost[:1]))) from error
+    return replace(recording, notes=[*recording.notes, *lost])
+
+
+def _load(folder: Folder, one: One, eid: str, dataset: Dataset) -> Recording:
     details = one.get_details(eid)
     event = dataset.align.event
     trials = None if event is None else load_trials(one, eid, event)
     # Before the spikes: filtering the wheel takes as much memory, for a moment, as they do.
     behaviour = load_behaviour(one, eid)
-    insertions, notes = load_insertions(one, eid, folder.insertions(eid), dataset.entry(eid).pids)
+    pids = folder.insertions(eid)
+    insertions, notes = load_insertions(one, eid, pids, dataset.entry(eid).pids)
+    qc = folder.probe_qc(eid)
+    insertions = [replace(i, qc=qc.get(i.probe, "NOT_SET")) for i in insertions]
+    for insertion in insertions:
+        if insertion.qc == "CRITICAL":
+            notes.append(f"alf/{insertion.probe}: quality of the insertion is CRITICAL (probe_qc)")
     return Recording(
         eid=eid,
         subject=str(details["subject"]),

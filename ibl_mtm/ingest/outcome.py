@@ -2,12 +2,15 @@
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-__all__ = ["IngestReport", "Outcome", "write_report"]
+from ibl_mtm.errors import SessionError
+
+__all__ = ["IngestReport", "Outcome", "UnreachableError", "write_report"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,10 @@ class Outcome:
         What was downloaded for it, or would be.
     notes
         What was missing in it.
+    unreachable
+        The file server that did not answer for it.
+    blocked
+        Why nothing more can be written, for this session or another.
     """
 
     status: Literal["ingested", "complete", "failed", "planned"]
@@ -38,14 +45,38 @@ class Outcome:
     n_trials: int = 0
     n_bytes: int = 0
     notes: tuple[str, ...] = ()
+    unreachable: str | None = None
+    blocked: str | None = None
+
+
+class UnreachableError(SessionError):
+    """A session whose files cannot be had, since their server does not answer."""
+
+    def __init__(self, eid: str, reason: str, host: str) -> None:
+        super().__init__(eid, reason)
+        self.host = host
 
 
 @dataclass(frozen=True)
 class IngestReport:
-    """What became of every session that was asked for, by eid."""
+    """What became of every session that was asked for, by eid.
+
+    Parameters
+    ----------
+    cache
+        Where they are.
+    sessions
+        Outcome of each.
+    left_aside
+        Folders of sessions that could not be looked at, and why.
+    stopped
+        Why the ingest ended before it was done; None where it was not.
+    """
 
     cache: Path
     sessions: dict[str, Outcome] = field(default_factory=dict)
+    left_aside: Mapping[str, str] = field(default_factory=dict)
+    stopped: str | None = None
 
     @property
     def failed(self) -> dict[str, str]:
@@ -59,15 +90,25 @@ class IngestReport:
     def to_json(self) -> dict[str, Any]:
         """The report as a plain JSON mapping."""
         sessions = {eid: asdict(outcome) for eid, outcome in self.sessions.items()}
-        return {"cache": str(self.cache), "sessions": sessions}
+        return {
+            "cache": str(self.cache),
+            "sessions": sessions,
+            "left_aside": dict(self.left_aside),
+            "stopped": self.stopped,
+        }
 
 
 def write_report(report: IngestReport, dataset: str) -> Path:
-    """Write ``ingest-report.json`` beside the cache, in place of the one of the last ingest."""
-    path = report.cache.parent / "ingest-report.json"
+    """Write what became of an ingest beside the cache, in place of what was of the last one.
+
+    Under the cache's name, ``cache.ingest-report.json``, and as ``ingest-report.json``, which is
+    that of whichever cache in the folder was ingested into last.
+    """
     written = datetime.now(UTC).isoformat(timespec="seconds")
     document = {"dataset": dataset, "written": written, **report.to_json()}
-    aside = path.with_suffix(f".{os.getpid()}.new")
-    aside.write_text(json.dumps(document, indent=1) + "\n")
-    os.replace(aside, path)
+    path = report.cache.with_name("ingest-report.json")
+    for target in (path.with_name(f"{report.cache.stem}.{path.name}"), path):
+        aside = target.with_suffix(f".{os.getpid()}.new")
+        aside.write_text(json.dumps(document, indent=1) + "\n")
+        os.replace(aside, target)
     return path

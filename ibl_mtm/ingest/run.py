@@ -13,13 +13,18 @@ from pathlib import Path
 from ibl_mtm.cache.store import create_cache, list_sessions, read_format, session_attrs
 from ibl_mtm.config.catalog import Dataset
 from ibl_mtm.errors import SessionError, UserError
+from ibl_mtm.ingest.alyx.records import expand
 from ibl_mtm.ingest.job import Job, is_complete, run_job
 from ibl_mtm.ingest.outcome import IngestReport, Outcome, write_report
 from ibl_mtm.ingest.sources.find import Found, find_sessions
+from ibl_mtm.ingest.targets import blocked, check_writable
 
 __all__ = ["IngestReport", "Outcome", "ingest"]
 
 log = logging.getLogger(__name__)
+
+# So many sessions in a row that a file server did not answer for: it does not answer at all.
+_SILENCE = 3
 
 
 def ingest(
@@ -70,7 +75,7 @@ def ingest(
     UserError
         If the source is not there or lacks a session that was asked for, or the cache is none.
     """
-    cache = Path(cache)
+    cache = Path(cache).expanduser()
     if limit is not None and limit < 1:
         raise UserError(f"a limit of {limit} sessions leaves nothing to ingest")
     if workers is not None and workers < 1:
@@ -78,6 +83,8 @@ def ingest(
     # Before anything is simulated or loaded for a cache that is none.
     if cache.exists() and not (cache.is_dir() and not any(cache.iterdir())):
         read_format(cache)
+    elif not dry_run:
+        check_writable(cache)
     outcomes: dict[str, Outcome] = {}
 
     def finish(eid: str, outcome: Outcome, total: int) -> None:
@@ -87,17 +94,23 @@ def ingest(
 
     if scheduler is not None:
         dataset, cache = _as_seen_elsewhere(dataset), cache.absolute()
-    with find_sessions(
-        dataset,
-        name,
-        cache,
-        sessions=sessions,
-        limit=limit,
-        dry_run=dry_run,
-        offline=offline,
-        aside=cache.parent if scheduler else None,  # where other machines see it too
-    ) as found:
+    stopped = None
+    with (
+        _told_if_blocked(cache, dataset),
+        find_sessions(
+            dataset,
+            name,
+            cache,
+            sessions=sessions,
+            limit=limit,
+            dry_run=dry_run,
+            offline=offline,
+            aside=cache.parent if scheduler else None,  # where other machines see it too
+        ) as found,
+    ):
         total = len(found.eids)
+        if not total:
+            return IngestReport(cache, {}, found.left_aside)
         jobs = []
         for eid in found.eids:
             outcome = None if overwrite else _present(cache, eid, dataset)
@@ -114,23 +127,83 @@ def ingest(
         if dry_run:
             for job in jobs:
                 finish(job.eid, Outcome("planned", n_bytes=n_bytes[job.eid]), total)
-            return IngestReport(cache, {eid: outcomes[eid] for eid in found.eids})
+            return IngestReport(cache, {eid: outcomes[eid] for eid in found.eids}, found.left_aside)
 
         def fetched(n: int) -> None:
             if on_bytes is not None:
                 on_bytes(n, sum(n_bytes.values()))
 
-        with _workers_for(jobs, workers, scheduler) as run:
-            create_cache(cache)
-            fetched(0)
-            try:
-                for eid, outcome in run(jobs, fetched):
-                    finish(eid, outcome, total)
-            finally:
-                list_sessions(cache)
-    report = IngestReport(cache, {eid: outcomes[eid] for eid in found.eids})
-    write_report(report, name)
+        if jobs:
+            check_writable(cache)
+            with _workers_for(jobs, workers, scheduler) as run:
+                create_cache(cache)
+                fetched(0)
+                try:
+                    stopped = _work_off(
+                        run(jobs, fetched), jobs, lambda eid, outcome: finish(eid, outcome, total)
+                    )
+                finally:
+                    stopped = _list(cache) or stopped
+    report = IngestReport(
+        cache, {eid: outcomes[eid] for eid in found.eids}, found.left_aside, stopped
+    )
+    try:
+        write_report(report, name)
+    except OSError as error:
+        log.warning("no ingest-report.json beside %s: %s", cache, error.strerror)
     return report
+
+
+def _work_off(
+    done: Iterable[tuple[str, Outcome]],
+    jobs: Sequence[Job],
+    finish: Callable[[str, Outcome], None],
+) -> str | None:
+    """Finish jobs as they end; why nothing more can be written, where that ends it.
+
+    A file server that did not answer for several in a row is left alone, too.
+    """
+    left = [job.eid for job in jobs]
+    silences = 0
+    for eid, outcome in done:
+        finish(eid, outcome)
+        left.remove(eid)
+        silences = silences + 1 if outcome.unreachable else 0
+        if silences >= _SILENCE:
+            reason = f"{outcome.unreachable} did not answer for the sessions before it"
+        elif outcome.blocked:
+            reason = f"not begun: {outcome.blocked}"
+        else:
+            continue
+        for rest in left:
+            finish(rest, Outcome("failed", reason))
+        return outcome.blocked
+    return None
+
+
+def _list(cache: Path) -> str | None:
+    """List what was ingested; why not, where the cache cannot be written."""
+    try:
+        list_sessions(cache)
+    except OSError as error:
+        reason = blocked(error, cache)
+        if reason is None:
+            raise
+        return reason
+    return None
+
+
+@contextmanager
+def _told_if_blocked(cache: Path, dataset: Dataset) -> Iterator[None]:
+    """Make a disk that is full, or a folder that is read-only, an error for users."""
+    try:
+        yield
+    except OSError as error:
+        downloads = expand(dataset.source.path or cache.with_suffix(".one"))
+        reason = blocked(error, cache, downloads)
+        if reason is None:
+            raise
+        raise UserError(reason) from error
 
 
 def _as_seen_elsewhere(dataset: Dataset) -> Dataset:

@@ -4,6 +4,7 @@ encode_trials(table)["choice"]        # int8: -1 right, +1 left, 0 no-go, -128 m
 included(table, rules)                # bool per trial
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from ibl_mtm.config.catalog import TrialRules
 from ibl_mtm.sessions.schema import MISSING
 
-__all__ = ["TRIAL_COLUMNS", "encode_trials", "included"]
+__all__ = ["TRIAL_COLUMNS", "TRIAL_VALUES", "Allowed", "encode_trials", "included"]
 
 _EVENTS = ("stimOn_times", "firstMovement_times", "response_times", "feedback_times")
 
@@ -27,6 +28,35 @@ TRIAL_COLUMNS = (
     "probabilityLeft",
 )
 """Columns of the IBL's trials table that ingestion needs."""
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """Values that a column of trials may have: these, or those from the first to the last."""
+
+    values: tuple[float, ...]
+    between: bool = False
+
+    def holds(self, column: pd.Series) -> pd.Series:
+        """Which values are allowed."""
+        if self.between:
+            return column.between(self.values[0], self.values[-1])
+        return column.isin(self.values)
+
+    def __str__(self) -> str:
+        if self.between:
+            return f"{self.values[0]:g} to {self.values[-1]:g}"
+        return ", ".join(f"{value:g}" for value in self.values)
+
+
+TRIAL_VALUES = {
+    "choice": Allowed((-1, 0, 1)),
+    "feedbackType": Allowed((-1, 1)),
+    "contrastLeft": Allowed((0, 1), between=True),
+    "contrastRight": Allowed((0, 1), between=True),
+    "probabilityLeft": Allowed((0, 1), between=True),
+}
+"""What these columns may hold, where they are not missing."""
 
 
 def encode_trials(table: pd.DataFrame) -> dict[str, NDArray[Any]]:

@@ -18,7 +18,16 @@ from torch import Tensor
 from ibl_mtm.config.yaml_settings import Settings
 from ibl_mtm.model.draws import uniform
 
-__all__ = ["SCHEMES", "Mask", "MaskRatios", "Scheme", "draw_mask", "mask_region"]
+__all__ = [
+    "SCHEMES",
+    "Mask",
+    "MaskRatios",
+    "Scheme",
+    "draw_mask",
+    "last_bins",
+    "mask_last_bins",
+    "mask_region",
+]
 
 Scheme = Literal["neuron", "causal", "intra_region", "inter_region", "temporal", "random"]
 SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
@@ -126,6 +135,18 @@ def mask_region(
     rank = draws.masked_fill(~inside, 2.0).argsort(1).argsort(1)
     target = inside & (rank < n_target[:, None])
     return Mask((target | ~inside)[:, None, :], target[:, None, :], region)
+
+
+def last_bins(n_time: int) -> int:
+    """Number of bins at the end of a trial that forward prediction asks for: a tenth, 10 of 100."""
+    return max(1, n_time // 10)
+
+
+def mask_last_bins(n_trials: int, n_time: int) -> Mask:
+    """Mask of the causal scheme as forward prediction asks: the last tenth of each trial."""
+    late = torch.arange(n_time) >= n_time - last_bins(n_time)
+    hidden = late[None, :, None].expand(n_trials, -1, -1)
+    return Mask(hidden, hidden, torch.full((n_trials,), -1))
 
 
 def _draw_steps(key: Tensor, n_time: int, ratios: MaskRatios) -> Tensor:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ibl_mtm.model.dynamics import LinearDynamics, Posterior
 from ibl_mtm.model.layers import Block, Dropout, TemporalConvolution
 from ibl_mtm.model.masking import SCHEMES, Scheme
 from ibl_mtm.model.settings import ModelSettings
@@ -97,10 +98,19 @@ class MtM(nn.Module):
         "null_log_rate",
     )
     SESSION_TABLES = ("read_in_bias", "session_token")
+    #: Rows of the same kinds that are fitted once, and no gradient reaches.
+    DYNAMICS_UNIT_TABLES = ("dynamics_loading", "dynamics_offset")
+    DYNAMICS_SESSION_TABLES = (
+        "dynamics_transition",
+        "dynamics_noise",
+        "dynamics_first_noise",
+        "dynamics_course",
+    )
 
     input_mean: Tensor
     input_scale: Tensor
     null_log_rate: Tensor
+    dynamics_share: Tensor
 
     def __init__(self, settings: ModelSettings, scope: Scope) -> None:
         super().__init__()
@@ -120,6 +130,9 @@ class MtM(nn.Module):
         self.register_buffer("input_mean", torch.zeros(n_units))
         self.register_buffer("input_scale", torch.ones(n_units))
         self.register_buffer("null_log_rate", torch.zeros(n_units))
+
+        if settings.dynamics:
+            self._make_dynamics(settings.dynamics)
 
         self.embed = (
             nn.Sequential(
@@ -177,8 +190,67 @@ class MtM(nn.Module):
             bound = self.settings.width**-0.5
             self.read_out[units] = torch.empty_like(self.read_out[units]).uniform_(-bound, bound)
 
+    def _make_dynamics(self, K: int) -> None:
+        n_units, n_sessions = len(self.scope.units), len(self.scope.sessions)
+        n_time, identity = self.scope.trial_format.n_time, torch.eye(K).repeat(n_sessions, 1, 1)
+        tables = {
+            "dynamics_loading": torch.zeros(n_units, K),
+            "dynamics_offset": torch.zeros(n_units),
+            "dynamics_transition": torch.zeros(n_sessions, K, K),
+            "dynamics_noise": identity.clone(),
+            "dynamics_first_noise": identity.clone(),
+            "dynamics_course": torch.zeros(n_sessions, n_time, K),
+            # Of the log rates under each scheme's prompt; until it is chosen, about the best.
+            "dynamics_share": torch.full((len(SCHEMES),), 0.6),
+        }
+        for name, table in tables.items():
+            self.register_buffer(name, table)
+
+    @torch.no_grad()
+    def start_dynamics(self, units: Tensor, session: int, system: LinearDynamics) -> None:
+        """Keep a session's linear dynamical system (of `settings.dynamics` components)."""
+        for name in self.DYNAMICS_UNIT_TABLES:
+            getattr(self, name)[units] = getattr(system, name.removeprefix("dynamics_"))
+        for name in self.DYNAMICS_SESSION_TABLES:
+            getattr(self, name)[session] = getattr(system, name.removeprefix("dynamics_"))
+
+    def dynamics_of(self, units: Tensor, session: int) -> LinearDynamics:
+        """The linear dynamical system of a session, for these rows of units."""
+        tables = {name: getattr(self, name)[units] for name in self.DYNAMICS_UNIT_TABLES}
+        tables |= {name: getattr(self, name)[session] for name in self.DYNAMICS_SESSION_TABLES}
+        return LinearDynamics(**{n.removeprefix("dynamics_"): t for n, t in tables.items()})
+
+    def blend(self, log_rate: Tensor, group: Group, start: Tensor | None = None) -> Tensor:
+        """Average the transformer's log rates with those of the session's dynamical system.
+
+        Both are asked to predict the same from the same visible entries. Under causal attention
+        the system takes part only where all that is hidden comes last, as forward prediction asks:
+        otherwise it would see later bins than the one that it predicts.
+
+        Parameters
+        ----------
+        log_rate : Tensor (B, T, M)
+            The transformer's, of `group`.
+        group
+            What was asked.
+        start : Tensor (B, T, K), optional
+            Where the components may be (see `LinearDynamics.infer`); of visible entries only.
+        """
+        if not self.settings.dynamics or (group.causal and not hides_the_end(group.hidden)):
+            return log_rate
+        share = self.dynamics_share[SCHEMES.index(group.scheme)]
+        if share == 0:
+            return log_rate
+        system = self.dynamics_of(group.units, group.session)
+        posterior = system.infer(group.counts, ~group.hidden, start)
+        return torch.lerp(log_rate, system.log_rates(posterior, group.outputs), share)
+
+    def infer_dynamics(self, group: Group) -> Posterior:
+        """Posterior of the components of a session's dynamical system, for B trials."""
+        return self.dynamics_of(group.units, group.session).infer(group.counts, ~group.hidden)
+
     def forward(self, groups: Sequence[Group]) -> list[Tensor]:
-        """Log expected counts per bin of each group.
+        """Log expected counts per bin of each group, by the transformer alone (see `blend`).
 
         Parameters
         ----------
@@ -253,6 +325,14 @@ class MtM(nn.Module):
             return h @ self.read_out[units].T + self.read_out_bias[units]
         units = units[group.outputs]  # (B, M)
         return h @ self.read_out[units].mT + self.read_out_bias[units][:, None, :]
+
+
+def hides_the_end(hidden: Tensor) -> bool:
+    """Whether in each trial whole time steps are hidden, the last ones: (B, T or 1, N or 1)."""
+    if hidden.shape[2] != 1 or hidden.shape[1] == 1:
+        return False
+    steps = hidden[:, :, 0]
+    return bool(steps[:, -1].all() and (steps[:, 1:] >= steps[:, :-1]).all())
 
 
 def transform(x: Tensor, name: str) -> Tensor:

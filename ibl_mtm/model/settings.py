@@ -38,6 +38,9 @@ class ModelSettings(Settings):
     prompt_region: bool = False
     #: Where log rates start: each unit's mean training count, or 0 (one spike per bin).
     bias: Literal["log_mean", "zero"] = "log_mean"
+    #: Components, at most, of a linear dynamical system that is fitted to each session beside the
+    #: transformer; their log rates are averaged (see `ibl_mtm.model.dynamics`). 0: none.
+    dynamics: int = Field(0, ge=0)
 
     @model_validator(mode="after")
     def _whole_heads(self) -> "ModelSettings":

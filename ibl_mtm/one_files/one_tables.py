@@ -17,7 +17,7 @@ def write_tables(
     tables: Path,
     sessions: Iterable[tuple[str, str, str, str, int]],
     datasets: Iterable[tuple[str, str, str, int]],
-    insertions: Iterable[tuple[str, str, str]] = (),
+    insertions: Iterable[tuple[str, str, str, str]] = (),
 ) -> None:
     """Write `sessions.pqt`, `datasets.pqt` and, if there are any, `insertions.pqt`.
 
@@ -30,7 +30,7 @@ def write_tables(
     datasets
         Eid, id, path within the session, and size in bytes of each file.
     insertions
-        Eid, pid, and name of the probe of each insertion.
+        Eid, pid, name of the probe, and quality of each insertion.
     """
     metadata = {"date_created": "1970-01-01 00:00", "origin": "ibl-mtm"}
     rows = [
@@ -44,7 +44,7 @@ def write_tables(
     table = pd.DataFrame(files, columns=list(DATASETS_COLUMNS)).astype(DATASETS_COLUMNS)
     table["default_revision"] = _latest_revision(table)
     parquet.save(tables / "datasets.pqt", table.set_index(["eid", "id"]).sort_index(), metadata)
-    probes = pd.DataFrame(list(insertions), columns=["eid", "id", "name"])
+    probes = pd.DataFrame(list(insertions), columns=["eid", "id", "name", "qc"])
     if len(probes):
         table = probes.set_index(["eid", "id"]).sort_index()
         parquet.save(tables / "insertions.pqt", table, metadata)

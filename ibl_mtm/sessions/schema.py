@@ -103,6 +103,12 @@ VARIABLES = {
     "cosmos": _of_unit(_STRING, "acronym in the Cosmos parcellation; unknown without histology"),
     "pid": _of_unit(_STRING, "the insertion; empty where it is not registered"),
     "probe": _of_unit(_STRING, "name of the probe in its session"),
+    "probe_qc": Variable(
+        ("unit",),
+        _STRING,
+        "quality of the insertion in Alyx: NOT_SET, PASS, WARNING, FAIL or CRITICAL",
+        required="optional",
+    ),
     "cluster_id": _of_unit(_INTEGER, "number of the cluster in its sorting"),
     "channel": _of_unit(_INTEGER, "row of the unit's channel; -1 where unknown"),
     "depth": _of_unit(("float32",), "distance from the probe's tip", "um"),

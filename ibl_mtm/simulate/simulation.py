@@ -132,11 +132,17 @@ def simulate(
     except OSError as error:
         raise UserError(f"cannot make {folder}: {error.strerror}") from None
     # Two ingests of one dataset may both want it simulated: the second waits and finds it done.
-    with FileLock(folder / "simulation.lock"):
-        if not _is_complete(root, simulation):
-            _mark(root, simulation, complete=False)
-            _write(root, plans, progress)
-            _mark(root, simulation, complete=True)
+    try:
+        with FileLock(folder / "simulation.lock"):
+            if not _is_complete(root, simulation):
+                _mark(root, simulation, complete=False)
+                _write(root, plans, progress)
+                _mark(root, simulation, complete=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {error.filename or root}: {error.strerror}; make room or give another "
+            "path, then run the same command again"
+        ) from error
     return eids
 
 

@@ -7,6 +7,7 @@ report = train(settings, other_cache, Path("runs/tuned"), init=Path("runs/mtm"))
 
 import errno
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -23,7 +24,7 @@ from ibl_mtm.sessions.trial_format import TrialFormat, trial_format
 from ibl_mtm.sessions.view import Session
 from ibl_mtm.training.checkpoint.build import build_model
 from ibl_mtm.training.checkpoint.initialise import InitReport, initialise
-from ibl_mtm.training.checkpoint.pretrained import find_model, load_model
+from ibl_mtm.training.checkpoint.pretrained import find_model, load_model, save_model
 from ibl_mtm.training.data.describe import describe_sessions
 from ibl_mtm.training.data.loader import Loader
 from ibl_mtm.training.folder import (
@@ -35,6 +36,7 @@ from ibl_mtm.training.folder import (
     settle_rank,
     write_request,
 )
+from ibl_mtm.training.loop.dynamics import choose_shares, fit_systems
 from ibl_mtm.training.loop.module import Training
 from ibl_mtm.training.loop.objective import check_schemes
 from ibl_mtm.training.loop.trainer import make_loaders, make_trainer, quiet
@@ -142,7 +144,7 @@ def train(
         if resume:
             check_unchanged(run, settings, sessions)
             _check_same_init(run, init)
-            return fit(settings, sessions, model, run, run / CHECKPOINT, progress)
+            return fit(settings, sessions, model, run, run / CHECKPOINT, progress, say=say)
         taken = None
         if init:
             source = find_model(init)
@@ -162,7 +164,7 @@ def train(
                 for line in taken.lines():
                     say(line)
 
-        return fit(settings, sessions, model, run, None, progress, begin)
+        return fit(settings, sessions, model, run, None, progress, begin, say)
 
 
 def fit(
@@ -173,9 +175,14 @@ def fit(
     checkpoint: Path | None = None,
     progress: bool = True,
     begin: Callable[[], None] = lambda: None,
+    say: Callable[[str], None] = lambda message: None,
 ) -> TrainReport:
     """Train a model on sessions (see `train`); `begin` is called before anything is written."""
     check_schemes(sessions, settings.masks, settings.data.min_units_per_region)
+    begun = time.perf_counter()
+    if checkpoint is None:
+        fit_systems(model, sessions, say)
+    fitting = time.perf_counter() - begun
     loader = Loader(sessions, settings)
     per_epoch = loader.order.steps_per_epoch
     steps = settings.steps or per_epoch * (settings.epochs or 100)
@@ -195,13 +202,19 @@ def fit(
             f"the disk of {run} is full ({error.strerror}) at step {trainer.global_step}; "
             "what it holds is whole: free some space and go on with --resume"
         ) from error
+    if settings.model.dynamics and on_first_process():
+        best = load_model(run)
+        choose_shares(best, sessions, settings)
+        # As the baselines are: on all but the test trials, now that nothing is left to choose.
+        fit_systems(best, sessions, say, ("train", "val"))
+        save_model(best, run)
     taken = _read_init(run)
     report = TrainReport(
         run=str(run),
         steps=trainer.global_step,
         best_step=keep.best_step,
         val=keep.val,
-        seconds=round(clock.seconds, 1),
+        seconds=round(clock.seconds + fitting, 1),
         init=taken["counts"] if taken else None,
     )
     if on_first_process():

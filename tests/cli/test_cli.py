@@ -238,3 +238,14 @@ def test_the_quick_demo_goes_the_whole_way(tmp_path, run):
     metrics = json.loads((tmp_path / "demo/runs/mtm/metrics.json").read_text())
     assert len(metrics["sessions"]) == 2
     assert metrics["simulated"] is True
+
+
+def test_a_tilde_after_an_equals_sign_is_the_home_folder(run, cache, monkeypatch):
+    """Shells leave it as it is."""
+    monkeypatch.setenv("HOME", str(Path(cache).parent))
+    name = Path(cache).name
+    code, out, _ = run("check", f"~/{name}")
+    assert code == 0
+    assert f"{cache}: every session is whole" in out
+    run("train", "mtm_small", f"--cache=~/{name}", "--run=~/nothing", "steps=none")
+    assert not Path("~").exists()

@@ -151,6 +151,16 @@ class TestSample:
         assert np.isnan(sample(np.empty(0), np.empty(0), self.edges)).all()
 
 
+@pytest.mark.parametrize("clusters", [[0, 1, 3], [0, -1, 2]])
+def test_a_cluster_beyond_the_units_is_never_counted_as_another(clusters):
+    """Cluster n of n would be unit 0 of the next bin."""
+    edges = bin_edges(np.array([0.0]), 0.0, 0.5, 4)
+    with pytest.raises(ValueError, match="of 3"):
+        count_spikes(np.array([0.1, 0.6, 1.1]), np.array(clusters), 3, edges)
+    with pytest.raises(ValueError, match="3 times but 2 clusters"):
+        count_spikes(np.array([0.1, 0.6, 1.1]), np.array([0, 1]), 3, edges)
+
+
 def test_a_last_window_that_just_fits_is_kept():
     assert contiguous_starts(0.0, 10.0, 2.0).tolist() == [0, 2, 4, 6, 8]
     assert contiguous_starts(0.0, 9.99, 2.0).tolist() == [0, 2, 4, 6]

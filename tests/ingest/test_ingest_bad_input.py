@@ -15,11 +15,19 @@ from spoil import (
     edit_table,
     edit_uuids,
     events_missing,
+    few_spikes_in_windows,
+    metrics_by_index,
+    newer_choice,
     partly_sorted_anew,
     probe_with_a_longer_name,
     put,
+    raw_channels_negative,
     remove,
     sites_of_another_probe,
+    times_in,
+    trials_scaled,
+    trials_squeezed_into,
+    uuids_with_index,
     without_units,
     write,
 )
@@ -44,6 +52,58 @@ BROKEN: dict[str, tuple[Spoil, str]] = {
     "times unsorted": (edit_array(TIMES, put(7, 9.0)), "spikes.times: not in ascending order"),
     "a time missing": (edit_array(TIMES, put(7, np.nan)), "spikes.times: not every time"),
     "a cluster too high": (edit_array(CLUSTERS, put(7, 999)), r"spikes.clusters: cluster 999 of"),
+    "times in samples": (times_in(30000, np.int64), "spikes.times: int64, expected seconds"),
+    "times in samples as floats": (
+        edit_array(TIMES, lambda times: np.round(times * 30000)),
+        "spikes.times: whole numbers, expected seconds; are these samples",
+    ),
+    "times in ms": (times_in(1000), r"spikes.times: .* outlasts its trials .* samples or ms"),
+    "times in ms, one early": (
+        edit_array(TIMES, lambda times: np.concatenate([[0.01], times[1:] * 1000])),
+        r"spikes.times: .* outlasts its trials",
+    ),
+    "times as text": (
+        edit_array(TIMES, lambda times: times.astype("U9")),
+        "spikes.times: <U9, expected seconds",
+    ),
+    "trials in minutes": (trials_scaled(1 / 60), "outlasts its trials|spikes/s in the windows"),
+    "trials in ms": (trials_scaled(1000), "no trial left: .*another clock"),
+    "trials squeezed": (trials_squeezed_into(0.5), "outlasts its trials .* another clock"),
+    "silent in the windows": (few_spikes_in_windows, "spikes/s in the windows, but"),
+    "clusters all one": (
+        edit_array(CLUSTERS, lambda clusters: clusters * 0),
+        "spikes.clusters: every spike is of cluster 0, of",
+    ),
+    "metrics by an index": (metrics_by_index, "clusters.metrics: cluster_id is not 0 to"),
+    "label is text": (
+        edit_table(METRICS, lambda table: table.assign(label="good")),
+        "clusters.metrics: label: 'good' in row 0, expected a number",
+    ),
+    "uuids with an index": (uuids_with_index, "clusters.uuids: 2 columns, expected one"),
+    "raw channels negative": (raw_channels_negative, "no rawInd that tells which is which"),
+    "places of two columns": (
+        edit_array(f"{SORTING}/channels.mlapdv.npy", lambda places: places[:, :2]),
+        "channels.mlapdv.npy: shape .* expected 3 columns",
+    ),
+    "choice of another kind": (
+        edit_table(TRIALS, lambda t: t.assign(choice=t.choice.astype("Int64").where(t.index > 2))),
+        rf"{TRIALS}: choice: <NA> in row 0, expected a number",
+    ),
+    "choice 1 and 2": (
+        edit_table(TRIALS, lambda t: t.assign(choice=np.where(t.choice == 1, 1, 2))),
+        rf"{TRIALS}: choice: 2 in row \d+, expected -1, 0, 1",
+    ),
+    "contrast in percent": (
+        edit_table(TRIALS, lambda t: t.assign(contrastLeft=t.contrastLeft * 100)),
+        rf"{TRIALS}: contrastLeft: .* expected 0 to 1",
+    ),
+    "a newer column too short": (
+        lambda alf: [
+            newer_choice(alf),
+            edit_array("#2025-03-01#/_ibl_trials.choice.npy", lambda c: c[:-2])(alf),
+        ],
+        rf"alf/{TRIALS}: cannot be read|28,. values for 30 trials",
+    ),
     "no spikes": (
         lambda alf: [edit_array(name, lambda a: a[:0])(alf) for name in (TIMES, CLUSTERS)],
         "spikes.times: no spikes",
@@ -130,6 +190,17 @@ LACKING: dict[str, tuple[Spoil, str | None, str]] = {
         None,
         "^$",
     ),
+    "times as float32": (
+        times_in(1, np.float32),
+        None,
+        "spikes.times: float32; at the end in steps of",
+    ),
+    "metrics by an index in order": (
+        edit_table(METRICS, lambda table: table.set_index("cluster_id")),
+        None,
+        "^$",
+    ),
+    "a choice newer than the table": (newer_choice, None, "^$"),
     "a choice beside the table": (
         lambda alf: np.save(alf / "_ibl_trials.choice.npy", np.zeros(30)),
         None,
@@ -248,6 +319,15 @@ def test_the_table_counts_where_a_file_contradicts_it(outcome):
     ):
         np.testing.assert_array_equal(ds["choice"], sound["choice"])
         assert set(np.unique(ds["choice"])) >= {-1, 1}
+
+
+def test_a_column_that_was_revised_after_the_table_counts(outcome):
+    with (
+        xr.open_zarr(outcome("a choice newer than the table")[1], chunks=None) as ds,
+        xr.open_zarr(outcome("sound")[1], chunks=None) as sound,
+    ):
+        np.testing.assert_array_equal(ds["choice"], -sound["choice"])
+        np.testing.assert_array_equal(ds["contrast"], sound["contrast"])
 
 
 def test_probes_whose_names_begin_alike_have_spikes_of_their_own(outcome):

@@ -217,3 +217,21 @@ def test_the_real_recording_in_contiguous_windows(tmp_path):
     assert "lick_count" not in ds
     assert "choice" not in ds
     assert [(ds.split == name).sum().item() for name in ("train", "val", "test")] == [41, 6, 12]
+
+
+def test_caches_in_one_folder_keep_a_report_each(experiment, tmp_path):
+    for name in ("one", "two"):
+        ingest(experiment.dataset(), name, tmp_path / f"{name}.zarr", limit=1)
+    for name in ("one", "two"):
+        report = json.loads((tmp_path / f"{name}.ingest-report.json").read_text())
+        assert report["dataset"] == name
+    assert json.loads((tmp_path / "ingest-report.json").read_text())["dataset"] == "two"
+
+
+def test_a_tilde_is_the_home_folder(experiment, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "home").mkdir()
+    ingest(experiment.dataset(), "x", Path("~/cache.zarr"), limit=1)
+    assert list(open_cache("~/cache.zarr")) == [experiment.eids[0]]
+    assert not (tmp_path / "~").exists()

@@ -1,5 +1,6 @@
 """`simulate` writes the same experiment for the same settings, and never over another one."""
 
+import errno
 import hashlib
 import threading
 import uuid
@@ -155,3 +156,12 @@ def test_no_two_sessions_agree_in_their_number_of_units(experiment):
     sizes = [len(experiment.spikes(eid)) for eid in experiment.eids]
     assert len(set(sizes)) == len(sizes)
     assert all(0.9 * 72 - 1 <= size <= 1.1 * 72 + 1 for size in sizes)
+
+
+def test_a_disk_that_is_full_is_told_in_one_line(tmp_path, monkeypatch):
+    def write(root, plan):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("ibl_mtm.simulate.simulation.write_session", write)
+    with pytest.raises(UserError, match=rf"cannot write {tmp_path}/a: No space left on device"):
+        simulate(tmp_path / "a", TINY)

@@ -155,12 +155,18 @@ def _predict_alike(
     region_row = {name: row for row, name in enumerate(model.scope.regions)}
     shape = (n_trials, population.counts.shape[1], len(items[0].outputs))
     at_once = max(1, min(BATCH, _ROOM // (4 * math.prod(shape))))
+    if model.settings.dynamics:
+        # Neighbours share a start (see `_starts`), which should know most of what each is shown.
+        items = sorted(items, key=lambda held: held.region)
+        shown = min(int((~held.hidden).any(0).sum()) for held in items)
+        at_once = min(at_once, max(1, shown // 4))
     for start in range(0, len(items), at_once):
         some = items[start : start + at_once]
         hidden = torch.from_numpy(np.stack([held.hidden for held in some])).to(device)
         outputs = torch.from_numpy(np.stack([held.outputs for held in some])).to(device)
         region = torch.tensor([region_row.get(held.region, -1) for held in some], device=device)
         rates = np.empty((len(some), *shape), np.float32)
+        starts = _starts(population, scheme, hidden) if len(some) > 1 else None
         # Trial by trial, because the items of a trial differ in few bins.
         recurring = len(some) > 1 and device.type == "cpu"
         with torch.autocast(device.type, torch.bfloat16, enabled=population.bf16):
@@ -171,9 +177,28 @@ def _predict_alike(
                 )
                 encoded = model.encode([group])
                 with torch.autocast(device.type, enabled=False):
-                    predicted = model.decode(encoded.float(), group).exp()
+                    log_rate = model.decode(encoded.float(), group)
+                    near = None if starts is None else starts[trial]
+                    predicted = model.blend(log_rate, group, near).exp()
                 rates[item.cpu(), trial.cpu()] = predicted.cpu()
         yield from zip(some, rates, strict=True)
+
+
+def _starts(population: Population, scheme: Scheme, hidden: Tensor) -> Tensor | None:
+    """Where the dynamical system's components are looked for: given what no item hides.
+
+    So many items that hide little each (one unit) begin close to their answers, and nothing that
+    an item hides has a part in its own.
+    """
+    if not population.model.settings.dynamics:
+        return None
+    trials = torch.arange(len(population.counts), device=hidden.device)
+    together = hidden.any(0, keepdim=True)
+    parts = [
+        population.model.infer_dynamics(population.group(together, some, scheme)).mean
+        for some in trials.split(BATCH)
+    ]
+    return torch.cat(parts)
 
 
 @torch.inference_mode()
@@ -181,10 +206,11 @@ def predict_unmasked(population: Population, scheme: Scheme) -> np.ndarray:
     """Log rates of whole trials, nothing hidden, under a scheme's prompt, (trial, time, unit)."""
     device = population.counts.device
     nothing = torch.zeros(1, 1, 1, dtype=torch.bool, device=device)
-    parts = [
-        population.model([population.group(nothing.expand(len(trials), 1, 1), trials, scheme)])[0]
-        for trials in torch.arange(len(population.counts), device=device).split(BATCH)
-    ]
+    parts = []
+    for trials in torch.arange(len(population.counts), device=device).split(BATCH):
+        group = population.group(nothing.expand(len(trials), 1, 1), trials, scheme)
+        (log_rate,) = population.model([group])
+        parts.append(population.model.blend(log_rate, group))
     return torch.cat(parts).cpu().numpy()
 
 

@@ -18,6 +18,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from ibl_mtm.model.masking import Scheme
+from ibl_mtm.model.masking import last_bins as forward_bins
 
 __all__ = [
     "ACTIVITY_TASKS",
@@ -65,11 +66,6 @@ class HeldOut:
     bins: slice
     region: str
     source: str = ""
-
-
-def forward_bins(n_time: int) -> int:
-    """Number of bins at the end of a trial that forward prediction asks for: a tenth, 10 of 100."""
-    return max(1, n_time // 10)
 
 
 def neighbours(

@@ -17,7 +17,7 @@ import numpy as np
 import xarray as xr
 
 from ibl_mtm.evaluation.activity.tasks import ACTIVITY_TASKS, ActivityTask, HeldOut
-from ibl_mtm.evaluation.baselines import autoregressive, regression
+from ibl_mtm.evaluation.baselines import autoregressive, poisson_lds, regression
 from ibl_mtm.evaluation.baselines.poisson import log_mean_count
 from ibl_mtm.evaluation.baselines.session_data import Array, BaselineData
 from ibl_mtm.evaluation.behaviour.linear_decoders import Features
@@ -181,6 +181,13 @@ BASELINES = {
         _SPACE,
         regression.choose_reduced_rank,
         regression.reduced_rank,
+        pairs=True,
+    ),
+    "poisson_lds": Baseline(
+        "the Poisson linear dynamical system",
+        ACTIVITY_TASKS,
+        poisson_lds.choose,
+        poisson_lds.predict,
         pairs=True,
     ),
     "autoregressive": Baseline(

@@ -5,7 +5,8 @@ x = data.to_predict("val", width=3.0, task="forward_prediction")     # from the 
 data.score(rates, "val", task)                                       # mean bits/spike of the units
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -40,12 +41,15 @@ class BaselineData:
         Regions as the tasks use them, ``""`` where one takes no part.
     source
         The only region that inter-region prediction shows, for pairs of regions; ``""``: all.
+    kept
+        What a baseline fits once for all tasks, under its name.
     """
 
     counts: dict[str, Array]
     condition: dict[str, NDArray[np.int64]]
     region: NDArray[np.str_]
     source: str = ""
+    kept: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, ds: xr.Dataset, split: np.ndarray, region: np.ndarray) -> "BaselineData":

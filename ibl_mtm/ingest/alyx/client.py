@@ -10,7 +10,10 @@ they lie in a folder that is nobody else's. It waits for ever for an answer that
 and gives up at the first error of a server: here every question has an end and several attempts.
 """
 
+import difflib
+import errno
 import functools
+import ipaddress
 import json
 import os
 import re
@@ -18,8 +21,9 @@ import shutil
 import threading
 import urllib.parse
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import one.params
@@ -27,11 +31,20 @@ import requests
 from filelock import FileLock
 from one.webclient import AlyxClient
 
+from ibl_mtm import logs
 from ibl_mtm.config.catalog import AlyxSource
 from ibl_mtm.errors import UserError
-from ibl_mtm.ingest.alyx.retry import GaveUpError, Patience, Transient, check_status, retry
+from ibl_mtm.ingest.alyx.retry import (
+    GaveUpError,
+    Patience,
+    Transient,
+    check_status,
+    retry,
+    transient_faults,
+)
+from ibl_mtm.ingest.files import one_line
 
-__all__ = ["Alyx", "NotFoundError", "connect"]
+__all__ = ["Alyx", "AnswerError", "NotFoundError", "connect"]
 
 _home_lock = threading.RLock()
 
@@ -40,6 +53,10 @@ _PUBLIC = "openalyx.internationalbrainlab.org"
 
 class NotFoundError(Exception):
     """Alyx has no such thing."""
+
+
+class AnswerError(Exception):
+    """An answer that no Alyx gives; its message says to what."""
 
 
 class _StaleTokenError(Exception):
@@ -73,6 +90,7 @@ class Alyx:
         self._source = source
         self._patience = Patience(source.attempts, source.timeout)
         self._folder = folder
+        self._tags: set[str] = set()  # that were met in answers
         self._client = self._log_in()
 
     def session(self, eid: str) -> dict[str, Any]:
@@ -82,12 +100,14 @@ class Alyx:
         ------
         NotFoundError
             If there is no such session.
+        AnswerError
+            If the answer is none.
         GaveUpError
             If no attempt was answered.
         """
         answer = self._get(f"/sessions/{eid}")
-        if not isinstance(answer, dict):
-            raise GaveUpError(f"{self._source.url}/sessions/{eid}: no description of a session")
+        if not isinstance(answer, dict) or "subject" not in answer:
+            raise AnswerError(f"{self._source.url}/sessions/{eid}: no description of a session")
         return answer
 
     def tagged_datasets(self, eid: str) -> set[str]:
@@ -95,8 +115,24 @@ class Alyx:
         tag = self._source.tag
         query = urllib.parse.urlencode({"session": eid, "tag": tag})
         records = self._get(f"/datasets?{query}")
+        self._tags.update(name for record in records for name in record["tags"])
         # Alyx also answers with tags that only contain this one.
         return {record["url"].split("/")[-1] for record in records if tag in record["tags"]}
+
+    def check_tag(self) -> None:
+        """Refuse a tag that no insertion's datasets carry: it is misspelt, or was renamed.
+
+        Raises
+        ------
+        UserError
+            Names a tag that is meant instead, if one was met.
+        """
+        tag = str(self._source.tag)
+        if self.tagged_sessions():
+            return
+        close = difflib.get_close_matches(tag, self._tags, n=1, cutoff=0.4)
+        hint = f"; did you mean '{close[0]}'?" if close else ""
+        raise UserError(f"{self._source.url} has no dataset with the tag '{tag}'{hint}")
 
     def tagged_sessions(self) -> list[str]:
         """Eids of the sessions with an insertion of which a dataset carries the source's tag."""
@@ -112,12 +148,23 @@ class Alyx:
             except requests.HTTPError as error:
                 if error.response is not None and error.response.status_code == 404:
                     raise NotFoundError(f"{self._source.url} has no {path}") from None
-                raise GaveUpError(f"{self._source.url}{path}: {error}") from None
+                raise AnswerError(f"{self._source.url}{path}: {error}") from None
             except (json.JSONDecodeError, UnicodeDecodeError):
                 raise Transient("an answer that is cut short or no JSON") from None
             except _StaleTokenError:
-                self._client = self._log_in(forget=True)
+                try:
+                    self._client = self._log_in(forget=True)
+                except UserError as error:  # which it was not at the start
+                    raise GaveUpError(f"the token had expired; {error}") from None
                 raise Transient("the token had expired") from None
+            except (NotFoundError, GaveUpError, Transient, *transient_faults):
+                raise
+            except Exception as error:
+                # Such as a list that counts more than it holds: what ONE then raises is its own.
+                what = f"{type(error).__name__}: {one_line(error)}"
+                raise AnswerError(
+                    f"{self._source.url}{path}: no answer of an Alyx ({what})"
+                ) from error
 
         return retry(ask, self._patience, f"{self._source.url}{path}")
 
@@ -126,8 +173,11 @@ class Alyx:
         with _as_home(self._folder):
             parameters = self._parameters()
             tokens = dict(getattr(parameters, "TOKEN", None) or {})
+            for kept in tokens.values():
+                logs.hide(str(kept["token"]))  # ONE logs it with every request
             if forget or source.username not in tokens:
                 tokens[source.username] = {"token": self._ask_token()}
+                logs.hide(tokens[source.username]["token"])
                 one.params.save(parameters.set("TOKEN", tokens), source.url)
             client = _Client(
                 base_url=source.url,
@@ -174,6 +224,7 @@ class Alyx:
                 f"no password for {source.username} at {source.url}: set the environment variable "
                 f"{source.password_env}{hint}"
             )
+        logs.hide(password)
 
         def ask() -> str:
             answer = requests.post(
@@ -189,10 +240,20 @@ class Alyx:
                     f"(password from {source.password_env})"
                 )
             try:
-                return str(answer.json()["token"])
+                token = answer.json()["token"]
+                if not token or not isinstance(token, str):
+                    raise TypeError("no token")
+                return token
             except (ValueError, KeyError, TypeError):
                 if answer.status_code == 200:
                     raise Transient("an answer that is cut short or no JSON") from None
+                elsewhere = answer.headers.get("Location")
+                if answer.is_redirect and elsewhere:
+                    elsewhere = elsewhere.removesuffix("/").removesuffix("/auth-token")
+                    raise UserError(
+                        f"{source.url} redirects to {elsewhere}; if that is the database, write "
+                        "so in the catalog"
+                    ) from None
                 raise UserError(
                     f"{source.url} is no Alyx database (HTTP {answer.status_code})"
                 ) from None
@@ -220,12 +281,35 @@ def connect(source: AlyxSource, folder: Path) -> Iterator[Alyx]:
     UserError
         If the database cannot be reached or refuses the user, or there is no password.
     """
+    _check_secrecy(source.url)
     # Where ONE knows another database already, it would put this one's files into the home folder.
     own = folder / re.sub(r"[^\w.-]+", "-", source.url.split("://")[1])
-    for path in (folder, own):
-        path.mkdir(parents=True, exist_ok=True)
-        path.chmod(0o700)
-    yield Alyx(source, own)
+    with ExitStack() as stack:
+        try:
+            for path in (folder, own):
+                path.mkdir(parents=True, exist_ok=True)
+                path.chmod(0o700)
+            (own / "parameters.lock").touch(mode=0o600)
+        except OSError as error:
+            if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+                raise
+            # A folder of downloads that is complete may be read-only: log in for this time only.
+            own = Path(stack.enter_context(TemporaryDirectory(prefix="ibl-mtm-alyx-")))
+        yield Alyx(source, own)
+
+
+def _check_secrecy(url: str) -> None:
+    """Refuse to send a password or a token where others could read it on the way."""
+    address = urllib.parse.urlsplit(url)
+    host = address.hostname or ""
+    try:
+        here = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        here = host == "localhost" or host.endswith(".localhost")
+    if address.scheme != "https" and not here:
+        raise UserError(
+            f"{url}: a password is not sent unencrypted; write https://{address.netloc}{address.path}"
+        )
 
 
 @contextmanager

@@ -8,11 +8,12 @@ once is not read again as long as its size and time of change stay.
 
 import hashlib
 import json
+import logging
 import os
+import threading
 import time
 import urllib.parse
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +21,10 @@ from pathlib import Path
 import requests
 from one.alf.path import add_uuid_string
 
+from ibl_mtm.ingest.alyx.at_once import StoppedError, each
 from ibl_mtm.ingest.alyx.release import RemoteFile
-from ibl_mtm.ingest.alyx.retry import Patience, Transient, check_status, retry
+from ibl_mtm.ingest.alyx.retry import GaveUpError, Patience, Transient, check_status, retry
+from ibl_mtm.ingest.files import one_line
 
 __all__ = ["FileError", "bytes_missing", "download", "missing"]
 
@@ -35,6 +38,10 @@ OnBytes = Callable[[int], object]
 
 class FileError(Exception):
     """A file cannot be had, or not as the database says it should be."""
+
+
+class _GoneError(FileError):
+    """The server has no such file, or does not give it away."""
 
 
 def missing(files: Iterable[RemoteFile], folder: Path, seen: Path) -> list[RemoteFile]:
@@ -70,7 +77,7 @@ def download(
     seen: Path,
     patience: Patience,
     on_bytes: OnBytes = lambda n: None,
-) -> None:
+) -> dict[str, str]:
     """Fetch what is missing of a session's files, several at a time.
 
     Only one process may do so for a session.
@@ -81,6 +88,10 @@ def download(
         As for `missing`.
     on_bytes
         Called with the number of bytes that came; negative where they were in vain.
+
+    Returns
+    -------
+    Path of each optional file that the server does not have, and what it says instead.
 
     Raises
     ------
@@ -94,23 +105,33 @@ def download(
         _remove_leftovers(file, folder)
     wanted = [file for file in files if not _is_right(file, folder, known)]
 
-    def fetch(file: RemoteFile) -> None:
+    gone: dict[str, str] = {}
+
+    def fetch(file: RemoteFile, stop: threading.Event) -> None:
         path = folder / file.path
         path.parent.mkdir(parents=True, exist_ok=True)
-        retry(lambda: _attempt(file, path, patience, on_bytes), patience, file.path)
+        try:
+            retry(lambda: _attempt(file, path, patience, on_bytes, stop), patience, file.path)
+        except GaveUpError as error:
+            error.host = urllib.parse.urlsplit(file.url).netloc.split("@")[-1]
+            raise
+        except _GoneError as error:
+            if not file.optional:
+                raise
+            gone[file.path] = str(error)
+            return
+        except requests.RequestException as error:  # no address, or one that leads in circles
+            raise FileError(f"{file.path}: {one_line(error)}") from error
         known[file.path] = _look_of(file, folder)
 
     try:
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            try:
-                for _ in pool.map(fetch, wanted):
-                    pass
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        each(fetch, wanted, _AT_ONCE)
     finally:
-        _write_seen(seen, known)
+        _write_seen(seen, dict(known))
+    return gone
 
+
+log = logging.getLogger(__name__)
 
 Seen = dict[str, list[int | str | None]]
 
@@ -149,27 +170,37 @@ def _read_seen(seen: Path) -> Seen:
 
 
 def _write_seen(seen: Path, known: Seen) -> None:
-    seen.parent.mkdir(parents=True, exist_ok=True)
+    if known == _read_seen(seen):
+        return
     aside = seen.with_suffix(".new")
-    aside.write_text(json.dumps(known))
-    os.replace(aside, seen)
+    try:
+        seen.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_text(json.dumps(known))
+        os.replace(aside, seen)
+    except OSError as error:
+        # Nothing is lost but the time to look at the files again.
+        log.info("cannot keep which files were found right: %s", error)
 
 
 def _remove_leftovers(file: RemoteFile, folder: Path) -> None:
     """Remove what downloads left that were cut off: our own, and those of ONE itself."""
     path = folder / file.path
     for leftover in (_part(path), Path(add_uuid_string(path, file.id))):
-        with suppress(FileNotFoundError):
-            leftover.unlink()
+        # Looked at first: a file system that is read-only refuses to remove even what is not there.
+        if leftover.exists():
+            with suppress(FileNotFoundError):
+                leftover.unlink()
 
 
 def _part(path: Path) -> Path:
     return path.with_name(f"{path.name}.part")
 
 
-def _attempt(file: RemoteFile, path: Path, patience: Patience, on_bytes: OnBytes) -> None:
+def _attempt(
+    file: RemoteFile, path: Path, patience: Patience, on_bytes: OnBytes, stop: threading.Event
+) -> None:
     part = _part(path)
-    transfer = _Transfer(on_bytes)
+    transfer = _Transfer(on_bytes, stop)
     try:
         size = _receive(file, part, patience, transfer)
         if size is not None and transfer.size != size:
@@ -189,12 +220,15 @@ class _Transfer:
     """What came of a file so far."""
 
     on_bytes: OnBytes
+    stop: threading.Event
     size: int = 0
 
     def __post_init__(self) -> None:
         self.md5 = hashlib.md5(usedforsecurity=False)
 
     def add(self, block: bytes) -> None:
+        if self.stop.is_set():
+            raise StoppedError
         self.size += len(block)
         self.md5.update(block)
         self.on_bytes(len(block))
@@ -209,7 +243,10 @@ def _receive(file: RemoteFile, part: Path, patience: Patience, transfer: _Transf
     with requests.get(url, stream=True, timeout=patience.timeout, headers=headers) as answer:
         check_status(answer)
         if answer.status_code != 200:
-            raise FileError(f"{file.path}: HTTP {answer.status_code} {answer.reason} ({url})")
+            kind = _GoneError if answer.status_code in (401, 403, 404, 410) else FileError
+            # Without what a signed address ends with.
+            where = urllib.parse.urlunsplit((scheme, place.split("@")[-1], path, "", ""))
+            raise kind(f"{file.path}: HTTP {answer.status_code} {answer.reason} ({where})")
         began, count = time.monotonic(), 0
         with part.open("wb") as out:
             while block := answer.raw.read1(_BLOCK):

@@ -9,7 +9,7 @@ Spikes' times and clusters, not their amplitudes, depths or templates, which are
 import re
 import urllib.parse
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -18,8 +18,9 @@ from one.alf.path import get_alf_path, get_session_path, remove_uuid_string
 from ibl_mtm.config.catalog import AlyxSource
 from ibl_mtm.ingest.trials import TRIAL_COLUMNS
 
-__all__ = ["RemoteFile", "choose_files"]
+__all__ = ["RemoteFile", "choose_files", "listed"]
 
+_MANY = 3  # notes of a kind; more are one
 _SORTERS = ("iblsorter", "pykilosort")  # as brainbox prefers them
 _TRIALS_TABLE = "_ibl_trials.table.pqt"
 _SORTING = re.compile(
@@ -46,6 +47,10 @@ class RemoteFile:
         Where it is.
     size, md5
         As the database has them; None where it does not.
+    borrowed
+        Whether it is a map of channels that stands in for one that the release lacks.
+    spare
+        Whether it is fetched only where another one turns out to be of no use.
     """
 
     id: str
@@ -53,6 +58,8 @@ class RemoteFile:
     url: str
     size: int | None
     md5: str | None
+    borrowed: bool = False
+    spare: bool = False
 
     @property
     def revision(self) -> str:
@@ -74,6 +81,16 @@ class RemoteFile:
     def name(self) -> str:
         """Name of the file."""
         return PurePosixPath(self.path).name
+
+    @property
+    def object(self) -> str:
+        """Name of its ALF object, such as channels, of files without a namespace."""
+        return self.name.split(".")[0]
+
+    @property
+    def optional(self) -> bool:
+        """Whether a session can do without: wheel, licks, cameras."""
+        return self.probe is None and not self.name.startswith("_ibl_trials.")
 
     @property
     def probe(self) -> str | None:
@@ -110,6 +127,8 @@ def choose_files(
     The files, and notes on what was not found in the release or was left out.
     """
     notes: list[str] = []
+    critical: list[str] = []
+    wanted = None if probes is None else set(probes)
     records = session.get("data_dataset_session_related") or []
     files: list[RemoteFile] = []
     default = set()
@@ -118,19 +137,26 @@ def choose_files(
             continue  # in a laboratory only
         file = _remote_file(record, source)
         if record.get("qc") == "CRITICAL":
-            notes.append(f"{file.path}: left out, as its quality is CRITICAL")
+            if _may_be_needed(file, event) and (wanted is None or file.probe in (None, *wanted)):
+                critical.append(file.path)
             continue
         files.append(file)
         if str(record.get("default_revision")) == "True":
             default.add(file.id)
+    notes += listed(critical, "left out, as its quality is CRITICAL")
     needed = [file for file in files if _may_be_needed(file, event)]
     pinned = _pin(needed, default, tagged, source, notes)
     chosen = [file for file in pinned if file.probe is None]
-    table = {file.folder for file in chosen if file.name == _TRIALS_TABLE}
-    chosen = [f for f in chosen if not (f.folder in table and _is_column(f, None))]
+    table = {file.folder: file.revision for file in chosen if file.name == _TRIALS_TABLE}
+    # Where there is a table, only columns that were revised after it.
+    chosen = [
+        f
+        for f in chosen
+        if not _is_column(f, None) or f.folder not in table or f.revision > table[f.folder]
+    ]
     chosen = _one_camera(chosen)
     for probe in sorted({file.probe for file in pinned if file.probe is not None}):
-        if probes is None or probe in set(probes):
+        if wanted is None or probe in wanted:
             chosen += _one_sorting([file for file in pinned if file.probe == probe])
     return chosen, notes
 
@@ -188,14 +214,50 @@ def _pin(
         return preferred
     carry = [file for file in files if file.id in tagged]
     released = _latest(carry, lambda f: (f.id in default, f.revision))
-    # Of a probe that was sorted for the release every file is, or they would not fit together.
+    # Of a probe that was sorted for the release every file is, or they would not fit together;
+    # but for the maps of its channels, which tags need not cover.
     sorted_for_it = {f.probe for f in released if f.name == "spikes.times.npy"}
     released = [f for f in released if f.probe is None or f.probe in sorted_for_it]
     known = {f.plain for f in released}
-    extra = [f for f in preferred if f.plain not in known and f.probe not in sorted_for_it]
-    for name in sorted({f"alf/{f.probe}" if f.probe else f.plain for f in extra}):
-        notes.append(f"{name}: not in release {source.tag}; the default revision is used")
-    return released + extra
+    lacking = [f for f in preferred if f.plain not in known]
+    maps = _borrow_maps([f for f in lacking if f.probe in sorted_for_it], files, released)
+    for probe in sorted({str(f.probe) for f in maps}):
+        objects = sorted({f"{f.object}.*" for f in maps if f.probe == probe})
+        notes.append(
+            f"alf/{probe}: {' and '.join(objects)} not in release {source.tag}; "
+            "the default revision is used"
+        )
+    sorted_at_all = {f.probe for f in files if f.name.startswith("spikes.")} | {None}
+    extra = [f for f in lacking if f.probe in sorted_at_all - sorted_for_it]
+    what = f"not in release {source.tag}; the default revision is used"
+    notes += listed(sorted({f"alf/{f.probe}" if f.probe else f.plain for f in extra}), what)
+    return released + maps + extra
+
+
+_MAPS = ("channels", "electrodeSites")
+
+
+def _borrow_maps(
+    lacking: list[RemoteFile], files: list[RemoteFile], released: list[RemoteFile]
+) -> list[RemoteFile]:
+    """Maps of channels and sites that a release lacks: the default revision of each.
+
+    Where that is of another size than the one beside the release's spikes, it may be a map of
+    other channels: then all maps in that folder are those beside the spikes.
+    """
+    spikes = {f.folder: f.revision for f in released if f.name == "spikes.times.npy"}
+    beside = {f.plain: f for f in files if spikes.get(f.folder) == f.revision}
+    found = [f for f in lacking if f.object in _MAPS]
+    resized = {f.folder for f in found if f.plain in beside and beside[f.plain].size != f.size}
+    chosen = [beside.get(f.plain, f) if f.folder in resized else f for f in found]
+    return [replace(f, borrowed=True) for f in chosen]
+
+
+def listed(files: list[str], what: str) -> list[str]:
+    """A note on each file; where there are many, one on all of them."""
+    if len(files) <= _MANY:
+        return [f"{file}: {what}" for file in files]
+    return [f"{files[0]} and {len(files) - 1} more files: {what}"]
 
 
 def _latest(files: list[RemoteFile], order: Callable[[RemoteFile], Any]) -> list[RemoteFile]:
@@ -204,11 +266,12 @@ def _latest(files: list[RemoteFile], order: Callable[[RemoteFile], Any]) -> list
 
 
 def _one_camera(files: list[RemoteFile]) -> list[RemoteFile]:
-    """Leave the right camera out where both files of the left one are there."""
+    """Keep the right camera as a spare only where both files of the left one are there."""
     left = [f for f in files if re.fullmatch(_CAMERA.format("left"), f.name)]
     if len(left) < 2:
         return files
-    return [f for f in files if not re.fullmatch(_CAMERA.format("right"), f.name)]
+    right = re.compile(_CAMERA.format("right"))
+    return [replace(f, spare=True) if right.fullmatch(f.name) else f for f in files]
 
 
 def _one_sorting(files: list[RemoteFile]) -> list[RemoteFile]:

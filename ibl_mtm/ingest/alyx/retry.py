@@ -22,9 +22,11 @@ log = logging.getLogger(__name__)
 
 _FIRST_WAIT = 1.0  # s; doubled at each attempt
 _LONGEST_WAIT = 60.0
+_LONG = 8.0  # a wait that people are told of
 _LONGEST_ASKED = 300.0  # a server that asks for more than this is left alone
 
-_BUSY = (408, 425, 429, 500, 502, 503, 504)
+_BUSY = (408, 425, 429)
+_NEVER = (501, 505)  # of those from 500 on, which are a server's own faults, or a proxy's
 
 transient_faults = (
     requests.ConnectionError,
@@ -58,7 +60,20 @@ class Transient(Exception):  # noqa: N818 - a state of things; GaveUpError is th
 
 
 class GaveUpError(Exception):
-    """Every attempt failed; its message says how the last one did."""
+    """Every attempt failed; its message says how the last one did.
+
+    Parameters
+    ----------
+    message
+        Says so.
+    silent
+        Whether a server was out of order, and not one of its files.
+    """
+
+    def __init__(self, message: str, silent: bool = True) -> None:
+        super().__init__(message)
+        self.silent = silent
+        self.host: str | None = None
 
 
 @dataclass(frozen=True)
@@ -98,19 +113,23 @@ def retry(action: Callable[[], T], patience: Patience, what: str) -> T:
         except transient_faults as error:
             fault = Transient(_describe(error))
         if attempt >= min(patience.attempts, fault.attempts or patience.attempts):
-            raise GaveUpError(f"{what}: {fault} ({attempt} attempts)") from fault
+            raise GaveUpError(
+                f"{what}: {fault} ({attempt} attempts)", silent=fault.attempts is None
+            ) from fault
         if fault.wait > _LONGEST_ASKED:
             later = f"to be asked again in {fault.wait:.0f} s only"
             raise GaveUpError(f"{what}: {fault}, {later}") from fault
         window = min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** (attempt - 1))
         wait = fault.wait + random.uniform(0.5, 1.0) * window
-        log.info("%s: %s; again in %.1f s", what, fault, wait)
+        level = logging.WARNING if wait > _LONG else logging.INFO
+        log.log(level, "%s: %s; again in %.0f s", what, fault, wait)
         time.sleep(wait)
 
 
 def check_status(response: requests.Response) -> None:
     """Raise `Transient` for an answer of a server that is overloaded or out of order."""
-    if response.status_code in _BUSY:
+    code = response.status_code
+    if code in _BUSY or (500 <= code < 600 and code not in _NEVER):
         reason = f"HTTP {response.status_code} {response.reason or ''}".strip()
         raise Transient(reason, _asked_wait(response.headers.get("Retry-After")))
 

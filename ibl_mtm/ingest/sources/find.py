@@ -6,7 +6,7 @@ with find_sessions(dataset, "repeated-site", cache) as found:
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,7 +14,7 @@ from typing import Protocol
 
 from ibl_mtm.config.catalog import AlyxSource, Dataset, LocalSource
 from ibl_mtm.errors import SessionError, UserError
-from ibl_mtm.ingest.alyx.client import Alyx, NotFoundError, connect
+from ibl_mtm.ingest.alyx.client import Alyx, AnswerError, NotFoundError, connect
 from ibl_mtm.ingest.alyx.records import (
     RemoteSession,
     ask,
@@ -41,6 +41,9 @@ class Found(Protocol):
     """The sessions to ingest."""
 
     eids: list[str]
+
+    left_aside: Mapping[str, str]
+    """Folders of sessions that are not among them, and why."""
 
     def origin(self, eid: str) -> Origin:
         """Where the files of one are; a SessionError if that cannot be learned."""
@@ -110,13 +113,12 @@ def find_sessions(
             table = opened.sessions()
             spiking = list(table.index[table["has_spikes"]])
             eids = _choose(sessions, listed or list(table.index), spiking, name)[:limit]
-            if not eids:
+            left_aside = {} if sessions else opened.left_aside | opened.without_spikes(table)
+            if not eids and not left_aside:
                 raise UserError(
                     f"no session in {source.path} has spikes (alf/probe*/spikes.times.npy)"
                 )
-            if len(spiking) < len(table):
-                log.info("%d sessions without spikes are left aside", len(table) - len(spiking))
-            yield _OnDisk(eids, opened)
+            yield _OnDisk(eids, opened, left_aside)
     else:
         # The simulator is needed for simulated data alone.
         from ibl_mtm.ingest.sources.simulated import simulate_sessions
@@ -130,7 +132,10 @@ def find_sessions(
 def _tagged(alyx: Alyx) -> list[str]:
     try:
         return alyx.tagged_sessions()
-    except (GaveUpError, NotFoundError, KeyError, TypeError) as error:
+    except UserError:
+        raise
+    except Exception as error:
+        # Whatever a server may answer; GaveUpError and AnswerError say what it was.
         raise UserError(f"Alyx does not tell which sessions there are: {one_line(error)}") from None
 
 
@@ -151,8 +156,11 @@ def _choose(
 class _OnDisk:
     """Sessions of one folder."""
 
-    def __init__(self, eids: list[str], folder: Folder) -> None:
+    def __init__(
+        self, eids: list[str], folder: Folder, left_aside: Mapping[str, str] | None = None
+    ) -> None:
         self.eids = eids
+        self.left_aside = left_aside or {}
         self._folder = folder
 
     def origin(self, eid: str) -> Folder:
@@ -170,6 +178,7 @@ class _InAlyx:
         self, eids: list[str], dataset: Dataset, root: Path, alyx: Alyx | None, keep: bool
     ) -> None:
         self.eids = eids
+        self.left_aside: Mapping[str, str] = {}
         self._dataset = dataset
         self._root = root
         self._alyx = alyx
@@ -191,7 +200,12 @@ class _InAlyx:
             except GaveUpError as error:
                 self._silences += 1
                 raise SessionError(eid, str(error)) from error
-            except (AttributeError, KeyError, TypeError, ValueError) as error:
+            except (SessionError, UserError):
+                raise
+            except (AnswerError, NotFoundError) as error:
+                raise SessionError(eid, str(error)) from error
+            except Exception as error:
+                # Whatever a server may answer is the reason of one session.
                 reason = f"{source.url} describes it as no Alyx would ({type(error).__name__}: "
                 raise SessionError(eid, f"{reason}{one_line(error)})") from error
             self._silences = 0

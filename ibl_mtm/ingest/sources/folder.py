@@ -5,22 +5,22 @@ with open_folder(Path("/data/ONE"), "local") as folder:
     one = folder.one()                  # a fresh One, for one session
 """
 
+import json
 import logging
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import ClassVar
 
 import pandas as pd
-from one.alf.io import iter_sessions
-from one.alf.path import session_path_parts
+from one.alf.path import ALFPath
 from one.api import One
 
 from ibl_mtm.errors import UserError
 from ibl_mtm.ingest.files import one_line
+from ibl_mtm.ingest.sources.layout import dangling, scan, spikes_of_another_name
 from ibl_mtm.one_files.marker import is_simulated
 from ibl_mtm.one_files.one_tables import write_tables
 
@@ -35,11 +35,22 @@ _NAMESPACE = uuid.UUID("6b0a5c1e-6b3a-4c53-8d0e-0c7c0a9e8f21")
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder in ONE's layout with the cache tables for it, which may lie elsewhere."""
+    """A folder in ONE's layout with the cache tables for it, which may lie elsewhere.
+
+    Parameters
+    ----------
+    root, tables
+        The folder, and where its cache tables are.
+    notes
+        What the tables leave out of it.
+    left_aside
+        Folders of sessions that ONE cannot read where they lie, and why.
+    """
 
     root: Path
     tables: Path
-    notes: ClassVar[tuple[str, ...]] = ()
+    notes: tuple[str, ...] = ()
+    left_aside: dict[str, str] = field(default_factory=dict)
 
     @property
     def address(self) -> str:
@@ -50,6 +61,11 @@ class Folder:
     def simulated(self) -> bool:
         """Whether they are of a simulated experiment."""
         return is_simulated(self.root)
+
+    @property
+    def targets(self) -> tuple[Path, ...]:
+        """Nothing is written to it."""
+        return ()
 
     def bytes_missing(self) -> int:
         """All is on disk."""
@@ -74,25 +90,59 @@ class Folder:
         """
         one = self.one()
         eids, details = one.search(details=True)
-        if len(eids) == 0:
+        if len(eids) == 0 and not self.left_aside:
             raise UserError(f"no session in {self.root}: expected LAB/Subjects/SUBJECT/DATE/NUMBER")
         columns = ["lab", "subject", "date", "number"]
-        rows = [{name: detail[name] for name in columns} for detail in details]
-        table = pd.DataFrame(rows, index=pd.Index(map(str, eids), name="eid"))
+        rows = [{name: detail[name] for name in columns} for detail in details or ()]
+        table = pd.DataFrame(rows, columns=columns, index=pd.Index(map(str, eids), name="eid"))
         spiking = set()
         for part in ("times", "clusters"):
             spiking |= set(map(str, one.search(datasets=[f"spikes.{part}.npy"])))
-        table["has_spikes"] = table.index.isin(spiking)
+        table["has_spikes"] = table.index.isin(list(spiking))
         return table.sort_values(columns)
+
+    def without_spikes(self, table: pd.DataFrame) -> dict[str, str]:
+        """Folders of the sessions of `sessions()` that have no spikes, and why."""
+        one = self.one()
+        found = {}
+        for eid in table.index[~table["has_spikes"]]:
+            folder = one.eid2path(eid)
+            if folder is None or not folder.is_dir():
+                found[str(folder or eid)] = "not on disk, though the cache tables list it"
+                continue
+            other = spikes_of_another_name(folder)
+            lost = [path for path in dangling(folder) if "spikes" in path]
+            reason = "no spikes (alf/probe*/spikes.times.npy)"
+            if lost:
+                reason = f"{lost[0]} is a link to nothing; fetch its file"
+            elif other is not None:
+                reason = f"{other}: spikes in a place or of a name that brainbox does not know"
+            found[folder.relative_to(self.root).as_posix()] = reason
+        return found
 
     def insertions(self, eid: str) -> dict[str, str]:
         """Insertion id (pid) of each probe of a session, by probe name, where a table tells."""
+        own = self._insertions(eid)
+        return dict(zip(own["name"], own["id"].astype(str), strict=True))
+
+    def probe_qc(self, eid: str) -> dict[str, str]:
+        """Quality of the insertion of each probe of a session, where a table tells."""
+        own = self._insertions(eid)
+        if "qc" in own:
+            return dict(zip(own["name"], own["qc"].astype(str), strict=True))
+        found = {}
+        for name, about in zip(own["name"], own.get("json", []), strict=False):
+            about = json.loads(about) if isinstance(about, str) else about
+            if isinstance(about, Mapping) and about.get("qc"):
+                found[name] = str(about["qc"])
+        return found
+
+    def _insertions(self, eid: str) -> pd.DataFrame:
         path = self.tables / "insertions.pqt"
         if not path.is_file():
-            return {}
+            return pd.DataFrame({"name": [], "id": []})
         table = pd.read_parquet(path).reset_index()
-        own = table[table["eid"].astype(str) == eid]
-        return dict(zip(own["name"], own["id"].astype(str), strict=True))
+        return table[table["eid"].astype(str) == eid]
 
 
 def session_id(lab: str, subject: str, date: str, number: str) -> str:
@@ -132,19 +182,22 @@ def open_folder(root: Path, aside: Path | None = None) -> Iterator[Folder]:
     if aside is not None:
         aside.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix="ibl-mtm-tables-", dir=aside) as tables:
-        _index(root, Path(tables))
-        yield Folder(root, Path(tables))
+        left_aside = _index(root, Path(tables))
+        yield Folder(root, Path(tables), left_aside=left_aside)
 
 
-def _index(root: Path, tables: Path) -> None:
+def _index(root: Path, tables: Path) -> dict[str, str]:
+    """Write the cache tables of a folder; the folders in it that ONE could not read, and why."""
     sessions, datasets = [], []
-    for folder in iter_sessions(root):
-        lab, subject, date, number = session_path_parts(folder, assert_valid=True)
-        eid = session_id(lab or "", subject, date, number)
-        sessions.append((eid, lab or "", subject, date, int(number)))
-        for file in folder.iter_datasets(recursive=True):
-            path = file.relative_to(folder).as_posix()
+    found = scan(root)
+    for place in found.sessions:
+        eid = session_id(place.lab, place.subject, place.date, place.number)
+        sessions.append((eid, place.lab, place.subject, place.date, int(place.number)))
+        for file in ALFPath(place.folder).iter_datasets(recursive=True):
+            path = file.relative_to(place.folder).as_posix()
             dataset = str(uuid.uuid3(uuid.UUID(eid), path))
-            datasets.append((eid, dataset, path, file.stat().st_size))
+            with suppress(OSError):  # a link to nothing; whoever needs the file says so
+                datasets.append((eid, dataset, path, file.stat().st_size))
     log.info("%s has no cache tables: indexed %d sessions", root, len(sessions))
     write_tables(tables, sessions, datasets)
+    return found.left_aside

@@ -21,7 +21,7 @@ __all__ = ["InitReport", "Match", "initialise"]
 logger = logging.getLogger(__name__)
 
 #: Settings that change how a model is trained, not what its weights mean.
-_FREE = {"input_dropout", "dropout", "attention_dropout", "bias", "start_as_identity"}
+_FREE = {"input_dropout", "dropout", "attention_dropout", "bias", "start_as_identity", "dynamics"}
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,8 @@ def initialise(model: MtM, trained: MtM, source: str) -> InitReport:
     sessions = _rows(report.sessions.matched, model.scope.sessions, trained.scope.sessions)
     regions = _rows(report.regions.matched, model.scope.regions, trained.scope.regions)
     for name, tensor in own.items():
-        if name == "null_log_rate":  # scores are against the mean of the trials at hand
+        # Scores are against the mean of the trials at hand, and dynamics are fitted to them.
+        if name == "null_log_rate" or name.startswith("dynamics_"):
             continue
         if name in MtM.UNIT_TABLES:
             _copy_rows(tensor, old[name], units)

@@ -32,6 +32,7 @@ from ibl_mtm.training.loop.objective import (
 )
 from ibl_mtm.training.loop.optimizer import RowAdamW
 from ibl_mtm.training.loop.rows import Rows
+from ibl_mtm.training.loop.unit_scores import add_to, mean_over_units, new_totals, pooled
 from ibl_mtm.training.settings import RunSettings
 
 __all__ = ["LOG_EVERY", "Training"]
@@ -74,8 +75,9 @@ class Training(pl.LightningModule):
                 block.compile()
         #: The first step whose gradient was not finite, or infinity.
         self.register_buffer("diverged", torch.tensor(math.inf), persistent=False)
-        #: Likelihoods and spikes of each scheme over a validation (see `_totals`).
-        self.register_buffer("totals", torch.zeros(len(model.scope.schemes), 3), persistent=False)
+        #: What each scheme gains on each unit over a validation (see `unit_scores`).
+        totals = new_totals(len(model.scope.units)).repeat(len(model.scope.schemes), 1, 1)
+        self.register_buffer("totals", totals, persistent=False)
 
     diverged: Tensor
     totals: Tensor
@@ -190,21 +192,26 @@ class Training(pl.LightningModule):
             for scheme in possible_schemes(schemes, own.regions):
                 task = rows.localise(make_task(own, counts, scheme, key, self.settings.masks))
                 (log_rate,) = functional_call(model, tables, ([task.group],))
-                null = tables["null_log_rate"]
-                self.totals[schemes.index(scheme)] += _totals(task, log_rate, null)
+                null, place = tables["null_log_rate"], own.units.to(self.device)
+                totals = self.totals[schemes.index(scheme)]
+                add_to(totals, place, log_rate, task.group.counts, task.target, null)
 
     def on_validation_epoch_end(self) -> None:
         self._sum_over_devices([self.totals])
         # A scheme that no session allows has no score.
-        scores = {
-            scheme: _bits_per_spike(totals)
+        tables = {
+            scheme: totals
             for scheme, totals in zip(self.model.scope.schemes, self.totals, strict=True)
             if totals.any()
         }
+        # Chosen by the mean over units, as the test score is; pooled, loud units decide alone.
+        scores = {scheme: mean_over_units(totals) for scheme, totals in tables.items()}
         for scheme, score in scores.items():
             self.log(f"val/{scheme}", score, sync_dist=True)
         mean = torch.stack(list(scores.values())).mean()
         self.log("val/bits_per_spike", mean, sync_dist=True)
+        together = torch.stack([pooled(totals) for totals in tables.values()]).mean()
+        self.log("val_pooled/bits_per_spike", together, sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         chosen, finetune = self.settings.optimizer, self.settings.finetune

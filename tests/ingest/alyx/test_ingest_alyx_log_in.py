@@ -81,6 +81,26 @@ class TestTheLogIn:
         with pytest.raises(UserError, match=r"is no Alyx database \(HTTP 404\)"):
             ingest(Dataset(source=alyx(server)), "x", tmp_path / "cache.zarr")
 
+    def test_where_it_has_moved_to(self, server, tmp_path):
+        moved = status(301, Location="https://alyx.example.org/auth-token")
+        server.fail("/auth-token", moved, method="POST")
+        with pytest.raises(UserError, match=r"redirects to https://alyx\.example\.org; if that is"):
+            ingest(Dataset(source=alyx(server)), "x", tmp_path / "cache.zarr")
+
+    @pytest.mark.parametrize("url", ["http://alyx.example.org", "http://10.0.0.1:8000"])
+    def test_no_password_over_plain_http(self, server, tmp_path, url):
+        source = alyx(server).model_copy(update={"url": url})
+        with pytest.raises(UserError, match=f"not sent unencrypted; write https{url[4:]}"):
+            ingest(Dataset(source=source), "x", tmp_path / "cache.zarr")
+
+    def test_a_token_that_is_none_is_not_taken(self, server, tmp_path):
+        def reply(handler, answer):
+            handler.send((200, {}, b'{"token": null}'))
+
+        server.fail("/auth-token", reply, float("inf"), method="POST")
+        with pytest.raises(UserError, match="cannot reach Alyx"):
+            ingest(Dataset(source=alyx(server, attempts=1)), "x", tmp_path / "cache.zarr")
+
     def test_a_tag_that_nothing_carries(self, server, tmp_path):
         with pytest.raises(UserError, match=r"no session of .* has the tag 'Repeated'"):
             ingest(Dataset(source=alyx(server, tag="Repeated")), "x", tmp_path / "cache.zarr")

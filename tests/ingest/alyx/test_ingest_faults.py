@@ -3,16 +3,22 @@
 Never wrong data, and always an end. Each fault once, after which all is well, and for ever.
 """
 
+import re
+import shutil
 import time
 from email.utils import formatdate
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import requests
 import server_faults
-from alyx_server import AlyxServer
+import xarray as xr
+from alyx_server import PASSWORD, AlyxServer
 from remote_ingest import alyx, assert_same, single
 
+from ibl_mtm.cache.cache import open_cache
 from ibl_mtm.config.catalog import Dataset, SessionEntry
 from ibl_mtm.errors import UserError
 from ibl_mtm.ingest.alyx.retry import GaveUpError, Patience, Transient, check_status, retry
@@ -146,15 +152,50 @@ class TestALastingFault:
         assert not list((tmp_path / "cache.one").rglob("spikes.times*"))
 
     @pytest.mark.parametrize("code", [403, 404])
-    @pytest.mark.parametrize("part", [TIMES, "leftCamera.times"])
-    def test_a_listed_file_that_is_not_there(
-        self, server, dataset, experiment, tmp_path, code, part
-    ):
-        server.fail(part, server_faults.status(code), FOR_EVER)
+    def test_a_listed_file_that_is_not_there(self, server, dataset, experiment, tmp_path, code):
+        server.fail(TIMES, server_faults.status(code), FOR_EVER)
         outcome = outcome_within(20, dataset, tmp_path / "cache.zarr")
         assert f"HTTP {code}" in outcome.reason
-        assert part.split("/")[-1] in outcome.reason
+        assert TIMES.split("/")[-1] in outcome.reason
         assert_refused(tmp_path / "cache.zarr", experiment.eids[0])
+
+    @pytest.mark.parametrize(
+        ("part", "variable"),
+        [("leftCamera.times", "whisker_motion_energy"), ("wheel.position", "wheel_velocity")],
+    )
+    def test_a_behaviour_that_is_not_there_is_left_out(
+        self, server, dataset, experiment, tmp_path, part, variable
+    ):
+        server.fail(part, server_faults.status(404), FOR_EVER)
+        outcome = outcome_within(20, dataset, tmp_path / "cache.zarr")
+        assert outcome.status == "ingested"
+        assert any(f"{part}.npy: HTTP 404" in note for note in outcome.notes)
+        with xr.open_zarr(tmp_path / "cache.zarr" / experiment.eids[0]) as ds:
+            assert bool(np.isnan(ds[variable]).all())
+
+    @pytest.mark.parametrize("code", [509, 520])
+    def test_a_proxy_s_own_errors_pass(self, server, dataset, tmp_path, code):
+        server.fail(TIMES, server_faults.status(code))
+        assert outcome_within(20, dataset, tmp_path / "cache.zarr").status == "ingested"
+
+    def test_a_file_server_that_is_gone_is_not_tried_for_every_session(
+        self, server, experiment, tmp_path
+    ):
+        server.fail("/public/", server_faults.status(503), FOR_EVER)
+        described = server.session(experiment.eids[0])
+        strangers = [f"{n}b9a5c1e-6b3a-4c53-8d0e-0c7c0a9e8f21" for n in range(8)]
+        known = server.answer
+        server.answer = lambda at, query: (
+            described if at.split("/")[-1] in strangers else known(at, query)
+        )
+        server.tagged = lambda eid, tag, own=server.tagged: own(experiment.eids[0], tag)
+        entries = tuple(SessionEntry(eid=eid) for eid in strangers)
+        dataset = Dataset(source=alyx(server, attempts=1), sessions=entries)
+        report = ingest(dataset, "x", tmp_path / "cache.zarr")
+        assert list(report.failed) == strangers
+        host = server.url.removeprefix("http://")
+        assert report.failed[strangers[-1]] == f"{host} did not answer for the sessions before it"
+        assert sum("did not answer" in reason for reason in report.failed.values()) == 5
 
     def test_of_one_session_leaves_the_others(self, server, experiment, from_disk, tmp_path):
         entries = tuple(SessionEntry(eid=eid) for eid in experiment.eids[:2])
@@ -226,6 +267,84 @@ class TestADatabaseThatIsWrong:
         outcome = self.ingest(server, dataset, tmp_path, name=name, qc="CRITICAL")
         assert f"alf/{name}: left out, as its quality is CRITICAL" in outcome.notes
 
+    def test_a_probe_whose_spikes_are_not_on_the_server(
+        self, server, experiment, from_disk, tmp_path
+    ):
+        def edit(record):
+            away = "probe01" in record["collection"] and record["name"].startswith("spikes.")
+            return record | ({"data_url": None} if away else {})
+
+        server.edit = edit
+        dataset = single(server, experiment, 1)
+        outcome = outcome_within(20, dataset, tmp_path / "cache.zarr")
+        assert outcome.status == "ingested"
+        (note,) = outcome.notes
+        assert note.startswith("alf/probe01: no spikes; spikes.times.npy is not on the server")
+        insertions = server.session(experiment.eids[1])["probe_insertion"]
+        (pid,) = (i["id"] for i in insertions if i["name"] == "probe01")
+        entry = SessionEntry(eid=experiment.eids[1], pids=(pid,))
+        named = dataset.model_copy(update={"sessions": (entry,)})
+        outcome = outcome_within(20, named, tmp_path / "other.zarr")
+        assert outcome.status == "failed"
+        assert "alf/probe01: no spikes" in outcome.reason
+
+    def test_no_file_on_the_server(self, server, dataset, tmp_path):
+        server.edit = lambda record: record | {"data_url": None}
+        outcome = outcome_within(20, dataset, tmp_path / "cache.zarr")
+        assert re.search(r"none of its \d+ files is on the server", outcome.reason)
+
+    @pytest.mark.parametrize("name", ["_ibl_trials.table.pqt", "spikes.times.npy"])
+    def test_what_is_critical_is_not_called_missing(self, server, dataset, tmp_path, name):
+        bad = (name, "spikes.clusters.npy")
+        server.edit = lambda r: r | ({"qc": "CRITICAL"} if r["name"] in bad else {})
+        outcome = outcome_within(20, dataset, tmp_path / "cache.zarr")
+        assert outcome.status == "failed"
+        assert "its quality is CRITICAL" in outcome.reason
+
+    def test_many_notes_of_a_kind_are_one(self, server, dataset, tmp_path):
+        server.edit = lambda record: record | {"hash": None}
+        (note,) = outcome_within(20, dataset, tmp_path / "cache.zarr").notes
+        assert re.search(r"and \d+ more files: no MD5 in the database", note)
+
+    def test_a_left_camera_a_frame_short_gives_way_to_the_right_one(
+        self, experiment, tmp_path, monkeypatch
+    ):
+        monkeypatch.setenv("IBL_MTM_PASSWORD", PASSWORD)
+        root = tmp_path / "ONE"
+        shutil.copytree(experiment.root, root)
+        alf = root / experiment.alf(0).relative_to(experiment.root)
+        times = np.load(alf / "_ibl_leftCamera.times.npy")
+        energy = np.load(alf / "leftCamera.ROIMotionEnergy.npy")
+        made = {
+            "_ibl_rightCamera.times.npy": times,
+            "rightCamera.ROIMotionEnergy.npy": energy,
+            "_ibl_leftCamera.times.npy": times[:-1],
+        }
+        table = pd.read_parquet(root / "datasets.pqt").reset_index()
+        table = table[~table["rel_path"].str.contains("rightCamera")]
+        rows = []
+        for number, (name, array) in enumerate(made.items()):
+            np.save(alf / name, array)
+            rows.append(
+                {
+                    "eid": experiment.eids[0],
+                    "id": f"{number:08d}-6b3a-4c53-8d0e-0c7c0a9e8f21",
+                    "rel_path": f"alf/{name}",
+                    "file_size": (alf / name).stat().st_size,
+                    "default_revision": True,
+                }
+            )
+        table = table[~table["rel_path"].isin([row["rel_path"] for row in rows])]
+        table = pd.concat([table, pd.DataFrame(rows)])
+        table.set_index(["eid", "id"]).to_parquet(root / "datasets.pqt")
+        with AlyxServer(root) as server:
+            dataset = single(server, experiment)
+            outcome = outcome_within(20, dataset, tmp_path / "cache.zarr")
+            assert any("rightCamera" in file for file in server.file_requests())
+        assert outcome.status == "ingested"
+        with xr.open_zarr(tmp_path / "cache.zarr" / experiment.eids[0]) as ds:
+            assert not np.isnan(ds["whisker_motion_energy"]).all()
+
     def test_no_spikes_at_all(self, server, dataset, tmp_path):
         server.edit = lambda record: None if "spikes" in record["name"] else record
         outcome = outcome_within(20, dataset, tmp_path / "cache.zarr")
@@ -285,3 +404,36 @@ def test_the_faults_are_real(experiment, monkeypatch):
         server.fail("/public/", server_faults.drop)
         with pytest.raises(requests.ConnectionError):
             requests.get(record["data_url"], timeout=5)
+
+
+class TestQualityOfInsertions:
+    """Kept with the units, and left out only if that is asked for."""
+
+    @pytest.fixture
+    def critical(self, server, experiment):
+        """The second probe of the second session is of quality CRITICAL."""
+        insertion = server._insertion
+
+        def judged(row):
+            qc = "CRITICAL" if row.name == "probe01" else "PASS"
+            return insertion(row) | {"json": {"qc": qc}}
+
+        server._insertion = judged
+        return server
+
+    def test_is_a_coordinate_and_a_note(self, critical, experiment, tmp_path):
+        dataset = single(critical, experiment, 1)
+        outcome = outcome_within(20, dataset, tmp_path / "cache.zarr")
+        assert any("alf/probe01: quality of the insertion is CRITICAL" in n for n in outcome.notes)
+        ds = open_cache(tmp_path / "cache.zarr")[experiment.eids[1]]
+        qc = {str(p): {str(q) for q in g.values} for p, g in ds["probe_qc"].groupby(ds["probe"])}
+        assert qc == {"probe00": {"PASS"}, "probe01": {"CRITICAL"}}
+        assert set(ds.sel(unit=ds["probe_qc"] != "CRITICAL")["probe"].values) == {"probe00"}
+
+    def test_or_left_out(self, critical, experiment, tmp_path):
+        dataset = single(critical, experiment, 1, leave_out=["CRITICAL"])
+        outcome = outcome_within(20, dataset, tmp_path / "cache.zarr")
+        assert outcome.notes == ("alf/probe01: left out, as the insertion's quality is CRITICAL",)
+        ds = open_cache(tmp_path / "cache.zarr")[experiment.eids[1]]
+        assert set(ds["probe"].values) == {"probe00"}
+        assert not any("probe01" in file for file in critical.file_requests())

@@ -1,0 +1,239 @@
+"""A Poisson linear dynamical system: what hidden spikes are, given any set of visible ones.
+
+    system = fit_dynamics(counts, components=20)             # ibl_mtm.model.dynamics_fit
+    posterior = system.infer(counts, visible)
+    system.log_rates(posterior, units)                       # (trial, time, unit)
+
+K components move linearly with Gaussian noise from bin to bin, about a mean course that all trials
+share; each unit's log rate is a weighted sum of them, and its counts are Poisson:
+
+    z_0 ~ N(m_0, Q_0),    z_t - m_t = A (z_{t-1} - m_{t-1}) + N(0, Q)
+    y_tn ~ Poisson(exp(d_n + c_n z_t))
+
+(Macke et al., Empirical models of spiking in neural populations, NeurIPS 2011.) What is visible
+may differ from trial to trial and from bin to bin: every visible entry weighs by what it tells.
+The posterior is Laplace's approximation. Its mode is found by Newton's method with a
+block-tridiagonal solver (Paninski et al., 2010, doi 10.1007/s10827-009-0179-x), run until log
+rates stand still.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+__all__ = ["LinearDynamics", "Posterior"]
+
+#: The mode is found when no log rate moves by more than this in a step.
+TOLERANCE = 2e-3
+NEWTON_STEPS = 200
+#: No step moves a log rate by more: where rates grow exponentially, whole steps overshoot.
+LONGEST_STEP = 1.5
+#: The curvature is computed anew where a step is no shorter than this part of the one before, and
+#: for covariances where log rates have moved by more than so much since.
+SLOW = 0.3
+STALE = 0.5
+#: Log of the largest expected count per bin: keeps single precision finite far from the mode.
+HIGHEST = 10.0
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Components given what is visible.
+
+    Attributes
+    ----------
+    mean : Tensor (B, T, K)
+    covariance : Tensor (B, T, K, K)
+        Of each bin.
+    between : Tensor (B, T - 1, K, K)
+        Covariance of each bin (rows) with the next one (columns).
+    """
+
+    mean: Tensor
+    covariance: Tensor
+    between: Tensor
+
+
+@dataclass(frozen=True)
+class LinearDynamics:
+    """The parameters of one session.
+
+    Attributes
+    ----------
+    loading : Tensor (N, K)
+        What each unit's log rate gains from each component.
+    offset : Tensor (N,)
+        Log of each unit's expected count per bin where components are zero.
+    transition, noise, first_noise : Tensor (K, K)
+        A, Q and Q_0.
+    course : Tensor (T, K)
+        Mean of the components over trials.
+    """
+
+    loading: Tensor
+    offset: Tensor
+    transition: Tensor
+    noise: Tensor
+    first_noise: Tensor
+    course: Tensor
+
+    @cached_property
+    def _precision(self) -> tuple[Tensor, Tensor]:
+        """Blocks of the prior's precision: on the diagonal (T, K, K), and right of it (K, K)."""
+        noise, first = (_inverse(x) for x in (self.noise, self.first_noise))
+        blocks = torch.stack([first, *[noise] * (len(self.course) - 1)])
+        blocks[:-1] += self.transition.T @ noise @ self.transition
+        return blocks, -self.transition.T @ noise
+
+    def infer(self, counts: Tensor, visible: Tensor, start: Tensor | None = None) -> Posterior:
+        """Posterior of the components.
+
+        Parameters
+        ----------
+        counts : Tensor (B, T, N)
+            Spikes per bin.
+        visible : Tensor, bool, broadcastable to (B, T, N)
+            Entries that may be looked at.
+        start : Tensor (B, T, K), optional
+            Where to look for the mode first; by default the mean course.
+
+        Raises
+        ------
+        ArithmeticError
+            If no mode is found: a parameter is not finite, or far from any that fits.
+        """
+        seen = visible.to(self.loading.dtype)
+        shown = counts.to(self.loading.dtype) * seen
+        z = self.course.expand(len(counts), -1, -1) if start is None else start
+        factors: _Factors | None = None
+        moved = before = float("inf")
+        drift = 0.0
+        for _ in range(NEWTON_STEPS):
+            rates = self._rates(z) * seen
+            if factors is None:
+                factors, drift = self._factorise(rates), 0.0
+            step = _solve(factors, (shown - rates) @ self.loading - self._pull(z))
+            largest = (step @ self.loading.T).abs().amax((1, 2), keepdim=True)
+            z = z + step * (LONGEST_STEP / largest.clamp(min=LONGEST_STEP))
+            moved = float(largest.amax())
+            drift += moved
+            if moved < TOLERANCE:
+                break
+            if moved > SLOW * before or moved > LONGEST_STEP:
+                factors = None
+            before = moved
+        else:
+            raise ArithmeticError(f"log rates still move by {moved:.2g} after {NEWTON_STEPS} steps")
+        if factors is None or drift > STALE:
+            factors = self._factorise(self._rates(z) * seen)
+        return Posterior(z, *_covariances(factors))
+
+    def log_rates(self, posterior: Posterior, units: Tensor | None = None) -> Tensor:
+        """Log expected counts per bin under a posterior.
+
+        Parameters
+        ----------
+        posterior
+            Of B trials.
+        units : Tensor, int64, optional
+            (M,) units for all trials, or (B, M) for each trial its own; by default all.
+
+        Returns
+        -------
+        Tensor (B, T, N or M)
+        """
+        loading, offset = self.loading, self.offset
+        if units is not None:
+            loading, offset = loading[units], offset[units]
+        spread = _quadratic(posterior.covariance, loading)
+        if loading.ndim == 3:
+            offset = offset[:, None]
+        return (offset + posterior.mean @ loading.mT + spread / 2).clamp(max=HIGHEST)
+
+    def _rates(self, z: Tensor) -> Tensor:
+        return (self.offset + z @ self.loading.T).clamp(max=HIGHEST).exp()
+
+    def _pull(self, z: Tensor) -> Tensor:
+        """The prior's precision times the distance from the mean course, (B, T, K)."""
+        blocks, right = self._precision
+        away = z - self.course
+        pull = torch.einsum("tkl,btl->btk", blocks, away)
+        pull[:, :-1] += away[:, 1:] @ right.T
+        pull[:, 1:] += away[:, :-1] @ right
+        return pull
+
+    def _factorise(self, rates: Tensor) -> "_Factors":
+        """Eliminate bin after bin from the posterior's precision at these rates (B, T, N)."""
+        blocks, right = self._precision
+        information = _weighted_squares(rates, self.loading)
+        inverses: list[Tensor] = []
+        gains: list[Tensor] = []
+        for t in range(rates.shape[1]):
+            block = blocks[t] + information[:, t]
+            if t:
+                gains.append(right.T @ inverses[-1])
+                block = block - gains[-1] @ right
+            inverses.append(_inverse(block))
+        return _Factors(inverses, gains, right)
+
+
+@dataclass(frozen=True)
+class _Factors:
+    """A block-tridiagonal matrix, eliminated: inverses of the T pivots, and the T - 1 gains."""
+
+    inverses: list[Tensor]
+    gains: list[Tensor]
+    right: Tensor
+
+
+def _solve(factors: _Factors, side: Tensor) -> Tensor:
+    """Solve for a right-hand side (B, T, K)."""
+    given = [side[:, 0]]
+    for t, gain in enumerate(factors.gains, start=1):
+        given.append(side[:, t] - _apply(gain, given[-1]))
+    solution = [_apply(factors.inverses[-1], given[-1])]
+    for inverse, rest in zip(factors.inverses[-2::-1], given[-2::-1], strict=True):
+        solution.append(_apply(inverse, rest - solution[-1] @ factors.right.T))
+    return torch.stack(solution[::-1], 1)
+
+
+def _covariances(factors: _Factors) -> tuple[Tensor, Tensor]:
+    """Blocks of the inverse: on the diagonal (B, T, K, K), and right of it (B, T - 1, K, K)."""
+    diagonal, beside = [factors.inverses[-1]], []
+    for inverse in factors.inverses[-2::-1]:
+        gain = inverse @ factors.right
+        beside.append(-gain @ diagonal[-1])
+        diagonal.append(inverse - beside[-1] @ gain.mT)
+    first = factors.inverses[0]
+    none = first.new_zeros((len(first), 0, *first.shape[1:]))
+    return torch.stack(diagonal[::-1], 1), torch.stack(beside[::-1], 1) if beside else none
+
+
+def _weighted_squares(weights: Tensor, vectors: Tensor) -> Tensor:
+    """Sum of w_n v_n v_n^T over n: (..., N), (N, K) -> (..., K, K)."""
+    K = vectors.shape[1]
+    row, column = torch.tril_indices(K, K, device=vectors.device)
+    place = torch.zeros(K, K, dtype=torch.long, device=vectors.device)
+    place[row, column] = place[column, row] = torch.arange(len(row), device=vectors.device)
+    return (weights @ (vectors[:, row] * vectors[:, column]))[..., place]
+
+
+def _quadratic(matrices: Tensor, vectors: Tensor) -> Tensor:
+    """v^T M v: (B, T, K, K), and (M, K) or (B, M, K) -> (B, T, M)."""
+    if vectors.ndim == 2:
+        squares = (vectors[:, :, None] * vectors[:, None, :]).flatten(1)
+        return matrices.flatten(2) @ squares.T
+    squares = (vectors[..., :, None] * vectors[..., None, :]).flatten(2)
+    return matrices.flatten(2) @ squares.mT
+
+
+def _apply(matrix: Tensor, vector: Tensor) -> Tensor:
+    return (matrix * vector[..., None, :]).sum(-1)  # for small matrices faster than their product
+
+
+def _inverse(matrix: Tensor) -> Tensor:
+    """Of positive definite matrices; any other becomes NaN."""
+    factor, failed = torch.linalg.cholesky_ex(matrix)
+    return torch.cholesky_inverse(factor.masked_fill((failed > 0)[..., None, None], torch.nan))

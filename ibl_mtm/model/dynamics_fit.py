@@ -1,0 +1,219 @@
+"""Fit a Poisson linear dynamical system to the training trials of a session.
+
+system = fit_dynamics(counts, components=20)
+
+Expectation-maximisation with Laplace's approximation (Macke et al., NeurIPS 2011). What a unit
+gains from a component has a Gaussian prior about 0, whose width is learned for each component from
+all units (automatic relevance determination: MacKay, 1995; Bishop, 2006, section 7.2): a component
+that few spikes speak for is switched off. So the number of components is an upper limit, nothing
+has to be chosen on other trials, and units with few spikes keep small loadings.
+"""
+
+import logging
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ibl_mtm.model.dynamics import HIGHEST, LinearDynamics, Posterior, _quadratic
+
+__all__ = ["fit_dynamics"]
+
+logger = logging.getLogger(__name__)
+
+#: Passes of expectation-maximisation; the scores of held-out trials are level from 20 on.
+ITERATIONS = 25
+#: Width (bins) of the Gaussian that counts are smoothed by for the start.
+START_WIDTH = 3.0
+#: Precision of loadings at the start.
+START_PRECISION = 10.0
+#: Largest eigenvalue of the transition: components forget.
+STABLE = 0.998
+#: Smallest noise variance of a component of variance 1: less could not be told in single precision.
+LEAST_NOISE = 1e-3
+#: Precision of the prior of offsets, and what keeps matrices from being singular.
+WEAK = 1e-3
+SMALL = 1e-5
+#: Units whose loadings are fitted at a time.
+BLOCK = 256
+
+
+def fit_dynamics(counts: Tensor, components: int, iterations: int = ITERATIONS) -> LinearDynamics:
+    """Fit a system to trials.
+
+    Parameters
+    ----------
+    counts : Tensor (B, T, N)
+        Spikes per bin, any dtype; computed in single precision unless it is float64.
+    components
+        Number K of components at most.
+    iterations
+        Passes of expectation-maximisation.
+
+    Raises
+    ------
+    ArithmeticError
+        If the fit fails (see `LinearDynamics.infer`).
+    """
+    counts = counts if counts.dtype == torch.float64 else counts.float()
+    system = start_dynamics(counts, components)
+    precision = torch.full((components,), START_PRECISION, dtype=counts.dtype)
+    visible = torch.ones(1, 1, 1, dtype=torch.bool)
+    mean: Tensor | None = None
+    for _ in range(iterations):
+        system, posterior = whiten(system, system.infer(counts, visible, mean))
+        mean = posterior.mean
+        system = fit_moves(system, posterior)
+        system, precision = fit_loadings(system, posterior, counts, precision)
+    return system
+
+
+def start_dynamics(counts: Tensor, components: int) -> LinearDynamics:
+    """A system to begin with: principal components of smoothed root counts.
+
+    Each unit's smoothed relative rate is regressed on them for its loadings.
+    """
+    B, T, N = counts.shape
+    found = min(components, N)
+    time = torch.arange(T, dtype=counts.dtype)
+    kernel = (-(((time[:, None] - time) / START_WIDTH) ** 2) / 2).exp()
+    kernel /= kernel.sum(1, keepdim=True)
+    x = (kernel @ counts.sqrt()).flatten(0, 1)
+    x = (x - x.mean(0)) / x.std(0).clamp(min=SMALL)
+    axes = torch.linalg.eigh(x.T @ x / len(x))[1][:, -found:].flip(1)
+    z = x @ axes
+    z = z / z.std(0).clamp(min=SMALL)
+    mean = (counts.sum((0, 1)) + 0.5) / (B * T)
+    relative = ((kernel @ counts) / mean - 1).flatten(0, 1)
+    identity = torch.eye(components, dtype=counts.dtype)
+    loading = counts.new_zeros(N, components)
+    square = z.T @ z + len(z) * SMALL * identity[:found, :found]
+    loading[:, :found] = torch.linalg.solve(square, z.T @ relative).T.clamp(-1, 1)
+    return LinearDynamics(
+        loading=loading,
+        offset=mean.log(),
+        transition=0.9 * identity,
+        noise=(1 - 0.9**2) * identity,
+        first_noise=identity,
+        course=counts.new_zeros(T, components),
+    )
+
+
+def whiten(system: LinearDynamics, posterior: Posterior) -> tuple[LinearDynamics, Posterior]:
+    """The same system in other coordinates: components of mean 0, unit variance, uncorrelated.
+
+    They are rotated so that loadings, weighted by rates, are uncorrelated too: strongest first.
+    Only in fixed units does a prior of loadings mean anything. Log rates stay as they are; the
+    moves are left to `fit_moves`.
+    """
+    z = posterior.mean
+    centre = z.mean((0, 1))
+    away = (z - centre).flatten(0, 1)
+    moment = away.T @ away / len(away) + posterior.covariance.mean((0, 1))
+    values, axes = torch.linalg.eigh(moment)
+    scale = (axes / values.clamp(min=SMALL).sqrt()).T
+    loading = system.loading @ torch.linalg.inv(scale)
+    rates = system.offset.exp()[:, None]
+    turn = torch.linalg.eigh((loading * rates).T @ loading)[1].flip(1).T
+    change = turn @ scale
+    back = torch.linalg.inv(change)
+    moved = replace(
+        system,
+        loading=system.loading @ back,
+        offset=system.offset + system.loading @ centre,
+        transition=change @ system.transition @ back,
+        noise=change @ system.noise @ change.T,
+        first_noise=change @ system.first_noise @ change.T,
+        course=(system.course - centre) @ change.T,
+    )
+    covariance, between = (change @ x @ change.T for x in (posterior.covariance, posterior.between))
+    return moved, Posterior((z - centre) @ change.T, covariance, between)
+
+
+def fit_moves(system: LinearDynamics, posterior: Posterior) -> LinearDynamics:
+    """The best mean course, transition and noises for a posterior, in closed form."""
+    z = posterior.mean
+    B, T, K = z.shape
+    identity = torch.eye(K, dtype=z.dtype)
+    course = z.mean(0)
+    away = z - course
+    now, after = away[:, :-1].flatten(0, 1), away[:, 1:].flatten(0, 1)
+    first_noise = away[:, 0].T @ away[:, 0] / B + posterior.covariance[:, 0].mean(0)
+    if T == 1:
+        return replace(system, course=course, first_noise=first_noise + LEAST_NOISE * identity)
+    now_now = now.T @ now + posterior.covariance[:, :-1].sum((0, 1))
+    after_after = after.T @ after + posterior.covariance[:, 1:].sum((0, 1))
+    after_now = after.T @ now + posterior.between.sum((0, 1)).T
+    transition = torch.linalg.solve(now_now + len(now) * SMALL * identity, after_now.T).T
+    largest = torch.linalg.eigvals(transition).abs().amax()
+    transition = transition * (STABLE / largest.clamp(min=STABLE))
+    crossed = transition @ after_now.T
+    noise = after_after - crossed - crossed.T + transition @ now_now @ transition.T
+    return replace(
+        system,
+        course=course,
+        transition=transition,
+        noise=(noise + noise.T) / (2 * len(now)) + LEAST_NOISE * identity,
+        first_noise=(first_noise + first_noise.T) / 2 + LEAST_NOISE * identity,
+    )
+
+
+def fit_loadings(
+    system: LinearDynamics, posterior: Posterior, counts: Tensor, precision: Tensor
+) -> tuple[LinearDynamics, Tensor]:
+    """Better offsets and loadings for a posterior, and the precision (K,) of loadings' prior.
+
+    Two Newton steps on each unit's expected log-likelihood and prior, shortened where they would
+    lower it; then the precision that explains loadings and their uncertainty over units.
+    """
+    z = posterior.mean.flatten(0, 1)
+    covariance = posterior.covariance.flatten(0, 1)
+    h = torch.cat([torch.ones_like(z[:, :1]), z], 1)  # a unit's weights: offset, then loadings
+    squares = (h[:, :, None] * h[:, None, :]).flatten(1)
+    prior = torch.cat([precision.new_tensor([WEAK]), precision])
+    weights = torch.cat([system.offset[:, None], system.loading], 1)
+    variances = torch.empty_like(system.loading)
+    for first in range(0, len(weights), BLOCK):
+        some = slice(first, first + BLOCK)
+        y = counts[..., some].flatten(0, 1)
+        weights[some], variances[some] = _fit_block(weights[some], y, h, squares, covariance, prior)
+    loading = weights[:, 1:].contiguous()
+    explained = (loading**2 + variances).mean(0)
+    fitted = replace(system, offset=weights[:, 0].contiguous(), loading=loading)
+    return fitted, 1 / explained.clamp(min=SMALL)
+
+
+def _fit_block(
+    w: Tensor, y: Tensor, h: Tensor, squares: Tensor, covariance: Tensor, prior: Tensor
+) -> tuple[Tensor, Tensor]:
+    K1, flat = h.shape[1], covariance.flatten(1)
+    spikes = y.T @ h  # (n, 1 + K)
+    # The offset is drawn to where it is: only loadings have a prior that says something.
+    centre = torch.zeros_like(w)
+    centre[:, 0] = w[:, 0]
+
+    def value(w: Tensor) -> tuple[Tensor, Tensor]:
+        spread = _quadratic(covariance[None], w[:, 1:])[0]
+        rates = (h @ w.T + spread / 2).clamp(max=HIGHEST).exp()
+        gain = (spikes * w).sum(1) - rates.sum(0) - (prior * (w - centre) ** 2).sum(1) / 2
+        return gain, rates
+
+    best, rates = value(w)
+    curvature = torch.empty(0)
+    for _ in range(2):
+        weighted = (rates.T @ flat).unflatten(1, (K1 - 1, K1 - 1))
+        slope = spikes - rates.T @ h - prior * (w - centre)
+        slope[:, 1:] -= (weighted @ w[:, 1:, None])[..., 0]
+        curvature = (rates.T @ squares).unflatten(1, (K1, K1)) + torch.diag(prior)
+        curvature[:, 1:, 1:] += weighted
+        step = torch.linalg.solve(curvature, slope)
+        length = torch.ones_like(best)[:, None]
+        for _ in range(6):
+            gain, tried = value(w + length * step)
+            worse = ~(gain >= best)
+            if not worse.any():
+                break
+            length = torch.where(worse[:, None], 0.3 * length, length)
+        w = torch.where(worse[:, None], w, w + length * step)
+        best, rates = torch.where(worse, best, gain), torch.where(worse, rates, tried)
+    return w, torch.linalg.inv(curvature).diagonal(dim1=1, dim2=2)[:, 1:]

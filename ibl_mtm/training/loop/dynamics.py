@@ -1,0 +1,116 @@
+"""The linear dynamical systems beside the transformer: fitted before it, weighed after it.
+
+fit_systems(model, sessions)                                  # to each session's training trials
+choose_shares(model, sessions, settings)                      # by its validation trials
+fit_systems(model, sessions, splits=("train", "val"))         # once nothing is left to choose
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ibl_mtm.errors import UserError
+from ibl_mtm.model.dynamics_fit import fit_dynamics
+from ibl_mtm.model.masking import SCHEMES, Mask, Scheme, draw_mask, mask_last_bins
+from ibl_mtm.model.mtm import Group, MtM
+from ibl_mtm.sessions.view import Session
+from ibl_mtm.training.loop.objective import SessionRows, possible_schemes, trial_keys
+from ibl_mtm.training.loop.unit_scores import add_to, mean_over_units, new_totals
+from ibl_mtm.training.settings import RunSettings
+
+__all__ = ["choose_shares", "fit_systems"]
+
+#: Shares of the dynamical system in the log rates that are tried.
+SHARES = np.linspace(0, 1, 11)
+#: Validation masks are drawn at "steps" that no training step has, nor a validation.
+SHARE_STEP = -1_000_000
+_BATCH = 32
+
+
+def fit_systems(
+    model: MtM,
+    sessions: Sequence[Session],
+    say: Callable[[str], None] = lambda line: None,
+    splits: Sequence[str] = ("train",),
+) -> None:
+    """Fit a linear dynamical system to the trials of each session that are in these splits.
+
+    Raises
+    ------
+    UserError
+        If one cannot be fitted.
+    """
+    K = model.settings.dynamics
+    if not K:
+        return
+    for number, (session, rows) in enumerate(zip(sessions, _rows(model, sessions), strict=True)):
+        say(f"fitting linear dynamics to {number + 1} of {len(sessions)}: {session.eid}")
+        counts = torch.from_numpy(np.concatenate([session.read(split) for split in splits]))
+        try:
+            with torch.no_grad():
+                system = fit_dynamics(counts, K)
+        except ArithmeticError as error:
+            raise UserError(
+                f"no linear dynamics fit session {session.eid} ({error}); "
+                "train without them: model.dynamics=0"
+            ) from None
+        model.start_dynamics(rows.units, rows.session, system)
+
+
+@torch.no_grad()
+def choose_shares(model: MtM, sessions: Sequence[Session], settings: RunSettings) -> None:
+    """Choose how log rates are averaged, for each of the schemes that activity is scored under.
+
+    The share with the best mean over units on the validation trials; with none, it stays.
+    """
+    if not model.settings.dynamics:
+        return
+    model.eval()
+    totals: dict[Scheme, Tensor] = {}
+    for session, rows in zip(sessions, _rows(model, sessions), strict=True):
+        trials = session.trials_in("val")
+        if not len(trials):
+            continue
+        counts = torch.from_numpy(session.read("val"))
+        for scheme, mask in _masks(session.trial[trials], rows, counts.shape[1], settings):
+            if scheme not in totals:
+                empty = new_totals(len(model.scope.units))
+                totals[scheme] = empty.repeat(len(SHARES), 1, 1)
+            for some in torch.arange(len(trials)).split(_BATCH):
+                part = mask[some] if len(mask.hidden) > 1 else mask
+                group = Group(
+                    counts[some],
+                    part.hidden,
+                    rows.units,
+                    rows.session,
+                    scheme,
+                    causal=scheme == "causal" and "causal" in model.scope.schemes,
+                    region=part.region,
+                )
+                (own,) = model([group])
+                system = model.dynamics_of(rows.units, rows.session)
+                other = system.log_rates(model.infer_dynamics(group))
+                null = model.null_log_rate[rows.units]
+                for share, table in zip(SHARES, totals[scheme], strict=True):
+                    log_rate = torch.lerp(own, other, float(share))
+                    add_to(table, rows.units, log_rate, group.counts, part.target, null)
+    for scheme, tables in totals.items():
+        best = int(torch.stack([mean_over_units(table) for table in tables]).argmax())
+        model.dynamics_share[SCHEMES.index(scheme)] = float(SHARES[best])
+
+
+def _masks(
+    trial: np.ndarray, rows: SessionRows, n_time: int, settings: RunSettings
+) -> Iterator[tuple[Scheme, Mask]]:
+    """What each kind of activity task hides, of validation trials."""
+    key = trial_keys(settings.seed, SHARE_STEP, rows.session, trial)
+    tasks: tuple[Scheme, ...] = ("neuron", "intra_region", "inter_region")
+    for scheme in possible_schemes(tasks, rows.regions):
+        yield scheme, draw_mask(scheme, key, n_time, rows.regions, settings.masks.ratios)
+    yield "causal", mask_last_bins(len(trial), n_time)
+
+
+def _rows(model: MtM, sessions: Sequence[Session]) -> list[SessionRows]:
+    return SessionRows.of(sessions, model.scope)
