@@ -106,29 +106,38 @@ class LinearDynamics:
         """
         seen = visible.to(self.loading.dtype)
         shown = counts.to(self.loading.dtype) * seen
+        seen = seen.expand(len(counts), -1, -1)
         z = self.course.expand(len(counts), -1, -1) if start is None else start
-        factors: _Factors | None = None
-        moved = before = float("inf")
-        drift = 0.0
+        z = z.clone()
+        factors = _Factors.empty(z, self._precision[1])
+        # Each trial is done when it stands still itself: its answer is the same in any company.
+        rows = torch.arange(len(z), device=z.device)
+        before = z.new_full((len(z),), torch.inf)
+        drift, stale = torch.zeros_like(before), torch.ones_like(before, dtype=torch.bool)
         for _ in range(NEWTON_STEPS):
-            rates = self._rates(z) * seen
-            if factors is None:
-                factors, drift = self._factorise(rates), 0.0
-            step = _solve(factors, (shown - rates) @ self.loading - self._pull(z))
-            largest = (step @ self.loading.T).abs().amax((1, 2), keepdim=True)
-            z = z + step * (LONGEST_STEP / largest.clamp(min=LONGEST_STEP))
-            moved = float(largest.amax())
-            drift += moved
-            if moved < TOLERANCE:
+            x, y, weight = (a if len(rows) == len(a) else a[rows] for a in (z, shown, seen))
+            rates, anew = self._rates(x) * weight, stale[rows]
+            if anew.any():
+                self._factorise(rates[anew], factors, rows[anew])
+                drift[rows[anew]] = 0
+            step = factors.solve((y - rates) @ self.loading - self._pull(x), rows)
+            moved = (step @ self.loading.T).abs().amax((1, 2))
+            if not moved.isfinite().all():
+                raise ArithmeticError("log rates are not finite")
+            z[rows] = x + step * (LONGEST_STEP / moved.clamp(min=LONGEST_STEP))[:, None, None]
+            drift[rows] += moved
+            stale[rows] = (moved > SLOW * before[rows]) | (moved > LONGEST_STEP)
+            before[rows] = moved
+            rows = rows[moved >= TOLERANCE]
+            if not len(rows):
                 break
-            if moved > SLOW * before or moved > LONGEST_STEP:
-                factors = None
-            before = moved
         else:
-            raise ArithmeticError(f"log rates still move by {moved:.2g} after {NEWTON_STEPS} steps")
-        if factors is None or drift > STALE:
-            factors = self._factorise(self._rates(z) * seen)
-        return Posterior(z, *_covariances(factors))
+            most = float(before.amax())
+            raise ArithmeticError(f"log rates still move by {most:.2g} after {NEWTON_STEPS} steps")
+        (rows,) = torch.nonzero(stale | (drift > STALE), as_tuple=True)
+        if len(rows):
+            self._factorise(self._rates(z[rows]) * seen[rows], factors, rows)
+        return Posterior(z, *factors.covariances())
 
     def log_rates(self, posterior: Posterior, units: Tensor | None = None) -> Tensor:
         """Log expected counts per bin under a posterior.
@@ -164,7 +173,7 @@ class LinearDynamics:
         pull[:, 1:] += away[:, :-1] @ right
         return pull
 
-    def _factorise(self, rates: Tensor) -> "_Factors":
+    def _factorise(self, rates: Tensor, factors: "_Factors", rows: Tensor) -> None:
         """Eliminate bin after bin from the posterior's precision at these rates (B, T, N)."""
         blocks, right = self._precision
         information = _weighted_squares(rates, self.loading)
@@ -176,39 +185,55 @@ class LinearDynamics:
                 gains.append(right.T @ inverses[-1])
                 block = block - gains[-1] @ right
             inverses.append(_inverse(block))
-        return _Factors(inverses, gains, right)
+        factors.inverses[:, rows] = torch.stack(inverses)
+        if gains:
+            factors.gains[:, rows] = torch.stack(gains)
 
 
 @dataclass(frozen=True)
 class _Factors:
-    """A block-tridiagonal matrix, eliminated: inverses of the T pivots, and the T - 1 gains."""
+    """Block-tridiagonal matrices, eliminated: inverses of the pivots, and gains between them.
 
-    inverses: list[Tensor]
-    gains: list[Tensor]
+    Attributes
+    ----------
+    inverses : Tensor (T, B, K, K)
+    gains : Tensor (T - 1, B, K, K)
+    right : Tensor (K, K)
+        The block right of the diagonal, the same everywhere.
+    """
+
+    inverses: Tensor
+    gains: Tensor
     right: Tensor
 
+    @classmethod
+    def empty(cls, z: Tensor, right: Tensor) -> "_Factors":
+        """Of as many matrices as there are trials in (B, T, K)."""
+        B, T, K = z.shape
+        return cls(z.new_empty(T, B, K, K), z.new_empty(T - 1, B, K, K), right)
 
-def _solve(factors: _Factors, side: Tensor) -> Tensor:
-    """Solve for a right-hand side (B, T, K)."""
-    given = [side[:, 0]]
-    for t, gain in enumerate(factors.gains, start=1):
-        given.append(side[:, t] - _apply(gain, given[-1]))
-    solution = [_apply(factors.inverses[-1], given[-1])]
-    for inverse, rest in zip(factors.inverses[-2::-1], given[-2::-1], strict=True):
-        solution.append(_apply(inverse, rest - solution[-1] @ factors.right.T))
-    return torch.stack(solution[::-1], 1)
+    def solve(self, side: Tensor, rows: Tensor) -> Tensor:
+        """Solve some rows for a right-hand side (B, T, K)."""
+        every = len(rows) == self.inverses.shape[1]
+        inverses = self.inverses if every else self.inverses[:, rows]
+        gains = self.gains if every else self.gains[:, rows]
+        given = [side[:, 0]]
+        for t, gain in enumerate(gains, start=1):
+            given.append(side[:, t] - _apply(gain, given[-1]))
+        solution = [_apply(inverses[-1], given[-1])]
+        for t in range(len(given) - 2, -1, -1):
+            solution.append(_apply(inverses[t], given[t] - solution[-1] @ self.right.T))
+        return torch.stack(solution[::-1], 1)
 
-
-def _covariances(factors: _Factors) -> tuple[Tensor, Tensor]:
-    """Blocks of the inverse: on the diagonal (B, T, K, K), and right of it (B, T - 1, K, K)."""
-    diagonal, beside = [factors.inverses[-1]], []
-    for inverse in factors.inverses[-2::-1]:
-        gain = inverse @ factors.right
-        beside.append(-gain @ diagonal[-1])
-        diagonal.append(inverse - beside[-1] @ gain.mT)
-    first = factors.inverses[0]
-    none = first.new_zeros((len(first), 0, *first.shape[1:]))
-    return torch.stack(diagonal[::-1], 1), torch.stack(beside[::-1], 1) if beside else none
+    def covariances(self) -> tuple[Tensor, Tensor]:
+        """Blocks of the inverse: on the diagonal (B, T, K, K), and right of it (B, T - 1, K, K)."""
+        diagonal, beside = [self.inverses[-1]], []
+        for inverse in self.inverses[:-1].flip(0):
+            gain = inverse @ self.right
+            beside.append(-gain @ diagonal[-1])
+            diagonal.append(inverse - beside[-1] @ gain.mT)
+        between = torch.stack(beside[::-1], 1) if beside else self.gains.transpose(0, 1)
+        return torch.stack(diagonal[::-1], 1), between
 
 
 def _weighted_squares(weights: Tensor, vectors: Tensor) -> Tensor:

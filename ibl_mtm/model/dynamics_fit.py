@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 #: Passes of expectation-maximisation; the scores of held-out trials are level from 20 on.
 ITERATIONS = 25
+AGAIN = 8
 #: Width (bins) of the Gaussian that counts are smoothed by for the start.
 START_WIDTH = 3.0
 #: Precision of loadings at the start.
@@ -38,7 +39,12 @@ SMALL = 1e-5
 BLOCK = 256
 
 
-def fit_dynamics(counts: Tensor, components: int, iterations: int = ITERATIONS) -> LinearDynamics:
+def fit_dynamics(
+    counts: Tensor,
+    components: int,
+    iterations: int | None = None,
+    begin: LinearDynamics | None = None,
+) -> LinearDynamics:
     """Fit a system to trials.
 
     Parameters
@@ -48,7 +54,9 @@ def fit_dynamics(counts: Tensor, components: int, iterations: int = ITERATIONS) 
     components
         Number K of components at most.
     iterations
-        Passes of expectation-maximisation.
+        Passes of expectation-maximisation; by default `ITERATIONS`, or `AGAIN` from `begin`.
+    begin
+        A system of these units to begin with, fitted to much the same trials.
 
     Raises
     ------
@@ -56,11 +64,14 @@ def fit_dynamics(counts: Tensor, components: int, iterations: int = ITERATIONS) 
         If the fit fails (see `LinearDynamics.infer`).
     """
     counts = counts if counts.dtype == torch.float64 else counts.float()
-    system = start_dynamics(counts, components)
-    precision = torch.full((components,), START_PRECISION, dtype=counts.dtype)
+    system = begin or start_dynamics(counts, components)
+    if begin:
+        precision = 1 / (begin.loading**2).mean(0).clamp(min=SMALL)
+    else:
+        precision = torch.full((components,), START_PRECISION, dtype=counts.dtype)
     visible = torch.ones(1, 1, 1, dtype=torch.bool)
     mean: Tensor | None = None
-    for _ in range(iterations):
+    for _ in range(iterations or (AGAIN if begin else ITERATIONS)):
         system, posterior = whiten(system, system.infer(counts, visible, mean))
         mean = posterior.mean
         system = fit_moves(system, posterior)

@@ -200,8 +200,8 @@ class MtM(nn.Module):
             "dynamics_noise": identity.clone(),
             "dynamics_first_noise": identity.clone(),
             "dynamics_course": torch.zeros(n_sessions, n_time, K),
-            # Of the log rates under each scheme's prompt; until it is chosen, about the best.
-            "dynamics_share": torch.full((len(SCHEMES),), 0.6),
+            # Of the log rates under each scheme's prompt; none until they are fitted.
+            "dynamics_share": torch.zeros(len(SCHEMES)),
         }
         for name, table in tables.items():
             self.register_buffer(name, table)

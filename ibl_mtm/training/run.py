@@ -182,10 +182,6 @@ def fit(
     check_schemes(sessions, settings.masks, settings.data.min_units_per_region)
     check_devices(settings.trainer)
     loader = Loader(sessions, settings)
-    begun = time.perf_counter()
-    if checkpoint is None:
-        fit_systems(model, sessions, say)
-    fitting = time.perf_counter() - begun
     per_epoch = loader.order.steps_per_epoch
     steps = settings.steps or per_epoch * (settings.epochs or 100)
     every = min(steps, settings.validate_every or per_epoch)
@@ -204,19 +200,16 @@ def fit(
             f"the disk of {run} is full ({error.strerror}) at step {trainer.global_step}; "
             "what it holds is whole: free some space and go on with --resume"
         ) from error
+    begun = time.perf_counter()
     if settings.model.dynamics and on_first_process():
-        best = load_model(run)
-        choose_shares(best, sessions, settings)
-        # As the baselines are: on all but the test trials, now that nothing is left to choose.
-        fit_systems(best, sessions, say, ("train", "val"))
-        save_model(best, run)
+        _add_dynamics(run, sessions, settings, say)
     taken = _read_init(run)
     report = TrainReport(
         run=str(run),
         steps=trainer.global_step,
         best_step=keep.best_step,
         val=keep.val,
-        seconds=round(clock.seconds + fitting, 1),
+        seconds=round(clock.seconds + time.perf_counter() - begun, 1),
         init=taken["counts"] if taken else None,
     )
     if on_first_process():
@@ -227,6 +220,21 @@ def fit(
         }
         write_outcome(run, report.to_json() | about)
     return report
+
+
+def _add_dynamics(
+    run: Path,
+    sessions: Sequence[Session],
+    settings: RunSettings,
+    say: Callable[[str], None],
+) -> None:
+    """Put linear dynamics beside the best transformer: no step of its training needed them."""
+    model = load_model(run)
+    fit_systems(model, sessions, ("train",), say)
+    choose_shares(model, sessions, settings)
+    # As baselines are: to all but the test trials, now that nothing is left to choose.
+    fit_systems(model, sessions, ("train", "val"), say, again=True)
+    save_model(model, run)
 
 
 def _write_init(report: InitReport, run: Path) -> None:

@@ -134,6 +134,17 @@ def test_a_hidden_entry_never_reaches_the_posterior(what):
         assert torch.equal(before.covariance, after.covariance)
 
 
+def test_an_answer_is_the_same_in_any_company():
+    """Of its own trial alone, however long other trials take to stand still."""
+    system = make_system()
+    counts, _ = draw_spikes(system, 4)
+    counts[1:] += 30
+    visible = ~HIDDEN["single entries"][None]
+    alone, among = system.infer(counts[:1], visible), system.infer(counts, visible)
+    torch.testing.assert_close(alone.mean[0], among.mean[0], rtol=0, atol=1e-10)
+    torch.testing.assert_close(alone.covariance[0], among.covariance[0], rtol=0, atol=1e-10)
+
+
 def test_log_rates_are_those_of_the_mean_count_under_the_posterior():
     """E[exp(d + c z)] of a Gaussian z, against a million draws; and by unit and trial alike."""
     system = make_system()
@@ -157,7 +168,7 @@ def test_parameters_that_are_not_finite_are_an_error_not_an_answer():
     system = make_system()
     counts, _ = draw_spikes(system, 2)
     broken = replace(system, noise=torch.full_like(system.noise, torch.nan))
-    with pytest.raises(ArithmeticError, match="still move"):
+    with pytest.raises(ArithmeticError, match="not finite"):
         broken.infer(counts, torch.ones(1, 1, 1, dtype=torch.bool))
 
 

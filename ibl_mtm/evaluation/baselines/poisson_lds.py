@@ -13,7 +13,7 @@ from ibl_mtm.evaluation.baselines.session_data import Array, BaselineData
 from ibl_mtm.model.dynamics import LinearDynamics
 from ibl_mtm.model.dynamics_fit import fit_dynamics
 
-__all__ = ["COMPONENTS", "choose", "predict"]
+__all__ = ["COMPONENTS", "choose", "fitted", "predict"]
 
 #: Components at most.
 COMPONENTS = 20
@@ -21,18 +21,24 @@ COMPONENTS = 20
 _TOGETHER = 32
 
 
-@torch.no_grad()
-def choose(data: BaselineData, task: ActivityTask) -> tuple[LinearDynamics]:
-    """The system, fitted once for all tasks."""
+def choose(data: BaselineData, task: ActivityTask) -> tuple[()]:
+    """Nothing is left to choose."""
+    return ()
+
+
+def fitted(data: BaselineData) -> LinearDynamics:
+    """The system of a session, fitted once for all tasks."""
     if "poisson_lds" not in data.kept:
         counts = torch.from_numpy(data.counts["fit"])
         data.kept["poisson_lds"] = fit_dynamics(counts, COMPONENTS)
-    return (data.kept["poisson_lds"],)
+    system: LinearDynamics = data.kept["poisson_lds"]
+    return system
 
 
 @torch.no_grad()
-def predict(data: BaselineData, task: ActivityTask, system: LinearDynamics) -> Array:
+def predict(data: BaselineData, task: ActivityTask) -> Array:
     """Expected counts of the test trials (trial, bin that the task asks for, unit)."""
+    system = fitted(data)
     counts = torch.from_numpy(data.counts["test"])
     rates = np.zeros(counts.shape, np.float32)
     items = data.items(task)

@@ -1,8 +1,8 @@
-"""The linear dynamical systems beside the transformer: fitted before it, weighed after it.
+"""The linear dynamical systems beside the transformer: fitted and weighed once it is trained.
 
-fit_systems(model, sessions)                                  # to each session's training trials
-choose_shares(model, sessions, settings)                      # by its validation trials
-fit_systems(model, sessions, splits=("train", "val"))         # once nothing is left to choose
+fit_systems(model, sessions, ["train"])             # to each session's training trials
+choose_shares(model, sessions, settings)            # by its validation trials
+fit_systems(model, sessions, ["train", "val"], again=True)    # once nothing is left to choose
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +22,8 @@ from ibl_mtm.training.settings import RunSettings
 
 __all__ = ["choose_shares", "fit_systems"]
 
-#: Shares of the dynamical system in the log rates that are tried.
+#: Shares of the dynamical system in the log rates that are tried, and the one without validation.
+USUAL_SHARE = 0.6
 SHARES = np.linspace(0, 1, 11)
 #: Validation masks are drawn at "steps" that no training step has, nor a validation.
 SHARE_STEP = -1_000_000
@@ -32,10 +33,14 @@ _BATCH = 32
 def fit_systems(
     model: MtM,
     sessions: Sequence[Session],
+    splits: Sequence[str],
     say: Callable[[str], None] = lambda line: None,
-    splits: Sequence[str] = ("train",),
+    *,
+    again: bool = False,
 ) -> None:
     """Fit a linear dynamical system to the trials of each session that are in these splits.
+
+    `again` begins at those that the model has, which takes a third of the time.
 
     Raises
     ------
@@ -45,12 +50,15 @@ def fit_systems(
     K = model.settings.dynamics
     if not K:
         return
+    trials = " and ".join(splits)
     for number, (session, rows) in enumerate(zip(sessions, _rows(model, sessions), strict=True)):
-        say(f"fitting linear dynamics to {number + 1} of {len(sessions)}: {session.eid}")
+        of = f"{number + 1} of {len(sessions)}"
+        say(f"linear dynamics of the {trials} trials, session {of}: {session.eid}")
         counts = torch.from_numpy(np.concatenate([session.read(split) for split in splits]))
         try:
             with torch.no_grad():
-                system = fit_dynamics(counts, K)
+                begin = model.dynamics_of(rows.units, rows.session) if again else None
+                system = fit_dynamics(counts, K, begin=begin)
         except ArithmeticError as error:
             raise UserError(
                 f"no linear dynamics fit session {session.eid} ({error}); "
@@ -63,11 +71,12 @@ def fit_systems(
 def choose_shares(model: MtM, sessions: Sequence[Session], settings: RunSettings) -> None:
     """Choose how log rates are averaged, for each of the schemes that activity is scored under.
 
-    The share with the best mean over units on the validation trials; with none, it stays.
+    The share with the best mean over units on the validation trials, `USUAL_SHARE` without any.
     """
     if not model.settings.dynamics:
         return
     model.eval()
+    model.dynamics_share.fill_(USUAL_SHARE)
     totals: dict[Scheme, Tensor] = {}
     for session, rows in zip(sessions, _rows(model, sessions), strict=True):
         trials = session.trials_in("val")
