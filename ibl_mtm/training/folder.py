@@ -97,6 +97,7 @@ def claim_folder(run: Path, *, resume: bool, overwrite: bool) -> Iterator[None]:
     if resume and not (run / CHECKPOINT).is_file():
         raise UserError(f"{run} holds no checkpoint to resume from ({run / CHECKPOINT} is missing)")
     check_folder(run)
+    _refuse_what_is_no_run(run)
     made = [folder for folder in (run, *run.parents) if not folder.exists()]
     run.mkdir(parents=True, exist_ok=True)
     lock = FileLock(run / _LOCK)
@@ -107,8 +108,8 @@ def claim_folder(run: Path, *, resume: bool, overwrite: bool) -> Iterator[None]:
             f"{run} is in use by another training; wait for it, or give another folder"
         ) from None
     try:
-        if not resume:
-            _refuse_others(run, overwrite)
+        if not (resume or overwrite) and any((run / name).exists() for name in _TRAINED):
+            raise UserError(f"{run} exists; use --overwrite to replace it or --resume to go on")
         yield
     except BaseException:
         if made and not _contents(run):
@@ -129,18 +130,14 @@ def empty_folder(run: Path) -> None:
     mark(run, "run")
 
 
-def _refuse_others(run: Path, overwrite: bool) -> None:
-    """Refuse a folder that holds a run which is not to be replaced, or what is no run."""
-    contents = _contents(run)
-    if not contents:
-        return
-    if not is_run(run):
+def _refuse_what_is_no_run(folder: Path) -> None:
+    """Refuse a folder of somebody's before so much as a lock is written there."""
+    contents = _contents(folder) if folder.is_dir() else []
+    if contents and not is_run(folder):
         some = ", ".join(sorted(path.name for path in contents)[:3])
         raise UserError(
-            f"{run} is not the folder of a run: it holds {some}; give --run a folder of its own"
+            f"{folder} is not the folder of a run: it holds {some}; give --run a folder of its own"
         )
-    if not overwrite and any((run / name).exists() for name in _TRAINED):
-        raise UserError(f"{run} exists; use --overwrite to replace it or --resume to go on")
 
 
 def is_run(folder: Path) -> bool:

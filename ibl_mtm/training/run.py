@@ -36,6 +36,7 @@ from ibl_mtm.training.folder import (
     settle_rank,
     write_request,
 )
+from ibl_mtm.training.loop.devices import check_devices
 from ibl_mtm.training.loop.dynamics import choose_shares, fit_systems
 from ibl_mtm.training.loop.module import Training
 from ibl_mtm.training.loop.objective import check_schemes
@@ -179,11 +180,12 @@ def fit(
 ) -> TrainReport:
     """Train a model on sessions (see `train`); `begin` is called before anything is written."""
     check_schemes(sessions, settings.masks, settings.data.min_units_per_region)
+    check_devices(settings.trainer)
+    loader = Loader(sessions, settings)
     begun = time.perf_counter()
     if checkpoint is None:
         fit_systems(model, sessions, say)
     fitting = time.perf_counter() - begun
-    loader = Loader(sessions, settings)
     per_epoch = loader.order.steps_per_epoch
     steps = settings.steps or per_epoch * (settings.epochs or 100)
     every = min(steps, settings.validate_every or per_epoch)

@@ -23,7 +23,7 @@ def fit(cache, run, settings=SETTINGS, **how):
 
 
 def contents(folder):
-    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.name != ".lock")
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*"))
 
 
 @pytest.mark.parametrize("how", [{}, {"overwrite": True}, {"overwrite": True, "resume": True}])

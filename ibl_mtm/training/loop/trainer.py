@@ -21,7 +21,6 @@ from ibl_mtm.training.data.sampler import Batch, Part
 from ibl_mtm.training.folder import CHECKPOINT
 from ibl_mtm.training.loop.best_checkpoint import MONITOR, KeepBest
 from ibl_mtm.training.loop.clock import Clock
-from ibl_mtm.training.loop.devices import check_devices
 from ibl_mtm.training.loop.module import LOG_EVERY, Training
 from ibl_mtm.training.loop.progress import show_progress
 from ibl_mtm.training.loop.stopped import Stopped
@@ -56,7 +55,6 @@ def make_trainer(
     what it keeps, what it takes, what ends it.
     """
     chosen = settings.trainer
-    check_devices(chosen)
     keep, clock, stopped = KeepBest(run), Clock(), Stopped()
     last = ModelCheckpoint(
         run / CHECKPOINT.parent, filename=CHECKPOINT.stem, enable_version_counter=False

@@ -184,13 +184,14 @@ def test_three_steps_of_fine_tuning_are_those_of_a_plain_loop(cache, tmp_path):
 
 
 def test_validation_is_what_can_be_computed_by_hand(cache, tmp_path):
-    """Trial by trial, of the averaged model, against each unit's mean in training."""
+    """Trial by trial, unit by unit, of the averaged model, against each unit's mean in training."""
     settings = settings_of(steps=6, validate_every=3)
     run = tmp_path / "run"
     report = train(settings, cache, run, progress=False)
     model = load_model(run)
     sessions = describe_sessions(cache, settings.data)
-    totals = {scheme: np.zeros(3) for scheme in model.scope.schemes}
+    n_units = len(model.scope.units)
+    totals = {scheme: np.zeros((2, n_units)) for scheme in model.scope.schemes}
     for rows, session in zip(SessionRows.of(sessions, model.scope), sessions, strict=True):
         training = session.read("train").astype(float)
         n_bins = training.shape[0] * training.shape[1]
@@ -206,13 +207,13 @@ def test_validation_is_what_can_be_computed_by_hand(cache, tmp_path):
                         rate = model([task.group])[0][0].double().exp().numpy()
                     target = np.broadcast_to(task.target[0].numpy(), counts.shape)
                     null = np.broadcast_to(null_rate, counts.shape)
-                    totals[scheme] += (
-                        (rate - counts * np.log(rate))[target].sum(),
-                        (null - counts * np.log(null))[target].sum(),
-                        counts[target].sum(),
-                    )
-    for scheme, (nll, null_nll, spikes) in totals.items():
-        bits = (null_nll - nll) / (spikes * math.log(2))
+                    gain = null - counts * np.log(null) - rate + counts * np.log(rate)
+                    for part, values in zip(totals[scheme], (gain, null), strict=True):
+                        part[rows.units.numpy()] += (values * target).sum(0)
+    for scheme, (gain, expected) in totals.items():
+        enough = expected >= 5
+        assert enough.any()
+        bits = (gain[enough] / expected[enough]).mean() / math.log(2)
         assert report.val[scheme] == pytest.approx(bits, abs=1e-5), scheme
 
 
