@@ -28,7 +28,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -178,9 +178,9 @@ def _is_log(func: ast.expr) -> bool:
     return isinstance(func, ast.Attribute) and func.attr in {"info", "debug", "warning", "log"}
 
 
-def spoilt(fault: Fault) -> str:
-    """The module's source with the fault in it."""
-    tree = ast.parse((ROOT / fault.file).read_text(encoding="utf-8"))
+def spoilt(fault: Fault, source: str) -> str:
+    """A module's source with the fault in it."""
+    tree = ast.parse(source)
     node = next(n for at, n in enumerate(ast.walk(tree)) if at == fault.node)
     found = change(node)
     assert found is not None
@@ -249,12 +249,19 @@ def measure(file: str) -> int:
     return status
 
 
-def tests_of(room: str) -> list[str]:
-    """Files of tests of a room."""
+def tests_of(room: str, known: Mapping[str, Any]) -> list[str]:
+    """Files of tests of a room, of those that are known."""
+    folders = [f"tests/{name}/" for name in (room, *ROOMS[room])]
+    return [test for test in known if test.startswith(tuple(folders))]
+
+
+def find_tests(rooms: Iterable[str]) -> list[str]:
+    """Files of tests of rooms."""
     found: list[Path] = []
-    for name in (room, *ROOMS[room]):
-        found += sorted((ROOT / "tests" / name).rglob("test_*.py"))
-    return [file.relative_to(ROOT).as_posix() for file in found]
+    for room in rooms:
+        for name in (room, *ROOMS[room]):
+            found += sorted((ROOT / "tests" / name).rglob("test_*.py"))
+    return list(dict.fromkeys(file.relative_to(ROOT).as_posix() for file in found))
 
 
 def copy_project(into: Path) -> None:
@@ -309,12 +316,11 @@ def main() -> None:
                 copies.put(copy)
 
         with ThreadPoolExecutor(chosen.jobs) as pool:
-            tests = list(dict.fromkeys(t for fault in drawn for t in tests_of(fault.room)))
-            known = (
-                json.loads(chosen.known.read_text())
-                if chosen.known and chosen.known.is_file()
-                else {}
-            )
+            tests = find_tests(dict.fromkeys(fault.room for fault in drawn))
+            known = {}
+            if chosen.known and chosen.known.is_file():
+                kept = json.loads(chosen.known.read_text())
+                known = {test: kept[test] for test in tests if test in kept}
             new = [test for test in tests if test not in known]
             measured = pool.map(lambda test: with_copy(lambda copy: _measured(copy, test)), new)
             for test, found in zip(new, measured, strict=True):
@@ -353,10 +359,10 @@ def _measured(copy: Path, test: str) -> dict:
 
 def try_fault(copy: Path, fault: Fault, known: dict[str, dict]) -> tuple[bool, str]:
     """Whether a fault is noticed, and by which file of tests."""
-    candidates = tests_of(fault.room)
+    candidates = tests_of(fault.room, known)
     executing = [t for t in candidates if fault.line in known[t]["lines"].get(fault.file, ())]
     clean = (copy / fault.file).read_text(encoding="utf-8")
-    (copy / fault.file).write_text(spoilt(fault), encoding="utf-8")
+    (copy / fault.file).write_text(spoilt(fault, clean), encoding="utf-8")
     try:
         for test in sorted(executing or candidates, key=lambda test: known[test]["seconds"]):
             limit = 30 + 5 * known[test]["seconds"]

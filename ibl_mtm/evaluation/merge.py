@@ -127,6 +127,7 @@ def join(
     units = _join_units(pd.read_parquet(folder / PER_UNIT), per_unit, new, eids)
     both = _join_pairs(folder, before, pairs, new)
     behaviour: dict[str, dict[str, Any]] = {eid: {} for eid in eids}
+    kept: set[str] = set()  # behaviours of which some session's score was there before
     skipped: dict[str, dict[str, str]] = {}
     for document in (before, metrics):
         for eid, scores in document["sessions"].items():
@@ -135,6 +136,7 @@ def join(
                     continue
                 if scores.get(task):
                     behaviour[eid][task] = scores[task]
+                    kept |= {task} if document is before else set()
         for eid, reasons in document["skipped"].items():
             for what, reason in reasons.items():
                 if document is before and _is_told_again(eid, what, new):
@@ -142,9 +144,13 @@ def join(
                 skipped.setdefault(eid, {})[what] = reason
     rows = before["provenance"]["sessions"] | metrics["provenance"]["sessions"]
     datasets = {d["provenance"].get("dataset", "") for d in (before, metrics)} - {""}
+    # Scores of sessions are rounded in a document, so that their mean is taken from them only where
+    # it was not known yet.
+    whole = {t: metrics["tasks"][t] for t in BEHAVIOUR_TASKS if t in metrics["tasks"]}
+    means = summarise_tasks(units, list(behaviour.values()), tasks)
     joined = {
         **metrics,
-        "tasks": summarise_tasks(units, list(behaviour.values()), tasks),
+        "tasks": means | {task: score for task, score in whole.items() if task not in kept},
         "sessions": {
             eid: summarise_tasks(
                 units[units["eid"] == eid], [behaviour[eid]], _asked(eid, tasks, before, metrics)

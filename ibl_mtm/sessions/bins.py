@@ -63,6 +63,14 @@ def rebin(data: Data, width: float) -> Data:
     ------
     UserError
         If the old bins do not fill the new ones.
+
+    Examples
+    --------
+    >>> wide = rebin(ds, 0.1)                    # from bins of 0.02 s
+    >>> ds.sizes["time"], wide.sizes["time"], wide.attrs["bin_size"]
+    (20, 4, 0.1)
+    >>> int(wide.spikes.sum()) == int(ds.spikes.sum())
+    True
     """
     before, n_bins = bin_width(data), data.sizes["time"]
     n_joined = round(width / before)

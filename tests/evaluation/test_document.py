@@ -9,8 +9,10 @@ from synthetic import make_regions, make_session
 from ibl_mtm.cache.cache import open_cache
 from ibl_mtm.cache.store import create_cache, write_session
 from ibl_mtm.evaluation.behaviour.decode_session import DecodedSession
-from ibl_mtm.evaluation.document import make_document
+from ibl_mtm.evaluation.document import make_document, tell_origin
 from ibl_mtm.evaluation.score_session import SessionScores
+from ibl_mtm.sessions.deal import deal_trials
+from ibl_mtm.sessions.selection import SelectionSettings
 
 TASKS = ("co_smoothing", "inter_region", "choice", "wheel_speed")
 
@@ -58,7 +60,9 @@ def document(tmp_path_factory):
         b: session(b, [0.6, np.nan], (0.6, 3), choice=choice(0.8, 30)),
         c: session(c, [0.0, 0.0, 0.3], None, choice=choice(0.9, 20)),
     }
-    return (a, b, c), make_document({"run": "r"}, cache, scores, TASKS, None)
+    deals = {eid: deal_trials(ds, SelectionSettings()) for eid, ds in cache.items()}
+    origin = tell_origin("a model", cache, deals)
+    return (a, b, c), make_document({"run": "r"}, cache, scores, TASKS, deals, origin)
 
 
 def test_activity_is_the_mean_over_sessions_of_means_over_units(document):

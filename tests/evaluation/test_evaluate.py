@@ -33,6 +33,7 @@ SETTINGS = validate_settings(
         "model": {"width": 16, "layers": 1, "heads": 2, "mlp": 16, "stitch_width": None},
         "data": {"min_units_per_region": 3},
         "batch_size": 16,
+        "sessions_per_batch": 2,  # every step touches every session
         "steps": 6,
         "validate_every": 3,
     },
