@@ -89,7 +89,7 @@ def _debug_first(arguments: list[str]) -> list[str]:
 
 def _end_as_defect() -> NoReturn:
     """End with the traceback, and another code than that of a session which failed."""
-    traceback.print_exc()
+    sys.stderr.write(logs.redact(traceback.format_exc()))
     typer.secho(f"ibl-mtm {__version__}: this is a defect; please report it", err=True, fg="red")
     sys.exit(DEFECT)
 

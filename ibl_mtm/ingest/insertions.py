@@ -25,6 +25,7 @@ from ibl_mtm.one_files.regions import atlas
 __all__ = ["Insertion", "load_insertions"]
 
 _FEW = 100  # spikes; so many may all be at whole seconds by chance, or in a test
+_MANY_CLUSTERS = 4
 _CLUSTERS = ("channels", "depths", "metrics", "uuids")
 
 
@@ -140,10 +141,12 @@ def _load_insertion(one: One, eid: str, probe: str, pid: str, notes: list[str]) 
                 eid, f"{folder}/spikes.clusters: cluster {rows.max()} of {n_clusters} (0 to n - 1)"
             )
         if n_clusters > 1 and rows.min() == rows.max():
-            raise SessionError(
-                eid,
-                f"{folder}/spikes.clusters: every spike is of cluster {rows[0]}, of {n_clusters}",
+            doubt = (
+                f"{folder}/spikes.clusters: every spike is of cluster {rows[0]}, of {n_clusters}"
             )
+            if n_clusters >= _MANY_CLUSTERS:
+                raise SessionError(eid, doubt)
+            notes.append(doubt)  # of two or three, all but one may well be silent
     units = pd.DataFrame({"cluster_id": cluster_id})
     units["unit"] = _uuids(eid, clusters, [f"{eid}:{probe}:{c}" for c in cluster_id], folder, notes)
     units["label"] = _labels(eid, folder, clusters, len(units), notes)

@@ -1,7 +1,7 @@
 """Why a file that a session should have cannot be had: what Alyx says of it.
 
-why_absent(session, "spikes.times.npy", "probe01")      # 'not on the server, ...'
-check_probes(eid, session, files, probes, wanted=False)  # notes; a SessionError where none is left
+why_absent(session, "spikes.times.npy", "probe01")              # 'not on the server: ...'
+check_probes(eid, session, files, ["probe00"], wanted=False)    # notes, or a SessionError
 """
 
 from collections.abc import Iterable, Sequence
