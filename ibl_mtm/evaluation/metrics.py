@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import xlogy
 
-__all__ = ["ZERO_RATE", "balanced_accuracy", "bits_per_spike", "r2", "summarise"]
+__all__ = ["ZERO_RATE", "balanced_accuracy", "bits_per_spike", "poisson_d2", "r2", "summarise"]
 
 ZERO_RATE = 1e-9
 """Spikes per bin that a predicted rate of exactly zero stands for, as in the Neural Latents
@@ -71,6 +71,37 @@ def bits_per_spike(rates: ArrayLike, counts: ArrayLike, axis: Axis = None) -> ND
     null = xlogy(n_spikes, null_rate) - n_spikes
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(n_spikes > 0, (model - null) / (n_spikes * np.log(2)), np.nan)
+
+
+def poisson_d2(rates: ArrayLike, counts: ArrayLike, axis: Axis = None) -> NDArray[np.float64]:
+    """Share of the Poisson deviance that predicted rates explain, for each unit on its own.
+
+    1 - D(y, r) / D(y, mean of y), with D the deviance: what `sklearn.metrics.d2_tweedie_score` of
+    power 1 gives, and the D² of the IBL's benchmark. Bits/spike divide the same gain by the spikes;
+    here it is divided by the most that any rates could gain, so a constant scores 0 and 1 is out
+    of reach of any model of single trials.
+
+    Parameters
+    ----------
+    rates, counts, axis
+        As for `bits_per_spike`.
+
+    Returns
+    -------
+    float64 scores of the remaining axes; NaN where there is no spike, or nothing to explain.
+
+    Examples
+    --------
+    >>> poisson_d2([[1.0], [3.0]], [[1], [3]])
+    array([1.])
+    """
+    y = np.asarray(counts, dtype=np.float64)
+    over = tuple(range(y.ndim - 1)) if axis is None else axis
+    n_spikes = y.sum(over)
+    gain = bits_per_spike(rates, counts, axis) * n_spikes * np.log(2)
+    deviance = xlogy(y, y).sum(over) - xlogy(n_spikes, y.mean(over))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(deviance > 1e-9, gain / deviance, np.nan)
 
 
 def r2(observed: ArrayLike, predicted: ArrayLike, axis: Axis = None) -> NDArray[np.float64]:
@@ -147,6 +178,10 @@ def summarise(per_unit: pd.DataFrame) -> pd.DataFrame:
     - psth_r2, residual_r2: mean over sessions of the sessions' medians over units (medians, because
       the R² of a quiet unit knows no lower limit); NaN where there are none
     - n_units_psth: units that have them
+    - pooled_bits_per_spike: mean over sessions of the bits/spike of all their units' spikes taken
+      together: likelihoods are summed over units before they are divided, so loud units weigh more
+    - poisson_d2: mean over sessions of the sessions' means over units (see `poisson_d2`); NaN where
+      the table has no such column
     """
     rows = {task: _summarise_task(scores) for task, scores in per_unit.groupby("task", sort=False)}
     return pd.DataFrame.from_dict(rows, orient="index", columns=_SUMMARY).rename_axis("task")
@@ -168,6 +203,8 @@ _SUMMARY = [
     "psth_r2",
     "residual_r2",
     "n_units_psth",
+    "pooled_bits_per_spike",
+    "poisson_d2",
 ]
 
 
@@ -182,6 +219,7 @@ def _summarise_task(scores: pd.DataFrame) -> list[float]:
         oracle = means["oracle"]
         fraction = means["bits_per_spike"] / oracle if oracle > 0 else float("nan")
     responses = scored.reindex(columns=["eid", "psth_r2", "residual_r2"])
+    explained = scored.reindex(columns=["eid", "poisson_d2"])
     psth, residual = responses.groupby("eid")[["psth_r2", "residual_r2"]].median().mean()
     return [
         float(sessions.mean()),
@@ -199,7 +237,17 @@ def _summarise_task(scores: pd.DataFrame) -> list[float]:
         float(psth),
         float(residual),
         int(responses["psth_r2"].notna().sum()),
+        _pooled(scored),
+        float(explained.groupby("eid")["poisson_d2"].mean().mean()),
     ]
+
+
+def _pooled(scored: pd.DataFrame) -> float:
+    """Of sessions whose units' spikes are known; NaN without."""
+    if "n_spikes" not in scored or scored.empty:
+        return float("nan")
+    gains = (scored["bits_per_spike"] * scored["n_spikes"]).groupby(scored["eid"]).sum()
+    return float((gains / scored.groupby("eid")["n_spikes"].sum()).mean())
 
 
 def _sem(values: pd.Series) -> float:

@@ -22,7 +22,7 @@ from ibl_mtm.evaluation.activity.tasks import ACTIVITY_TASKS, ActivityTask
 from ibl_mtm.evaluation.behaviour.behaviours import BEHAVIOUR_TASKS, DEFAULT_BEHAVIOURS
 from ibl_mtm.evaluation.behaviour.decode_session import DecodedSession, decode_behaviour
 from ibl_mtm.evaluation.behaviour.decoding_scores import TraceScore
-from ibl_mtm.evaluation.metrics import bits_per_spike
+from ibl_mtm.evaluation.metrics import bits_per_spike, poisson_d2
 from ibl_mtm.evaluation.predictors import Predictor
 from ibl_mtm.sessions.text import as_text
 from ibl_mtm.simulate.truth import Truth
@@ -178,7 +178,7 @@ def _score_activity(
     expected: np.ndarray | None,
 ) -> tuple[pd.DataFrame, np.ndarray]:
     counts, units = ds.spikes.values, as_text(ds.unit)
-    bits, oracle, spikes = (np.full(len(units), np.nan) for _ in range(3))
+    bits, d2, oracle, spikes = (np.full(len(units), np.nan) for _ in range(4))
     rates = np.full(counts.shape, np.nan, np.float32)
     psth, residual = np.full((2, len(units)), np.nan)
     bins = slice(0, 0)
@@ -186,6 +186,7 @@ def _score_activity(
         entries, bins = np.s_[:, held.bins, held.outputs], held.bins
         rates[entries] = predicted[:, held.bins]
         bits[held.outputs] = bits_per_spike(rates[entries], counts[entries])
+        d2[held.outputs] = poisson_d2(rates[entries], counts[entries])
         spikes[held.outputs] = counts[entries].sum((0, 1))
         if expected is not None:
             oracle[held.outputs] = bits_per_spike(expected[entries], counts[entries])
@@ -202,6 +203,7 @@ def _score_activity(
             "cosmos": as_text(ds.cosmos),
             "task": task,
             "bits_per_spike": bits,
+            "poisson_d2": d2,
             "psth_r2": psth,
             "residual_r2": residual,
             "n_spikes": spikes,

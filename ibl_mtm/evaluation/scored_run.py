@@ -33,6 +33,7 @@ UNIT_COLUMNS = (
     "cosmos",
     "task",
     "bits_per_spike",
+    "poisson_d2",
     "psth_r2",
     "residual_r2",
     "n_spikes",

@@ -134,6 +134,10 @@ def _run_cell(run: ScoredRun, task: str) -> Cell:
         lines.append(f"± {number(scores['sem'])}{over}")
     if scores.get("median_units") is not None:
         lines.append(f"median {number(scores['median_units'])}")
+    if scores.get("pooled_bits_per_spike") is not None:
+        lines.append(f"pooled {number(scores['pooled_bits_per_spike'])}")
+    if scores.get("poisson_d2") is not None:
+        lines.append(f"D² {number(scores['poisson_d2'])}")
     if scores.get("fraction_of_oracle") is not None:
         lines.append(f"{scores['fraction_of_oracle']:.0%} of true rates")
     return Cell(scores["bits_per_spike"], tuple(lines))

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import poisson
+from sklearn.metrics import d2_tweedie_score
 
-from ibl_mtm.evaluation.metrics import ZERO_RATE, bits_per_spike, r2, summarise
+from ibl_mtm.evaluation.metrics import ZERO_RATE, bits_per_spike, poisson_d2, r2, summarise
 
 
 def neural_latents_benchmark(rates, counts):
@@ -154,3 +155,47 @@ def test_r2_of_responses_are_medians_over_units_averaged_over_sessions():
     assert score["psth_r2"] == pytest.approx((0.1 + 0.8) / 2)
     assert score["residual_r2"] == pytest.approx((0.1 + 0.3) / 2)
     assert score["n_units_psth"] == 5
+
+
+def test_the_explained_deviance_is_scikit_learns():
+    """Unit by unit, on entries of unequal rates; a silent unit and a certain one have none."""
+    rng = np.random.default_rng(8)
+    rates = rng.gamma(1.0, 0.3, (12, 7, 4)) + 0.01
+    counts = rng.poisson(rates)
+    counts[..., 2] = 0
+    counts[..., 3] = 1
+    found = poisson_d2(rates, counts)
+    for unit in (0, 1):
+        y, r = counts[..., unit].ravel(), rates[..., unit].ravel()
+        assert found[unit] == pytest.approx(d2_tweedie_score(y, r, power=1), abs=1e-12)
+    assert np.isnan(found[2:]).all()
+    means = np.broadcast_to(counts.mean((0, 1)), counts.shape)
+    np.testing.assert_allclose(poisson_d2(means, counts)[:2], 0, atol=1e-12)
+
+
+def test_pooled_scores_sum_likelihoods_before_they_divide():
+    """Against plain sums of scipy's log-likelihoods, over two sessions of unequal size."""
+    rng = np.random.default_rng(9)
+    tables, expected = [], []
+    for eid, n_units in (("a", 3), ("b", 5)):
+        rates = rng.gamma(1.0, 0.5, (9, 6, n_units)) * np.geomspace(0.2, 3, n_units)
+        counts = rng.poisson(rates)
+        bits = bits_per_spike(rates, counts)
+        tables.append(
+            pd.DataFrame(
+                {
+                    "eid": eid,
+                    "unit": range(n_units),
+                    "task": "co_smoothing",
+                    "bits_per_spike": bits,
+                    "poisson_d2": poisson_d2(rates, counts),
+                    "n_spikes": counts.sum((0, 1)),
+                }
+            )
+        )
+        null = np.broadcast_to(counts.mean((0, 1)), counts.shape)
+        gain = poisson.logpmf(counts, rates).sum() - poisson.logpmf(counts, null).sum()
+        expected.append(gain / (counts.sum() * np.log(2)))
+    found = summarise(pd.concat(tables)).loc["co_smoothing"]
+    assert found.pooled_bits_per_spike == pytest.approx(np.mean(expected), abs=1e-12)
+    assert found.poisson_d2 == pytest.approx(np.mean([t.poisson_d2.mean() for t in tables]))
