@@ -172,11 +172,11 @@ def _rounded(value: Any) -> Any:
 
 
 def _mean(scores: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Mean over sessions of nested scores; intervals are of one session's trials: left out."""
+    """Mean over sessions of nested scores; intervals and p are of one session: left out."""
     merged: dict[str, Any] = {}
     for key, value in scores[0].items():
         values = [s[key] for s in scores if key in s]
-        if key == "intervals" or len(values) < len(scores):
+        if key in ("intervals", "p") or len(values) < len(scores):
             continue
         if isinstance(value, dict):
             merged[key] = _mean(values)

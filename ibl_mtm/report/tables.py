@@ -77,7 +77,7 @@ def score_table(runs: Sequence[ScoredRun]) -> list[Row]:
     chance = {task: _first(runs, task, "chance") for task in BEHAVIOURS}
     if any(chance.values()):
         cells = [_behaviour_cell(task, chance.get(task)) for task in _tasks(runs)]
-        rows.append(Row("shuffled trials", cells, reference=True))
+        rows.append(Row("chance", cells, reference=True))
     oracle = {task: _first(runs, task, "oracle") for task in TASK_TITLES}
     if any(value is not None for value in oracle.values()):
         cells = [Cell(oracle.get(task)) for task in _tasks(runs)]
@@ -156,6 +156,8 @@ def _behaviour_cell(task: str, scores: Mapping[str, Any] | None) -> Cell:
         lines.append(f"{number(low)} to {number(high)}")
     if scores.get("balanced_accuracy") is not None:
         lines.append(f"bal. {number(scores['balanced_accuracy'])}")
+    if scores.get("null") == "pseudo-sessions" and score in scores.get("p", {}):
+        lines.append(f"p {scores['p'][score]:.2g} (pseudo-sessions)")
     return Cell(scores[score], tuple(lines))
 
 

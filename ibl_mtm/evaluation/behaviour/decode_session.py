@@ -21,6 +21,7 @@ from ibl_mtm.evaluation.behaviour.linear_decoders import (
     decode_levels,
     decode_trace,
 )
+from ibl_mtm.evaluation.behaviour.pseudo_sessions import pseudo_blocks
 from ibl_mtm.evaluation.predictors import Predictor
 
 __all__ = ["CONTRASTS", "DecodedSession", "decode_behaviour"]
@@ -30,6 +31,9 @@ CONTRASTS = (0.0, 0.0625, 0.125, 0.25, 1.0)
 
 SHUFFLES = 50
 """Fits to shuffled trials whose mean score is the level of chance."""
+
+PSEUDO_SESSIONS = 99
+"""The same for the block, whose trials are no strangers to each other."""
 
 
 @dataclass
@@ -92,11 +96,14 @@ def decode_behaviour(
         decode: Callable[..., ClassScore | TraceScore]
         is_class = BEHAVIOURS[task].classes is not None
         decode = decode_class if is_class else decode_trace
+        chance: dict[str, Any] = {"shuffles": SHUFFLES}
+        if task == "block":
+            chance = {"surrogates": pseudo_blocks(ds.trial.values, PSEUDO_SESSIONS, seed=0)}
         try:
-            from_raw = decode(raw, target, fit, test, shuffles=0 if prompts else SHUFFLES)
+            from_raw = decode(raw, target, fit, test, **({} if prompts else chance))
             by_prompt = {
                 prompt: decode(
-                    features, target, fit, test, shuffles=SHUFFLES * (prompt == predictor.prompt)
+                    features, target, fit, test, **(chance if prompt == predictor.prompt else {})
                 )
                 for prompt, features in prompts.items()
             }

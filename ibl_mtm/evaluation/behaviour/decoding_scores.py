@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ibl_mtm.evaluation.behaviour.decodable_trials import Trials
+from ibl_mtm.evaluation.behaviour.pseudo_sessions import p_value
 from ibl_mtm.evaluation.metrics import balanced_accuracy, r2
 
 __all__ = [
@@ -42,7 +43,11 @@ class ClassScore:
     intervals
         95 % intervals of the first two: test trials drawn with replacement.
     chance
-        Their means after fitting to shuffled classes; empty if that was not asked for.
+        Their means after fitting to shuffled or made-up classes; empty if not asked for.
+    p
+        Share of those scores, and this one, that are no smaller; empty likewise.
+    null
+        Where those classes come from: shuffled trials, or pseudo-sessions.
     chosen
         Hyper-parameters that the fitted trials chose.
     trials, logit
@@ -57,6 +62,8 @@ class ClassScore:
     n_test: int
     intervals: dict[str, list[float]]
     chance: dict[str, float]
+    p: dict[str, float]
+    null: str
     chosen: dict[str, float]
     trials: Trials = field(repr=False)
     logit: NDArray[np.float64] = field(repr=False)
@@ -75,7 +82,7 @@ class ClassScore:
             "share": self.share,
             "n_test": self.n_test,
             "intervals": self.intervals,
-            **({"chance": self.chance} if self.chance else {}),
+            **({"chance": self.chance, "p": self.p, "null": self.null} if self.chance else {}),
         }
 
 
@@ -124,8 +131,9 @@ def score_class(
     test_at: Trials,
     logit: NDArray[np.float64],
     chosen: dict[str, float],
-    shuffled: Sequence[NDArray[np.float64]] = (),
+    chance: Sequence[tuple[Trials, NDArray[np.float64]]] = (),
     seed: int = 0,
+    null: str = "shuffled trials",
 ) -> ClassScore:
     """Score decoded log odds of the class +1.
 
@@ -137,31 +145,39 @@ def score_class(
         (n_test,)
     chosen
         Hyper-parameters that the fitted trials chose.
-    shuffled
-        The same, decoded after fitting to shuffled classes.
+    chance
+        Classes of test trials and decoded log odds of each fit to shuffled or made-up classes.
     seed
         Of the resampling.
+    null
+        Where the classes of `chance` come from.
     """
     truth, right = y[test_at], (logit > 0) == (y[test_at] > 0)
-    by_chance = [(other > 0) == (truth > 0) for other in shuffled]
+    balanced_right = balanced_accuracy(truth, right)
+    by_chance = {
+        "accuracy": [float(np.mean((o > 0) == (t > 0))) for t, o in chance],
+        "balanced_accuracy": [balanced_accuracy(t, (o > 0) == (t > 0)) for t, o in chance],
+    }
     draws = _resampled(len(truth), seed)
     accuracies = right[draws].mean(axis=1)
     balanced = [balanced_accuracy(truth[rows], right[rows]) for rows in draws]
     classes, counts = np.unique(y[fit_at], return_counts=True)
     return ClassScore(
         accuracy=float(right.mean()),
-        balanced_accuracy=balanced_accuracy(truth, right),
+        balanced_accuracy=balanced_right,
         majority=float(np.mean(truth == classes[counts.argmax()])),
         share=float(np.mean(truth > 0)),
         n_fit=len(fit_at),
         n_test=len(test_at),
         intervals={"accuracy": _interval(accuracies), "balanced_accuracy": _interval(balanced)},
-        chance={
-            "accuracy": float(np.mean(by_chance)),
-            "balanced_accuracy": float(np.mean([balanced_accuracy(truth, r) for r in by_chance])),
+        chance={key: float(np.mean(values)) for key, values in by_chance.items() if values},
+        p={
+            "accuracy": p_value(float(right.mean()), by_chance["accuracy"]),
+            "balanced_accuracy": p_value(balanced_right, by_chance["balanced_accuracy"]),
         }
-        if by_chance
+        if chance
         else {},
+        null=null if chance else "",
         chosen=chosen,
         trials=test_at,
         logit=logit,

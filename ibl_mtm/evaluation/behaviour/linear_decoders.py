@@ -10,7 +10,7 @@ products between trials: the same decoders as scikit-learn's, cross-validation i
 dimensions as there are trials.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -100,6 +100,7 @@ def decode_class(
     test: ArrayLike,
     seed: int = 0,
     shuffles: int = 0,
+    surrogates: Sequence[ArrayLike] = (),
 ) -> ClassScore:
     """Decode one of two classes by logistic regression with an L2 penalty.
 
@@ -118,6 +119,9 @@ def decode_class(
         Of the folds, of the shuffles and of the resampling that gives intervals.
     shuffles
         How often to fit to shuffled classes, with the same penalty, for the level of chance.
+    surrogates
+        Instead of shuffling: labels (trial,) that might have been, each fitted and scored as the
+        true ones are, on the same trials.
 
     Raises
     ------
@@ -130,11 +134,21 @@ def decode_class(
     best = _choose_inverse_penalty(kernel, sign, seed)
     logit = fit_logistic(kernel, sign, best).logit(kernel_test)
     rng = np.random.default_rng(seed)
-    shuffled = [
-        fit_logistic(kernel, rng.permutation(sign), best).logit(kernel_test)
-        for _ in range(shuffles)
-    ]
-    return score_class(y, fit_at, test_at, logit, {"C": best}, shuffled, seed)
+    if not len(surrogates):
+        chance = [
+            (y[test_at], fit_logistic(kernel, rng.permutation(sign), best).logit(kernel_test))
+            for _ in range(shuffles)
+        ]
+        return score_class(y, fit_at, test_at, logit, {"C": best}, chance, seed)
+    chance = []
+    for other in map(np.asarray, surrogates):
+        known, asked = other[fit_at] != 0, other[test_at] != 0
+        if len(np.unique(other[fit_at][known])) < 2 or len(np.unique(other[test_at][asked])) < 2:
+            continue  # of one class: nothing to decode
+        fitted = fit_logistic(kernel[np.ix_(known, known)], other[fit_at][known] * 1.0, best)
+        decoded = fitted.logit(kernel_test[np.ix_(asked, known)])
+        chance.append((other[test_at][asked], decoded))
+    return score_class(y, fit_at, test_at, logit, {"C": best}, chance, seed, "pseudo-sessions")
 
 
 def decode_levels(

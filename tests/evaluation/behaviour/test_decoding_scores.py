@@ -16,7 +16,7 @@ FIT, TEST = np.arange(4), np.arange(6, 10)
 def test_of_a_class():
     """Right: the first and the third +1 and the only -1; two of three, and one of one."""
     logit = np.array([2.0, -0.1, 0.3, -5.0])
-    score = score_class(Y, FIT, TEST, logit, {"C": 1.0}, shuffled=[logit, -logit])
+    score = score_class(Y, FIT, TEST, logit, {"C": 1.0}, [(Y[TEST], logit), (Y[TEST], -logit)])
     assert score.accuracy == 3 / 4
     assert score.balanced_accuracy == pytest.approx((2 / 3 + 1) / 2)
     assert score.majority == 1 / 4  # -1 is commonest among those to fit, and one test trial is it
@@ -25,6 +25,20 @@ def test_of_a_class():
     assert score.predicted.tolist() == [1, -1, 1, -1]
     assert score.chance["accuracy"] == (3 / 4 + 1 / 4) / 2
     assert score.chance["balanced_accuracy"] == pytest.approx(1 / 2)
+    assert score.p["accuracy"] == (1 + 1) / (1 + 2)  # one of two is as good
+    assert score.null == "shuffled trials"
+
+
+def test_of_a_class_against_classes_that_might_have_been():
+    """Each made-up session is scored against its own classes, on the trials that have one."""
+    logit = np.array([2.0, 0.1, 0.3, -5.0])
+    made_up = [(np.array([1, 1, -1]), np.array([-1.0, 1.0, -1.0])), (-Y[TEST], logit)]
+    score = score_class(Y, FIT, TEST, logit, {}, made_up, null="pseudo-sessions")
+    assert score.accuracy == 1
+    assert score.chance["accuracy"] == pytest.approx((2 / 3 + 0) / 2)
+    assert score.chance["balanced_accuracy"] == pytest.approx((3 / 4 + 0) / 2)
+    assert score.p == {"accuracy": 1 / 3, "balanced_accuracy": 1 / 3}
+    assert score.to_json()["null"] == "pseudo-sessions"
 
 
 def test_of_a_trace():
