@@ -193,6 +193,8 @@ def in_fork(copy: Path, command: Callable[[], int], limit: float) -> int | None:
     pid = os.fork()
     if pid == 0:
         os.setpgid(0, 0)
+        # A job in the background ignores it, and so would what tests start.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         os.chdir(copy)
         sys.path[:0] = [str(copy), str(copy / "tests")]
         with open(copy / "output.txt", "w") as out:
