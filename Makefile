@@ -72,7 +72,7 @@ bounds:
 	mkdir -p build
 	$(PYTHON) tools/bounds.py > build/lowest.txt
 	# Of torch the pinned build: the newest one is gigabytes where an index prefers GPUs.
-	grep '^torch==' constraints.txt | tee build/newest.txt >> build/lowest.txt
+	grep '^torch==' constraints.txt > build/newest.txt
 	for which in lowest newest; do \
 	  $(PYTHON) -m venv --clear build/$$which && \
 	  build/$$which/bin/python -m pip install --quiet --upgrade "pip>=24" && \
