@@ -208,7 +208,7 @@ def test_bad_requests_name_the_mend(cache, tmp_path):
         load_model(tmp_path)
     with pytest.raises(UserError, match=r"unknown key 'model.wdith'; did you mean 'width'"):
         read_run_settings("mtm_small", ["model.wdith=3"])
-    with pytest.raises(UserError, match="no file 'none', and no shipped configuration of that"):
+    with pytest.raises(UserError, match="no file 'none', and no shipped configuration"):
         read_run_settings("none")
 
 
