@@ -17,7 +17,7 @@ block-tridiagonal solver (Paninski et al., 2010, doi 10.1007/s10827-009-0179-x),
 rates stand still.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 
 import torch
@@ -27,7 +27,7 @@ __all__ = ["LinearDynamics", "Posterior"]
 
 #: The mode is found when no log rate moves by more than this in a step.
 TOLERANCE = 2e-3
-NEWTON_STEPS = 200
+NEWTON_STEPS = 60
 #: No step moves a log rate by more: where rates grow exponentially, whole steps overshoot.
 LONGEST_STEP = 1.5
 #: The curvature is computed anew where a step is no shorter than this part of the one before, and
@@ -80,9 +80,13 @@ class LinearDynamics:
     course: Tensor
 
     @cached_property
+    def _inverse_noises(self) -> tuple[Tensor, Tensor]:
+        return _inverse(self.noise), _inverse(self.first_noise)
+
+    @cached_property
     def _precision(self) -> tuple[Tensor, Tensor]:
         """Blocks of the prior's precision: on the diagonal (T, K, K), and right of it (K, K)."""
-        noise, first = (_inverse(x) for x in (self.noise, self.first_noise))
+        noise, first = self._inverse_noises
         blocks = torch.stack([first, *[noise] * (len(self.course) - 1)])
         blocks[:-1] += self.transition.T @ noise @ self.transition
         return blocks, -self.transition.T @ noise
@@ -132,6 +136,9 @@ class LinearDynamics:
             if not len(rows):
                 break
         else:
+            if z.dtype == torch.float32:  # too coarse here
+                exact = self._double().infer(counts, visible, z.double())
+                return Posterior(*(getattr(exact, f.name).float() for f in fields(Posterior)))
             most = float(before.amax())
             raise ArithmeticError(f"log rates still move by {most:.2g} after {NEWTON_STEPS} steps")
         (rows,) = torch.nonzero(stale | (drift > STALE), as_tuple=True)
@@ -161,16 +168,24 @@ class LinearDynamics:
             offset = offset[:, None]
         return (offset + posterior.mean @ loading.mT + spread / 2).clamp(max=HIGHEST)
 
+    def _double(self) -> "LinearDynamics":
+        tables = {f.name: getattr(self, f.name).double() for f in fields(self)}
+        return LinearDynamics(**tables)
+
     def _rates(self, z: Tensor) -> Tensor:
         return (self.offset + z @ self.loading.T).clamp(max=HIGHEST).exp()
 
     def _pull(self, z: Tensor) -> Tensor:
-        """The prior's precision times the distance from the mean course, (B, T, K)."""
-        blocks, right = self._precision
+        """The prior's precision times the distance from the mean course, (B, T, K).
+
+        By way of the innovations: they are small where their precision is large, so that little is
+        lost in single precision.
+        """
         away = z - self.course
-        pull = torch.einsum("tkl,btl->btk", blocks, away)
-        pull[:, :-1] += away[:, 1:] @ right.T
-        pull[:, 1:] += away[:, :-1] @ right
+        noise, first = self._inverse_noises
+        weighed = (away[:, 1:] - away[:, :-1] @ self.transition.T) @ noise
+        pull = torch.cat([(away[:, 0] @ first)[:, None], weighed], 1)
+        pull[:, :-1] -= weighed @ self.transition
         return pull
 
     def _factorise(self, rates: Tensor, factors: "_Factors", rows: Tensor) -> None:

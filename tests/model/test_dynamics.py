@@ -120,6 +120,22 @@ def test_single_precision_and_its_tolerance_change_little():
     )
 
 
+def test_where_single_precision_is_too_coarse_double_is_taken(monkeypatch):
+    system = make_system()
+    counts, _ = draw_spikes(system, 5)
+    visible = ~HIDDEN["a unit"][None]
+    monkeypatch.setattr(dynamics, "TOLERANCE", 1e-9)
+    single = LinearDynamics(**{name: value.float() for name, value in vars(system).items()})
+    found = single.infer(counts, visible)
+    assert found.mean.dtype == torch.float32
+    torch.testing.assert_close(
+        found.mean.double(), system.infer(counts, visible).mean, atol=1e-6, rtol=0
+    )
+    monkeypatch.setattr(dynamics, "TOLERANCE", 0.0)
+    with pytest.raises(ArithmeticError, match="still move"):
+        single.infer(counts, visible)
+
+
 @pytest.mark.parametrize("what", HIDDEN)
 def test_a_hidden_entry_never_reaches_the_posterior(what):
     """To the bit, wherever the search for the mode begins."""
