@@ -39,7 +39,7 @@ ROOT = Path(__file__).parents[1]
 
 #: Rooms that make numbers, and other rooms whose tests are theirs too.
 ROOMS = {
-    "sessions": ("training",),
+    "sessions": ("cache", "training"),
     "cache": (),
     "model": ("training",),
     "simulate": (),
