@@ -85,8 +85,10 @@ bench: install
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
 # Interrupted? The same command goes on where it was. RECORDING=1 adds the real recording, where
-# pipelines/workflows/recording_catalog.yaml says it lies.
-RESULTS := $(addprefix experiments/laptop/results/,ablation generalization scaling)
+# pipelines/workflows/recording_catalog.yaml says it lies; REAL=1 puts the real sessions first, from
+# the folder that pipelines/workflows/real.yaml names.
+RESULTS := $(if $(REAL),$(addprefix experiments/real/results/,sessions animals-5 animals-15 animals-40))
+RESULTS += $(addprefix experiments/laptop/results/,ablation generalization scaling)
 RESULTS += $(if $(RECORDING),experiments/recording/results/recording)
 experiments: export PATH := $(CURDIR)/$(BIN):$(PATH)
 experiments: install
@@ -96,6 +98,8 @@ experiments: install
 	done
 	$(if $(RECORDING),snakemake -s pipelines/recording.smk \
 	  --configfile pipelines/workflows/recording.yaml --profile pipelines/profiles/local)
+	$(if $(REAL),snakemake -s pipelines/real.smk \
+	  --configfile pipelines/workflows/real.yaml --profile pipelines/profiles/local)
 	ibl-mtm results page $(RESULTS) --out docs/results.md
 
 clean:

@@ -12,6 +12,8 @@ if not config:
 OUT, THREADS = config["out"], config.get("threads", 1)
 RUNS, RESULTS, CACHE = f"{OUT}/runs", f"{OUT}/results", f"{OUT}/cache.zarr"
 READY = f"{OUT}/cache.ingested"
+# Of a workflow that lays files out itself.
+LAID_OUT = [f"{OUT}/one.written"] if "source" in config else []
 DATASET = load_catalog(Path(config["catalog"])).dataset(config["dataset"])
 SIMULATED = isinstance(DATASET.source, SimulatedSource)
 ORACLE = shlex.join(["--oracle", f"{OUT}/cache.one"]) if SIMULATED else ""
@@ -69,15 +71,23 @@ def config_of(wildcards):
     return config["methods"][wildcards.method]
 
 
-def settings(wildcards, *lists):
+def settings(wildcards, *lists, method=None):
     """KEY=VALUE for a training: its name in tables, its seed, and lists of further ones."""
     seed = wildcards.get("seed", 0)
-    chosen = [f"name={NAMES[wildcards.method]}", f"seed={seed}"]
+    chosen = [f"name={NAMES[method or wildcards.method]}", f"seed={seed}"]
     return shlex.join([*chosen, *(setting for more in lists for setting in more)])
+
+
+def tasks(wildcards):
+    """What a run is asked for; nothing said: what `ibl-mtm eval` asks for by itself."""
+    ablation = ACTIVITY if wildcards.get("run", "").startswith("ablation") else ()
+    return " ".join(f"--task {task}" for task in config.get("tasks", ablation))
 
 
 # The cache is never declared as output: what fails half way must not be deleted.
 rule ingest:
+    input:
+        LAID_OUT,
     output:
         touch(READY),
     threads: config.get("ingest_threads", 2)
@@ -94,7 +104,7 @@ rule evaluate:
         RUNS + "/{run}/metrics.json",
     params:
         run=folder,
-        tasks=lambda w: " ".join(f"--task {t}" for t in ACTIVITY) if w.run[:8] == "ablation" else "",
+        tasks=tasks,
     threads: THREADS
     shell:
         "ibl-mtm eval {params.run:q} --cache {CACHE:q} {ORACLE} {params.tasks}"

@@ -56,11 +56,17 @@ def results_table(
         list[Path], typer.Argument(metavar="RUN...", help="Evaluated runs, or baselines.")
     ],
     kind: Annotated[
-        str, typer.Option(help="ablation, generalization, scaling or recording: what rows are.")
+        str,
+        typer.Option(
+            help="ablation, generalization, scaling, recording or sessions: what rows are."
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the files go.")],
     command: Annotated[
         str | None, typer.Option(metavar="TEXT", help="How all of it is made, for the page.")
+    ] = None,
+    credit: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Whose data they are, for the caption.")
     ] = None,
 ) -> None:
     """Average runs over seeds and sessions: table.md, table.csv, figure, results.json."""
@@ -68,7 +74,7 @@ def results_table(
     from ibl_mtm.experiments.results import make_results
     from ibl_mtm.experiments.write import write_results
 
-    made = make_results(kind, runs, command)
+    made = make_results(kind, runs, command, credit)
     write_results(made, out)
     typer.echo(markdown_table(made))
 

@@ -70,6 +70,7 @@ def find(kind: str, rows: Rows, summary: pd.DataFrame) -> list[Finding]:
         "generalization": _generalization,
         "scaling": _scaling,
         "recording": _recording,
+        "sessions": _recording,
     }[kind]
     return ask(rows, means)
 
@@ -117,11 +118,17 @@ def _ablation(rows: Rows, means: Mapping[str, Scores]) -> list[Finding]:
 
 def _generalization(rows: Rows, means: Mapping[str, Scores]) -> list[Finding]:
     scratch = {row["series"]: name for name, row in rows.items() if not row["pretrained"]}
+    baselines = [name for name, row in rows.items() if row["baseline"]]
     return [
         _better(f"{name}, is better than from scratch on unseen animals", means[name], means[other])
         for name, row in rows.items()
         for other in [scratch.get(row["series"])]
         if row["pretrained"] and other
+    ] + [
+        _better(f"{name}, is better than {other}", means[name], means[other])
+        for name, row in rows.items()
+        for other in baselines
+        if row["pretrained"]
     ]
 
 

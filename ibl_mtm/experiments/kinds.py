@@ -33,6 +33,12 @@ KINDS = {
     kind.name: kind
     for kind in (
         Kind(
+            "sessions",
+            "Real sessions",
+            "Real sessions of several mice, each with models of its own. Baselines are fitted to "
+            "the same units and trials.",
+        ),
+        Kind(
             "ablation",
             "Masking ablation",
             "One training for each masking scheme alone, for all schemes together with and "
@@ -72,7 +78,7 @@ def kind_of(name: str) -> Kind:
 
 def row_of(kind: Kind, run: Replicate) -> str:
     """The row of the table that a run counts to."""
-    if kind.name not in ("generalization", "scaling"):
+    if kind.name not in ("generalization", "scaling") or run.is_baseline:
         return run.series
     if not run.pretrained:
         return f"{run.series}, from scratch"

@@ -3,6 +3,7 @@
 write_page([Path("results/ablation"), Path("results/scaling")], Path("docs/results.md"))
 """
 
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,33 +38,42 @@ def write_page(folders: Sequence[Path], out: Path) -> None:
     Raises
     ------
     UserError
-        If a folder holds no results, two are of the same kind and data, or the page cannot be
-        written.
+        If a folder holds no results, two are of the same kind, data and split, or the page cannot
+        be written.
     """
     check_file(out)
     results = [read_results(folder) for folder in folders]
     names = [f"{one.kind}-{one.made['dataset']}".replace(", ", "-") for one in results]
-    if len(set(names)) < len(names):
-        raise UserError("two of the folders hold results of the same kind and dataset")
+    splits = ["; ".join(one.made["splits"]) for one in results]
+    if len(set(zip(names, splits, strict=True))) < len(names):
+        raise UserError("two of the folders hold results of the same kind, dataset and split")
+    several = [names.count(name) > 1 for name in names]
+    names = [
+        f"{name}-{re.sub('[^0-9a-z]+', '-', split.lower()).strip('-')}" if more else name
+        for name, split, more in zip(names, splits, several, strict=True)
+    ]
     sections = [_HEAD]
     figures = out.with_suffix("")
     figures.mkdir(parents=True, exist_ok=True)
-    for one, folder, name in zip(results, folders, names, strict=True):
+    for one, folder, name, split, more in zip(
+        results, folders, names, splits, several, strict=True
+    ):
         for ending in (".svg", ".png"):
             shutil.copyfile(Path(folder) / (FIGURE + ending), figures / (name + ending))
-        sections.append(_section(one, f"{figures.name}/{name}.png"))
+        title = f"{one.title}: {split}" if more else one.title
+        sections.append(_section(one, title, f"{figures.name}/{name}.png"))
     out.write_text("\n".join(sections), encoding="utf-8")
 
 
-def _section(results: Results, figure: str) -> str:
-    parts = [f"## {results.title}", kind_of(results.kind).question]
+def _section(results: Results, title: str, figure: str) -> str:
+    parts = [f"## {title}", kind_of(results.kind).question]
     if results.simulated:
         parts.append(
             "These data are **simulated**: an artificial experiment. The last rows tell what its "
             "true firing rates reach, which no model can do better than."
         )
     parts += [markdown_table(results).strip(), caption(results)]
-    parts.append(f"![{results.title}]({figure})")
+    parts.append(f"![{title}]({figure})")
     if differences := difference_table(results).strip():
         parts += ["Differences, paired by session and seed:", differences]
     if results.findings:

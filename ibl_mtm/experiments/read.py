@@ -4,7 +4,7 @@ runs = read_replicates([Path("runs/mtm-0"), Path("runs/mtm-1")])
 scores = score_lines(runs, ["MtM", "MtM"])      # row, replicate, eid, task, score, reference
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ class Replicate:
     pretrained
         Whether it started from another run.
     animals
-        Sessions, each of another animal, that the run it started from was trained on.
+        How many the run that it started from was trained on.
     """
 
     run: ScoredRun
@@ -69,6 +69,11 @@ class Replicate:
     def split(self) -> str:
         """How the trials of its sessions were split."""
         return str(self.run.scores["provenance"]["split"])
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether it is scores of a baseline, which nothing was trained for."""
+        return bool(self.run.scores.get("baseline"))
 
     @property
     def source(self) -> Path | None:
@@ -108,14 +113,21 @@ def read_replicates(paths: Sequence[Path]) -> list[Replicate]:
 def _read(path: Path) -> Replicate:
     run = read_scored_run(path)
     outcome = read_outcome(path) or {}
-    taken = (outcome.get("init") or {}).get("sessions")
+    init = outcome.get("init") or {}
+    taken = init.get("sessions")
+    before = read_outcome(Path(init["from"])) if taken else None
     return Replicate(
         run=run,
         series=str(run.settings.get("name") or run.scores.get("baseline") or run.name),
         outcome=outcome,
         pretrained=taken is not None,
-        animals=taken["matched"] + taken["left_out"] if taken else 0,
+        animals=_animals(before or {}, taken) if taken else 0,
     )
+
+
+def _animals(before: Mapping[str, Any], taken: Mapping[str, int]) -> int:
+    """Animals of an earlier training; of one that does not tell, its sessions, one of each."""
+    return int(before.get("n_animals", taken["matched"] + taken["left_out"]))
 
 
 def score_lines(runs: Sequence[Replicate], row_names: Sequence[str]) -> pd.DataFrame:

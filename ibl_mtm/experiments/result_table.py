@@ -42,6 +42,7 @@ def caption(results: Results) -> str:
     """What the numbers are."""
     made = results.made
     data = "Simulated data. " if results.simulated else ""
+    data += f"{made['credit']}. " if made.get("credit") else ""
     runs = results.summary.loc[~results.summary["reference"].astype(bool), "n_runs"]
     each = f"{runs.min()}" if runs.min() == runs.max() else f"{runs.min()} to {runs.max()}"
     sessions = "1 session" if made["n_sessions"] == 1 else f"{made['n_sessions']} sessions"

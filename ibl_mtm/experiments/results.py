@@ -39,6 +39,8 @@ class RowInfo:
         Whether they started from another run, and from how many animals.
     schemes, prompted
         Masking schemes of the training, and whether it told the model which.
+    baseline
+        Whether it is one, which nothing was trained for.
     """
 
     series: str
@@ -46,6 +48,7 @@ class RowInfo:
     animals: int
     schemes: list[str]
     prompted: bool
+    baseline: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ class Results:
     findings
         What was to be seen, and whether it is.
     made
-        Command, dates, commits, seeds, data, times (s) and threads.
+        Command, dates, commits, seeds, data and whose they are, times (s) and threads.
     """
 
     kind: str
@@ -85,7 +88,9 @@ class Results:
         return kind_of(self.kind).title + (" (simulated data)" if self.simulated else "")
 
 
-def make_results(kind: str, paths: Sequence[Path], command: str | None = None) -> Results:
+def make_results(
+    kind: str, paths: Sequence[Path], command: str | None = None, credit: str | None = None
+) -> Results:
     """Gather evaluated runs.
 
     Parameters
@@ -96,6 +101,8 @@ def make_results(kind: str, paths: Sequence[Path], command: str | None = None) -
         Folders of evaluated runs and baselines; their order is that of the rows.
     command
         How all of it is made again.
+    credit
+        Whose data they are, as captions are to say.
 
     Raises
     ------
@@ -110,7 +117,9 @@ def make_results(kind: str, paths: Sequence[Path], command: str | None = None) -
         raise UserError(f"none of the {len(runs)} runs has a score")
     rows: dict[str, RowInfo] = {}
     for name, run in zip(names, runs, strict=True):
-        info = RowInfo(run.series, run.pretrained, run.animals, run.schemes, run.prompted)
+        info = RowInfo(
+            *(run.series, run.pretrained, run.animals, run.schemes, run.prompted, run.is_baseline)
+        )
         rows.setdefault(name, info)
     summary, differences = average_scores(lines), _differences(lines, rows)
     return Results(
@@ -121,18 +130,22 @@ def make_results(kind: str, paths: Sequence[Path], command: str | None = None) -
         summary=summary,
         differences=differences,
         findings=find(kind, {name: asdict(row) for name, row in rows.items()}, summary),
-        made=_how(runs, command),
+        made=_how(runs, command) | {"credit": credit},
     )
 
 
 def _differences(lines: pd.DataFrame, rows: dict[str, RowInfo]) -> pd.DataFrame:
-    """Fine-tuned against from scratch, where there is both; everything else against the first."""
+    """Fine-tuned against from scratch and baselines, if any is; else each against the first.
+
+    All that is fine-tuned is compared with what was trained from scratch under the same settings.
+    """
     first, *others = rows
     pairs = [(name, first) for name in others]
     if any(row.pretrained for row in rows.values()):
         scratch = {row.series: name for name, row in rows.items() if not row.pretrained}
         tuned = {name: row.series for name, row in rows.items() if row.pretrained}
         pairs = [(name, scratch[series]) for name, series in tuned.items() if series in scratch]
+        pairs += [(name, other) for name in tuned for other, row in rows.items() if row.baseline]
     tables = [
         paired_difference(lines, name, against).assign(row=name, against=against)
         for name, against in pairs

@@ -7,17 +7,24 @@ on the session's clock, s), `bin` (s), `region` (unit,; Allen acronyms), `subjec
 the trials `contrast_left`, `contrast_right` (a stimulus on each side) and `feedback` (1 reward, -1
 none). A spike is drawn uniformly inside of its bin, from a seed: counts in these bins come back as
 they were. The stimulus is on the side of the higher contrast; the choice is known where it was
-rewarded. What the file does not say (movement, response, block) is missing in the tables too.
+rewarded and the contrasts differ. What the file does not say (movement, response, block) is missing
+in the tables too.
+
+A session appears whole or not at all, and one that is there stays: called again, this goes on. Its
+number is the position of its file among the others', from 1 on.
 """
 
 import argparse
 import logging
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from iblatlas.regions import BrainRegions
+
+from ibl_mtm.one_files.regions import atlas
 
 __all__ = ["write_binned_session"]
 
@@ -25,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 def write_binned_session(file: Path, root: Path, lab: str, number: int, seed: int = 0) -> Path:
-    """Write one session below `root`.
+    """Write one session below `root`, whole or not at all; one that is there stays as it is.
 
     Parameters
     ----------
@@ -52,27 +59,35 @@ def write_binned_session(file: Path, root: Path, lab: str, number: int, seed: in
         If a region is no Allen acronym, or trials overlap.
     """
     with np.load(file, allow_pickle=False) as arrays:
+        subject, date = str(arrays["subject"]), str(arrays["date"])
+        folder = root / lab / "Subjects" / subject / date / f"{number:03d}"
+        if folder.exists():  # whole: it was put there under this name when all was written
+            return folder
         data = {name: arrays[name] for name in arrays.files}
     counts, width = data["spikes"], float(data["bin"])
     onset = data["time"].astype(float) - width / 2
-    if (np.diff(onset) < counts.shape[1] * width).any():
+    # Some rounding aside: a trial may begin where the last one ends.
+    if (np.diff(onset) < counts.shape[1] * width - 1e-9).any():
         raise ValueError(f"{file}: trials overlap")
-    folder = root / lab / "Subjects" / str(data["subject"]) / str(data["date"]) / f"{number:03d}"
-    probe = folder / "alf" / "probe00" / "pykilosort"
+    region = data["region"].astype(str)
+    if strange := sorted(set(region) - set(atlas().acronym)):
+        raise ValueError(f"{file}: '{strange[0]}' is no acronym of the Allen atlas")
+    # Beside its place, under a name that is no session's: a killed one is begun anew.
+    aside = folder.with_name(f"{number:03d}.unfinished")
+    shutil.rmtree(aside, ignore_errors=True)
+    probe = aside / "alf" / "probe00" / "pykilosort"
     probe.mkdir(parents=True)
     times, clusters = _spikes(counts, onset, width, np.random.default_rng(seed))
     np.save(probe / "spikes.times.npy", times)
     np.save(probe / "spikes.clusters.npy", clusters)
-    region = data["region"].astype(str)
-    ids = BrainRegions().acronym2id(region)
-    if len(ids) != len(region):
-        raise ValueError(f"{file}: some of {sorted(set(region))} are no Allen acronyms")
     np.save(probe / "clusters.channels.npy", np.arange(len(region)))
-    np.save(probe / "channels.brainLocationIds_ccf_2017.npy", np.abs(ids))
+    ids = np.abs(atlas().acronym2id(region))
+    np.save(probe / "channels.brainLocationIds_ccf_2017.npy", ids)
     for name, axes in (("localCoordinates", 2), ("mlapdv", 3)):  # nobody says where they were
         np.save(probe / f"channels.{name}.npy", np.full((len(region), axes), np.nan))
     np.save(probe / "channels.rawInd.npy", np.arange(len(region)))
-    _trials(data, onset).to_parquet(folder / "alf" / "_ibl_trials.table.pqt")
+    _trials(data, onset).to_parquet(aside / "alf" / "_ibl_trials.table.pqt")
+    os.replace(aside, folder)
     return folder
 
 
@@ -119,11 +134,17 @@ def main() -> None:
     parser.add_argument("root", type=Path)
     parser.add_argument("--lab", required=True)
     arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     files = sorted(arguments.source.glob("*.npz"))
     if not files:
         parser.error(f"no .npz file in {arguments.source}")
     for number, file in enumerate(files, start=1):
-        folder = write_binned_session(file, arguments.root, arguments.lab, number, seed=number)
+        try:
+            folder = write_binned_session(file, arguments.root, arguments.lab, number, seed=number)
+        except KeyError as error:
+            parser.exit(2, f"{file}: {error.args[0]}\n")
+        except (ValueError, OSError) as error:
+            parser.exit(2, f"{error}\n")
         logger.info("%s: %s", file, folder)
 
 

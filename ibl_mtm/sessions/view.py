@@ -107,6 +107,8 @@ class Session:
         All trials of the session and what they are for, those too that the run leaves out.
     trial_positions, unit_positions : ndarray of int
         Where these trials and units are in `spikes`.
+    subject
+        Whose session it is.
     """
 
     eid: str
@@ -119,6 +121,7 @@ class Session:
     deal: Deal
     trial_positions: np.ndarray
     unit_positions: np.ndarray
+    subject: str = ""
 
     def trials_in(self, split: str) -> np.ndarray:
         """Positions of the trials of one split."""
@@ -201,6 +204,7 @@ def describe_session(
         deal=deal,
         trial_positions=trials,
         unit_positions=units,
+        subject=str(ds.attrs.get("subject", "")),
     )
 
 

@@ -216,6 +216,7 @@ def fit(
         about = {
             "seed": settings.seed,
             "n_sessions": len(sessions),
+            "n_animals": len({session.subject or session.eid for session in sessions}),
             "trials": digest_of(_deals(sessions)),
         }
         write_outcome(run, report.to_json() | about)

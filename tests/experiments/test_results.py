@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from scored_runs import write_scored
+from scored_runs import write_scored, write_scored_baseline
 
 from ibl_mtm.errors import UserError
 from ibl_mtm.experiments.result_table import (
@@ -118,6 +118,58 @@ def test_differences_are_paired_by_session_and_seed(tmp_path):
     assert "+0.080 ± 0.020" in difference_table(results)
     (finding,) = results.findings
     assert finding.seen
+
+
+def test_sessions_of_a_mouse_count_as_one_animal_and_mice_share_a_row(tmp_path):
+    """Trained on 12 sessions of three mice, or on 8 of three: both are three animals."""
+    runs = [
+        write_scored(tmp_path / f"t{n}", "MtM", {f"s{n}": {"co_smoothing": 0.1}}, animals=n, mice=3)
+        for n in (12, 8)
+    ]
+    results = make_results("generalization", runs)
+    assert list(results.rows) == ["MtM, pre-trained on 3 animals"]
+    assert cell(results, "MtM, pre-trained on 3 animals", "co_smoothing")["n_sessions"] == 2
+
+
+def test_what_is_fine_tuned_is_compared_with_baselines_too(tmp_path):
+    runs = [
+        write_scored(tmp_path / "tuned", "MtM", {"a": {"co_smoothing": 0.3}}, animals=3),
+        write_scored(tmp_path / "scratch", "MtM", {"a": {"co_smoothing": 0.25}}),
+        write_scored_baseline(tmp_path / "lds", "poisson_lds", {"a": {"co_smoothing": 0.4}}),
+    ]
+    results = make_results("generalization", runs)
+    tuned = "MtM, pre-trained on 3 animals"
+    assert list(results.rows) == [tuned, "MtM, from scratch", "poisson_lds"]
+    found = {d["against"]: d["difference"] for d in results.differences.to_dict("records")}
+    assert found == pytest.approx({"MtM, from scratch": 0.05, "poisson_lds": -0.1})
+    assert [(finding.claim, finding.seen) for finding in results.findings] == [
+        (f"{tuned}, is better than from scratch on unseen animals", True),
+        (f"{tuned}, is better than poisson_lds", False),
+    ]
+
+
+def test_real_sessions_are_compared_with_the_first_row_and_say_whose_they_are(tmp_path):
+    scores = {"MtM": (0.3, 0.5), "temporal masking": (0.2, 0.45)}
+    runs = [
+        write_scored(
+            tmp_path / name,
+            name,
+            {eid: {"co_smoothing": value} for eid, value in zip("ab", own, strict=True)},
+            simulated=False,
+        )
+        for name, own in scores.items()
+    ]
+    lds = {"a": {"co_smoothing": 0.1}, "b": {"co_smoothing": 0.2}}
+    runs.append(write_scored_baseline(tmp_path / "lds", "poisson_lds", lds, simulated=False))
+    results = make_results("sessions", runs, credit="Someone et al. 2019")
+    assert results.title == "Real sessions"
+    assert list(results.rows) == ["MtM", "temporal masking", "poisson_lds"]
+    found = {d["row"]: d["difference"] for d in results.differences.to_dict("records")}
+    assert found == pytest.approx({"temporal masking": -0.075, "poisson_lds": -0.25})
+    assert all(finding.seen for finding in results.findings)
+    assert caption(results).startswith("Someone et al. 2019. Test trials of 2 sessions")
+    write_results(results, tmp_path / "results")
+    assert caption(read_results(tmp_path / "results")) == caption(results)
 
 
 def test_a_pretraining_that_many_started_from_counts_once(tmp_path):

@@ -70,8 +70,27 @@ def test_the_page_is_the_same_when_made_again(folders, tmp_path):
 
 
 def test_the_same_results_twice_are_refused(folders, tmp_path):
-    with pytest.raises(UserError, match="same kind and dataset"):
+    with pytest.raises(UserError, match="same kind, dataset and split"):
         write_page([folders[0], folders[0]], tmp_path / "results.md")
+
+
+def test_one_kind_of_results_under_several_splits_has_a_section_and_a_figure_each(tmp_path):
+    for share in (5, 15):
+        run = write_scored(
+            *(tmp_path / f"run-{share}", "MtM", {"s": {"co_smoothing": share / 100}}),
+            simulated=False,
+            split=f"random, {share}/5/{95 - share} % train/val/test, seed 42",
+        )
+        write_results(make_results("generalization", [run]), tmp_path / f"table-{share}")
+    write_page([tmp_path / "table-5", tmp_path / "table-15"], tmp_path / "results.md")
+    page = (tmp_path / "results.md").read_text()
+    assert re.findall(r"^## (.*)$", page, re.M) == [
+        "New animals: random, 5/5/90 % train/val/test, seed 42",
+        "New animals: random, 15/5/80 % train/val/test, seed 42",
+    ]
+    figures = re.findall(r"!\[[^]]*\]\(([^)]*)\)", page)
+    assert len(set(figures)) == 2
+    assert all((tmp_path / figure).is_file() for figure in figures)
 
 
 def test_a_report_gets_a_table_that_needs_no_more_styling(folders):

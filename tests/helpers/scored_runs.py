@@ -20,8 +20,12 @@ def write_scored(
     prompt: bool = True,
     simulated: bool = True,
     split: str = "random, seed 42",
+    mice: int | None = None,
 ) -> Path:
-    """Write a run; `scores` maps sessions to tasks to scores, or to whole entries."""
+    """Write a run; `scores` maps sessions to tasks to scores, or to whole entries.
+
+    `animals` are sessions that it was pre-trained on, of so many `mice` if the source tells.
+    """
     path.mkdir(parents=True)
     sessions = {eid: {t: _entry(t, v) for t, v in tasks.items()} for eid, tasks in scores.items()}
     metrics = {
@@ -44,8 +48,20 @@ def write_scored(
         taken = {"matched": 1, "new": 1, "left_out": animals - 1}
         outcome["init"] = {"from": str(source), "sessions": taken}
         source.mkdir(exist_ok=True)
-        (source / "training.json").write_text(json.dumps({"seconds": 600.0, "threads": 1}))
+        told = {} if mice is None else {"n_animals": mice}
+        (source / "training.json").write_text(json.dumps({"seconds": 600.0, "threads": 1} | told))
     (path / "training.json").write_text(json.dumps(outcome))
+    return path
+
+
+def write_scored_baseline(path: Path, name: str, scores: dict, **options) -> Path:
+    """Write scores of a baseline: no training is behind them."""
+    write_scored(path, name, scores, **options)
+    for file in ("config.yaml", "training.json"):
+        (path / file).unlink()
+    metrics = json.loads((path / "metrics.json").read_text())
+    del metrics["run"]
+    (path / "metrics.json").write_text(json.dumps(metrics | {"baseline": name}))
     return path
 
 
