@@ -86,7 +86,7 @@ def test_the_table_holds_the_scores_and_marks_the_best_of_runs_and_baselines(fol
     runs = read_scored_runs([folder / "mtm", folder / "temporal"])
     rows = {row.name: row for row in score_table(runs)}
     assert list(rows) == ["mtm", "temporal", "raw spikes", "most common class",
-                          "shuffled trials", "true rates"]  # fmt: skip
+                          "chance", "true rates"]  # fmt: skip
     for run in runs:
         values = [cell.value for cell in rows[run.name].cells]
         tasks = run.scores["tasks"]

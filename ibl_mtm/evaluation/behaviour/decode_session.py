@@ -21,7 +21,7 @@ from ibl_mtm.evaluation.behaviour.linear_decoders import (
     decode_levels,
     decode_trace,
 )
-from ibl_mtm.evaluation.behaviour.pseudo_sessions import pseudo_blocks
+from ibl_mtm.evaluation.behaviour.pseudo_sessions import UNBIASED, pseudo_blocks
 from ibl_mtm.evaluation.predictors import Predictor
 
 __all__ = ["CONTRASTS", "DecodedSession", "decode_behaviour"]
@@ -98,7 +98,9 @@ def decode_behaviour(
         decode = decode_class if is_class else decode_trace
         chance: dict[str, Any] = {"shuffles": SHUFFLES}
         if task == "block":
-            chance = {"surrogates": pseudo_blocks(ds.trial.values, PSEUDO_SESSIONS, seed=0)}
+            trial = ds.trial.values
+            first = min(UNBIASED, int(trial[target != 0].min(initial=UNBIASED)))
+            chance = {"surrogates": pseudo_blocks(trial, PSEUDO_SESSIONS, 0, first)}
         try:
             from_raw = decode(raw, target, fit, test, **({} if prompts else chance))
             by_prompt = {

@@ -11,7 +11,7 @@ series, 2021; International Brain Laboratory, A brain-wide map, 2023, "pseudoses
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["draw_blocks", "p_value", "pseudo_blocks"]
+__all__ = ["UNBIASED", "draw_blocks", "p_value", "pseudo_blocks"]
 
 #: The rule of the IBL's task: trials without a prior, then blocks of these priors.
 UNBIASED = 90
@@ -21,10 +21,12 @@ MEAN_LENGTH = 60.0
 SHORTEST, LONGEST = 20, 100
 
 
-def draw_blocks(n_trials: int, rng: np.random.Generator) -> NDArray[np.float64]:
+def draw_blocks(
+    n_trials: int, rng: np.random.Generator, unbiased: int = UNBIASED
+) -> NDArray[np.float64]:
     """Probability that the stimulus is on the left, of each trial of a session, (n_trials,)."""
     prior = np.full(n_trials, 0.5)
-    first, side = UNBIASED, int(rng.integers(2))
+    first, side = unbiased, int(rng.integers(2))
     while first < n_trials:
         length = 0.0
         while not SHORTEST <= length <= LONGEST:
@@ -35,7 +37,9 @@ def draw_blocks(n_trials: int, rng: np.random.Generator) -> NDArray[np.float64]:
     return prior
 
 
-def pseudo_blocks(trial: ArrayLike, n: int, seed: int) -> NDArray[np.int64]:
+def pseudo_blocks(
+    trial: ArrayLike, n: int, seed: int, unbiased: int = UNBIASED
+) -> NDArray[np.int64]:
     """Blocks of `n` pseudo-sessions at the trials of a session.
 
     Parameters
@@ -45,13 +49,15 @@ def pseudo_blocks(trial: ArrayLike, n: int, seed: int) -> NDArray[np.int64]:
         count in the lengths of blocks.
     n, seed
         How many to draw, and of what.
+    unbiased
+        Number of the trial that the first block begins with; fewer where a session has fewer.
 
     Returns
     -------
     (n, n_trials) of +1 where the left side is likelier, -1 where the right is, 0 for neither.
     """
     number, rng = np.asarray(trial, np.int64), np.random.default_rng(seed)
-    drawn = np.stack([draw_blocks(int(number.max()) + 1, rng)[number] for _ in range(n)])
+    drawn = np.stack([draw_blocks(int(number.max()) + 1, rng, unbiased)[number] for _ in range(n)])
     return np.sign(drawn - 0.5).astype(np.int64)
 
 

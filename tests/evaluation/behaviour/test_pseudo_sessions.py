@@ -51,6 +51,12 @@ def test_trials_that_were_left_out_count():
     assert np.mean(labels[:, 3] == labels[:, 7]) == pytest.approx(0.5, abs=0.1)
 
 
+def test_a_session_whose_first_block_comes_early_is_drawn_alike():
+    labels = pseudo_blocks(np.arange(60), 50, seed=1, unbiased=12)
+    assert (labels[:, :12] == 0).all()
+    assert (np.abs(labels[:, 12:32]) == 1).all()
+
+
 def test_p_counts_the_score_itself():
     assert p_value(0.8, [0.7, 0.8, 0.9]) == (1 + 2) / (1 + 3)
     assert p_value(1.0, []) == 1.0
