@@ -37,7 +37,8 @@ def trials(wildcards):
 
 def other_mice(wildcards):
     """An expression for all sessions of all mice but one."""
-    return f"eid in {[eid for name, eids in MICE.items() if name != wildcards.mouse for eid in eids]}"
+    others = [eid for name, eids in MICE.items() if name != wildcards.mouse for eid in eids]
+    return f"eid in {others}"
 
 
 def other_mice_of(wildcards):
