@@ -6,12 +6,14 @@ fit_systems(model, sessions, ["train", "val"], again=True)    # once nothing is 
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ibl_mtm.errors import UserError
+from ibl_mtm.model.dynamics import LinearDynamics
 from ibl_mtm.model.dynamics_fit import fit_dynamics
 from ibl_mtm.model.masking import SCHEMES, Mask, Scheme, draw_mask, mask_last_bins
 from ibl_mtm.model.mtm import Group, MtM
@@ -51,20 +53,33 @@ def fit_systems(
     if not K:
         return
     trials = " and ".join(splits)
-    for number, (session, rows) in enumerate(zip(sessions, _rows(model, sessions), strict=True)):
+    all_rows = _rows(model, sessions)
+
+    def fit(number: int) -> LinearDynamics:
+        session, rows = sessions[number], all_rows[number]
         of = f"{number + 1} of {len(sessions)}"
         say(f"linear dynamics of the {trials} trials, session {of}: {session.eid}")
         counts = torch.from_numpy(np.concatenate([session.read(split) for split in splits]))
         try:
             with torch.no_grad():
                 begin = model.dynamics_of(rows.units, rows.session) if again else None
-                system = fit_dynamics(counts, K, begin=begin)
+                return fit_dynamics(counts, K, begin=begin)
         except ArithmeticError as error:
             raise UserError(
                 f"no linear dynamics fit session {session.eid} ({error}); "
                 "train without them: model.dynamics=0"
             ) from None
-        model.start_dynamics(rows.units, rows.session, system)
+
+    # Many small steps: sessions side by side gain more than threads within one.
+    threads = torch.get_num_threads()
+    workers = min(threads, len(sessions))
+    torch.set_num_threads(max(1, threads // workers))
+    try:
+        with ThreadPoolExecutor(workers) as pool:
+            for rows, system in zip(all_rows, pool.map(fit, range(len(sessions))), strict=True):
+                model.start_dynamics(rows.units, rows.session, system)
+    finally:
+        torch.set_num_threads(threads)
 
 
 @torch.no_grad()

@@ -1,0 +1,118 @@
+"""Linear dynamics of a run: fitted to its sessions, weighed on validation, blind to the test."""
+
+import numpy as np
+import pytest
+import torch
+from training_runs import make_cache, tiny_settings
+
+from ibl_mtm.cache.cache import open_cache
+from ibl_mtm.evaluation.activity.predict import population_of, predict, predict_unmasked
+from ibl_mtm.evaluation.activity.tasks import ACTIVITY_TASKS, held_out
+from ibl_mtm.model.dynamics_fit import fit_dynamics
+from ibl_mtm.model.masking import SCHEMES, draw_mask, mask_last_bins
+from ibl_mtm.model.mtm import Group
+from ibl_mtm.training.checkpoint.pretrained import load_model
+from ibl_mtm.training.data.describe import describe_sessions
+from ibl_mtm.training.loop.dynamics import SHARES
+from ibl_mtm.training.loop.objective import SessionRows
+from ibl_mtm.training.run import train
+
+K = 3
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return open_cache(make_cache(tmp_path_factory.mktemp("dynamics") / "cache.zarr"))
+
+
+def settings():
+    chosen = tiny_settings()
+    return chosen.model_copy(update={"model": chosen.model.model_copy(update={"dynamics": K})})
+
+
+@pytest.fixture(scope="module")
+def run(cache, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dynamics") / "run"
+    said = []
+    train(settings(), cache, folder, progress=False, say=said.append)
+    assert sum("linear dynamics of the train and val trials" in line for line in said) == len(cache)
+    return folder
+
+
+def test_systems_are_fitted_to_all_but_test_trials_and_shares_are_tried_ones(cache, run):
+    model = load_model(run)
+    sessions = describe_sessions(cache, settings().data)
+    for session, rows in zip(sessions, SessionRows.of(sessions, model.scope), strict=True):
+        train_, val = (torch.from_numpy(session.read(split)) for split in ("train", "val"))
+        with torch.no_grad():
+            begin = fit_dynamics(train_, K)
+            expected = fit_dynamics(torch.cat([train_, val]), K, begin=begin)
+        found = model.dynamics_of(rows.units, rows.session)
+        torch.testing.assert_close(found.loading, expected.loading, atol=1e-4, rtol=1e-3)
+        torch.testing.assert_close(found.course, expected.course, atol=1e-3, rtol=1e-2)
+    tasks = [SCHEMES.index(s) for s in ("neuron", "causal", "intra_region", "inter_region")]
+    assert np.isclose(model.dynamics_share[tasks, None].numpy(), SHARES, atol=1e-6).any(1).all()
+
+
+def test_a_resumed_run_that_had_ended_ends_alike(cache, run):
+    before = (run / "model.safetensors").read_bytes()
+    train(settings(), cache, run, resume=True, progress=False)
+    assert (run / "model.safetensors").read_bytes() == before
+
+
+def test_log_rates_are_averaged_by_the_share(cache, run):
+    model = load_model(run)
+    model.dynamics_share.fill_(0.25)
+    ds = next(iter(cache.values())).load()
+    population = population_of(model, ds)
+    with torch.inference_mode():
+        nothing = torch.zeros(4, 1, 1, dtype=torch.bool)
+        group = population.group(nothing, torch.arange(4), "neuron")
+        (own,) = model([group])
+        other = model.dynamics_of(group.units, group.session).log_rates(model.infer_dynamics(group))
+    found = predict_unmasked(population, "neuron")[:4]
+    np.testing.assert_allclose(found, (0.75 * own + 0.25 * other).numpy(), atol=1e-4)
+    # Under causal attention and nothing hidden the system would see later bins.
+    with torch.inference_mode():
+        (alone,) = model([population.group(nothing, torch.arange(4), "causal")])
+    np.testing.assert_array_equal(predict_unmasked(population, "causal")[:4], alone.numpy())
+
+
+@pytest.mark.parametrize("scheme", [s for s in SCHEMES if s != "temporal"])
+def test_what_a_scheme_hides_never_reaches_a_prediction(cache, run, scheme):
+    """To the bit, of the blended log rates, for a mask of each scheme."""
+    model = load_model(run)
+    model.dynamics_share.fill_(0.5)
+    ds = next(iter(cache.values())).load()
+    population = population_of(model, ds)
+    n_time, key = ds.sizes["time"], torch.arange(5)
+    regions = torch.tensor([model.scope.regions.index(r) if r else -1 for r in population.region])
+    mask = draw_mask(scheme, key, n_time, regions)
+    if scheme == "causal":
+        mask = mask_last_bins(5, n_time)
+    predicted = []
+    for more in (0, 9):
+        counts = population.counts[:5].to(torch.int64) + more * mask.hidden
+        group = Group(
+            counts, mask.hidden, population.rows, population.session, scheme, scheme == "causal"
+        )
+        with torch.inference_mode():
+            predicted.append(model.blend(model([group])[0], group))
+    assert torch.equal(*predicted)
+
+
+@pytest.mark.parametrize("task", ACTIVITY_TASKS)
+def test_what_a_task_holds_out_never_reaches_its_prediction(cache, run, task):
+    """Wherever the search for components begins: with 32 units hidden, or with one."""
+    model = load_model(run)
+    model.dynamics_share.fill_(0.5)
+    ds = next(iter(cache.values())).load()
+    population = population_of(model, ds)
+    held = list(held_out(task, population.region, ds.sizes["time"]))[1 if "co" in task else 0]
+    hidden = np.broadcast_to(held.hidden, ds.spikes.shape[1:])
+    changed = ds.copy()
+    changed["spikes"] = ds.spikes.dims, np.where(hidden, ds.spikes.values + 5, ds.spikes.values)
+    before, after = (predict(model, each, task).values for each in (ds, changed))
+    entries = np.s_[:, held.bins, held.outputs]
+    assert np.isfinite(before[entries]).all()
+    np.testing.assert_array_equal(after[entries], before[entries])
