@@ -5,6 +5,7 @@ report.failed                               # eid -> reason
 """
 
 import logging
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -144,6 +145,10 @@ def ingest(
                     )
                 finally:
                     stopped = _list(cache) or stopped
+        elif cache.exists() and all(os.access(p, os.W_OK) for p in (cache, cache.resolve().parent)):
+            # An ingest that was killed at its very end left sessions to list, or folders aside.
+            create_cache(cache)
+            stopped = _list(cache)
     report = IngestReport(
         cache, {eid: outcomes[eid] for eid in found.eids}, found.left_aside, stopped
     )

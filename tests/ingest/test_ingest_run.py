@@ -1,6 +1,7 @@
 """Ingestion as a whole: which sessions, what becomes of each, and what is left untouched."""
 
 import json
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ import xarray as xr
 from real_recording import SHARED, write_real_recording
 
 from ibl_mtm.cache.cache import open_cache
+from ibl_mtm.cache.staging import stage, staging_folder
+from ibl_mtm.cache.tables import list_session_rows, read_table, write_table
 from ibl_mtm.config.catalog import Align, Dataset, LocalSource, SessionEntry, SimulatedSource
 from ibl_mtm.errors import UserError
 from ibl_mtm.ingest.run import Outcome, ingest
@@ -57,6 +60,21 @@ def test_ingested_once_then_complete_then_replaced(experiment, tmp_path):
     replaced = ingest(finer, "tiny", cache, limit=1, overwrite=True)
     assert replaced.sessions[eid].status == "ingested"
     assert open_cache(cache)[eid].sizes["time"] == 200
+
+
+def test_what_a_kill_at_the_very_end_left_is_listed_and_cleared(experiment, tmp_path):
+    """All sessions are there, so nothing is ingested; but the table does not list one of them."""
+    cache, dataset = tmp_path / "cache.zarr", experiment.dataset()
+    eid = experiment.eids[0]
+    ingest(dataset, "tiny", cache, limit=1)
+    with stage(cache, "tables") as aside:
+        write_table(cache, "sessions", list_session_rows(cache, []), aside)
+    left = staging_folder(cache) / f"tables.{socket.gethostname()}.1.abcd"
+    left.mkdir()
+    assert list(read_table(cache, "sessions").index) == []
+    assert ingest(dataset, "tiny", cache, limit=1).sessions[eid].status == "complete"
+    assert list(read_table(cache, "sessions").index) == [eid]
+    assert not left.exists()
 
 
 def test_the_report_is_plain_json(experiment, tmp_path):
