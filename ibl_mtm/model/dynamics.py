@@ -23,7 +23,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-__all__ = ["LinearDynamics", "Posterior"]
+__all__ = ["LinearDynamics", "Posterior", "quadratic"]
 
 #: The mode is found when no log rate moves by more than this in a step.
 TOLERANCE = 2e-3
@@ -163,7 +163,7 @@ class LinearDynamics:
         loading, offset = self.loading, self.offset
         if units is not None:
             loading, offset = loading[units], offset[units]
-        spread = _quadratic(posterior.covariance, loading)
+        spread = quadratic(posterior.covariance, loading)
         if loading.ndim == 3:
             offset = offset[:, None]
         return (offset + posterior.mean @ loading.mT + spread / 2).clamp(max=HIGHEST)
@@ -260,7 +260,7 @@ def _weighted_squares(weights: Tensor, vectors: Tensor) -> Tensor:
     return (weights @ (vectors[:, row] * vectors[:, column]))[..., place]
 
 
-def _quadratic(matrices: Tensor, vectors: Tensor) -> Tensor:
+def quadratic(matrices: Tensor, vectors: Tensor) -> Tensor:
     """v^T M v: (B, T, K, K), and (M, K) or (B, M, K) -> (B, T, M)."""
     if vectors.ndim == 2:
         squares = (vectors[:, :, None] * vectors[:, None, :]).flatten(1)

@@ -15,7 +15,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ibl_mtm.model.dynamics import HIGHEST, LinearDynamics, Posterior, _quadratic
+from ibl_mtm.model.dynamics import HIGHEST, LinearDynamics, Posterior, quadratic
 
 __all__ = ["fit_dynamics"]
 
@@ -204,7 +204,7 @@ def _fit_block(
     centre[:, 0] = w[:, 0]
 
     def value(w: Tensor) -> tuple[Tensor, Tensor]:
-        spread = _quadratic(covariance[None], w[:, 1:])[0]
+        spread = quadratic(covariance[None], w[:, 1:])[0]
         rates = (h @ w.T + spread / 2).clamp(max=HIGHEST).exp()
         gain = (spikes * w).sum(1) - rates.sum(0) - (prior * (w - centre) ** 2).sum(1) / 2
         return gain, rates

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ibl_mtm.model.draws import keys, uniform
-from ibl_mtm.model.masking import SCHEMES, MaskRatios, draw_mask
+from ibl_mtm.model.masking import SCHEMES, MaskRatios, draw_mask, mask_last_bins
 
 N_TIME = 20
 
@@ -147,3 +147,13 @@ def test_a_region_scheme_without_regions_is_refused():
 def test_an_unknown_scheme_is_refused():
     with pytest.raises(ValueError, match="known: neuron"):
         draw("neurons", [0, 0])
+
+
+@pytest.mark.parametrize(("n_time", "late"), [(100, range(90, 100)), (20, [18, 19]), (5, [4])])
+def test_forward_prediction_hides_the_last_tenth_and_nothing_else(n_time, late):
+    mask = mask_last_bins(3, n_time)
+    assert mask.hidden.shape == mask.target.shape == (3, n_time, 1)
+    for trial in range(3):
+        assert mask.hidden[trial, :, 0].nonzero()[:, 0].tolist() == list(late)
+    assert torch.equal(mask.hidden, mask.target)
+    assert mask.region.tolist() == [-1, -1, -1]
