@@ -14,9 +14,13 @@ from pathlib import Path
 from ibl_mtm.simulate.simulation import Simulation, simulate
 
 (eid,) = simulate(Path(sys.argv[1]), Simulation(sessions=1, scale="full"))
-# Linux counts kilobytes, macOS bytes.
-unit = 1 if sys.platform == "darwin" else 1024
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+status = Path("/proc/self/status")
+if status.is_file():
+    # Not ru_maxrss: there, a process begins with the peak of the one that started it.
+    lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+    peak = 1024 * int(lines["VmHWM"].split()[0])
+else:  # macOS counts bytes
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print(json.dumps({"eid": eid, "peak": peak}))
 """
 
