@@ -18,7 +18,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from ibl_mtm.config.catalog import Dataset
+from ibl_mtm.config.dataset import Dataset
 from ibl_mtm.errors import SessionError
 from ibl_mtm.ingest.align import bin_edges, contiguous_starts, count_spikes, covered, sample
 from ibl_mtm.ingest.load import Recording

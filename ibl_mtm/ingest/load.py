@@ -6,16 +6,19 @@ recording.trials                            # None for contiguous windows
 """
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from one.api import One
 
-from ibl_mtm.config.catalog import Dataset
+from ibl_mtm.config.dataset import Dataset
 from ibl_mtm.errors import SessionError
 from ibl_mtm.ingest.behaviour import Behaviour, load_behaviour, load_trials
 from ibl_mtm.ingest.insertions import Insertion, load_insertions
-from ibl_mtm.ingest.sources.folder import Folder
-from ibl_mtm.ingest.sources.layout import dangling
+from ibl_mtm.ingest.on_disk.layout import dangling
+
+if TYPE_CHECKING:
+    from ibl_mtm.ingest.on_disk.folder import Folder
 
 __all__ = ["Recording", "load_session"]
 
@@ -49,7 +52,7 @@ class Recording:
     notes: list[str]
 
 
-def load_session(folder: Folder, eid: str, dataset: Dataset) -> Recording:
+def load_session(folder: "Folder", eid: str, dataset: Dataset) -> Recording:
     """Load a session as far as a dataset needs it.
 
     Raises
@@ -77,7 +80,7 @@ def load_session(folder: Folder, eid: str, dataset: Dataset) -> Recording:
     return replace(recording, notes=[*recording.notes, *lost])
 
 
-def _load(folder: Folder, one: One, eid: str, dataset: Dataset) -> Recording:
+def _load(folder: "Folder", one: One, eid: str, dataset: Dataset) -> Recording:
     details = one.get_details(eid)
     event = dataset.align.event
     trials = None if event is None else load_trials(one, eid, event)

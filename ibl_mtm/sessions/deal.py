@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from ibl_mtm.config.catalog import Split
+from ibl_mtm.config.dataset import Split
 from ibl_mtm.disk.replace import replace_file
 from ibl_mtm.errors import UserError
 from ibl_mtm.sessions.selection import SelectionSettings

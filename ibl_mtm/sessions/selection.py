@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from ibl_mtm.config.catalog import Split
+from ibl_mtm.config.dataset import Split
 from ibl_mtm.config.yaml_settings import Settings
 
 __all__ = ["SelectionSettings"]
