@@ -10,7 +10,6 @@ pykilosort or iblsorter, one with a dated revision beside an older sorting.
 import datetime
 import json
 import logging
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -20,6 +19,7 @@ from filelock import FileLock
 from pydantic import Field, model_validator
 
 from ibl_mtm.config.yaml_settings import Settings
+from ibl_mtm.disk.replace import replace_file
 from ibl_mtm.errors import UserError
 from ibl_mtm.one_files.marker import MARKER, TRUTH_FOLDER
 from ibl_mtm.simulate.alf import InsertionEntry, SessionEntry, draw_uuids, write_one_tables
@@ -205,10 +205,8 @@ def _marker(simulation: Simulation, complete: bool) -> dict[str, Any]:
 
 
 def _mark(root: Path, simulation: Simulation, complete: bool) -> None:
-    marker = root / TRUTH_FOLDER / MARKER
-    aside = marker.with_suffix(".new")
-    aside.write_text(json.dumps(_marker(simulation, complete), indent=2) + "\n", encoding="utf-8")
-    os.replace(aside, marker)
+    text = json.dumps(_marker(simulation, complete), indent=2) + "\n"
+    replace_file(root / TRUTH_FOLDER / MARKER, lambda aside: aside.write_text(text, "utf-8"))
 
 
 def _is_complete(root: Path, simulation: Simulation) -> bool:
