@@ -242,6 +242,17 @@ def test_the_quick_demo_goes_the_whole_way(tmp_path, run):
     assert metrics["simulated"] is True
 
 
+def test_ctrl_c_does_not_wait_for_what_libraries_close(monkeypatch):
+    """Dask and ibllib take seconds to; nothing of ours is left open by then."""
+    ended = []
+    monkeypatch.setattr("os._exit", ended.append)
+    for code in (0, 1, 2, 130, 143):
+        monkeypatch.setattr("ibl_mtm.cli.app", lambda words, code=code: sys.exit(code))
+        with pytest.raises(SystemExit):
+            main()
+    assert ended == [130]
+
+
 def test_a_tilde_after_an_equals_sign_is_the_home_folder(run, cache, monkeypatch):
     """Shells leave it as it is."""
     monkeypatch.setenv("HOME", str(Path(cache).parent))
