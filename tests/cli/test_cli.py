@@ -14,6 +14,9 @@ from ibl_mtm.cache.store import create_cache, write_session
 from ibl_mtm.cli import main
 from ibl_mtm.errors import UserError
 
+# Its set-up takes long: once, however many processes tests run in.
+pytestmark = pytest.mark.xdist_group("cli")
+
 
 @pytest.fixture
 def run(monkeypatch, capsys):
