@@ -24,7 +24,7 @@ install: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=24"
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[ingest,remote,workflows,dev,docs]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[ingest,remote,brainsets,workflows,dev,docs]"
 	touch $@
 
 demo: install
