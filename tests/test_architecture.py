@@ -30,7 +30,7 @@ INGEST = (
     ("files", "outcome", "targets"),
     ("on_disk",),
     ("alyx",),
-    ("brainsets",),
+    ("brainsets", "bulk"),
     ("sources",),
     ("job",),
     ("cluster",),
