@@ -21,6 +21,7 @@ from filelock import FileLock
 
 from ibl_mtm.brainsets.layout import Build, Regime, key_of
 from ibl_mtm.cache.location import RemotePath, explain_unreadable, locate
+from ibl_mtm.disk.replace import replace_file
 from ibl_mtm.errors import SessionError, UserError
 from ibl_mtm.ingest.alyx.retry import GaveUpError, Patience, Transient, retry
 from ibl_mtm.ingest.brainsets.etag import agrees
@@ -256,9 +257,8 @@ def _about(path: Path) -> Path:
 
 
 def _note(remote: Remote, path: Path) -> None:
-    aside = path.with_suffix(f".{os.getpid()}.new")
-    aside.write_text(json.dumps(asdict(remote), indent=1) + "\n", encoding="utf-8")
-    os.replace(aside, _about(path))
+    text = json.dumps(asdict(remote), indent=1) + "\n"
+    replace_file(_about(path), lambda aside: aside.write_text(text, encoding="utf-8"))
 
 
 def _is_right(remote: Remote, path: Path) -> bool:
