@@ -197,10 +197,10 @@ class Recording:
         lengths = {len(values) for values in columns.values()}
         if len(lengths) != 1 or not rate > 0:
             raise self.wrong(f"{name}: no signals of one length at one sampling_rate")
-        (start, end), *more = self._intervals(f"{name}/domain")
-        if more:
-            raise self.wrong(f"{name}/domain: {len(more) + 1} intervals where 1 was expected")
-        return RegularSeries(float(start), float(end), rate, columns)
+        series = RegularSeries(self._intervals(f"{name}/domain"), rate, columns)
+        if not len(series.domain) or round((series.end - series.start) * rate) != len(series):
+            raise self.wrong(f"{name}: {len(series)} samples, another number than in its domain")
+        return series
 
     def normalisation(self, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
         """Mean and standard deviation stored for a signal, as `whisker/whisker_motion_energy`.
@@ -270,7 +270,7 @@ def open_recording(path: Path) -> Iterator[Recording]:
     if not path.is_file():
         raise SessionError(path.stem, f"{path}: missing; fetch it, or mend the path of the source")
     try:
-        file = h5py.File(path, "r", locking=False)
+        file = h5py.File(path, "r")
     except OSError as error:
         reason = str(error).splitlines()[0]
         raise SessionError(

@@ -24,20 +24,28 @@ class RegularSeries:
 
     Parameters
     ----------
-    start
-        Time of the first sample (s, session clock).
-    end
-        End of its domain (s): one sample after the last one.
+    domain
+        Where it was recorded (s, session clock), shape (n, 2): from the first sample to one
+        sample after the last; between two intervals the samples stand for nothing.
     rate
         Samples per second.
     values
         Each signal by name, of shape (n_samples,) or (n_samples, 2).
     """
 
-    start: float
-    end: float
+    domain: NDArray[np.float64]
     rate: float
     values: dict[str, NDArray[Any]]
+
+    @property
+    def start(self) -> float:
+        """Time of the first sample (s, session clock)."""
+        return float(self.domain[0, 0])
+
+    @property
+    def end(self) -> float:
+        """End of the domain (s): one sample after the last one."""
+        return float(self.domain[-1, 1])
 
     def __len__(self) -> int:
         return len(next(iter(self.values.values())))
@@ -47,6 +55,14 @@ class RegularSeries:
         """Time of every sample: `start + k / rate` (s)."""
         times: NDArray[np.float64] = self.start + np.arange(len(self)) / self.rate
         return times
+
+    @property
+    def recorded(self) -> NDArray[np.bool_]:
+        """Which samples were recorded, and do not just fill a gap."""
+        recorded = np.zeros(len(self), dtype=bool)
+        for first, last in self.first(self.domain):
+            recorded[first:last] = True
+        return recorded
 
     def first(self, time: ArrayLike) -> NDArray[np.int64]:
         """Rows of the first samples that are not before these times (s).
