@@ -3,7 +3,6 @@
 pack(Path("predictions"), label="mtm")              # predictions/mtm.zip
 """
 
-import os
 import zipfile
 from pathlib import Path
 
@@ -59,7 +58,7 @@ def pack(
             # Numbers hardly compress: the fastest level gives nearly all there is to gain.
             with zipfile.ZipFile(aside, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
                 for entry in entries:
-                    archive.write(os.path.join(root, entry.name), entry.name)
+                    archive.write(root / entry.name, entry.name)
 
         replace_file(target, write)
     return target
