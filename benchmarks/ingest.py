@@ -23,7 +23,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ibl_mtm.config.catalog import Align, AlyxSource, Dataset, LocalSource
+from ibl_mtm.config.dataset import Align, Dataset
+from ibl_mtm.config.sources import AlyxSource, LocalSource
 from ibl_mtm.ingest.run import ingest
 from ibl_mtm.simulate.simulation import Simulation, simulate
 
@@ -102,7 +103,7 @@ def stages(one: Path, folder: Path) -> list[Row]:
     from ibl_mtm.cache.store import create_cache, write_session
     from ibl_mtm.ingest import assemble as session
     from ibl_mtm.ingest import load
-    from ibl_mtm.ingest.sources.folder import open_folder
+    from ibl_mtm.ingest.on_disk.folder import open_folder
 
     dataset = Dataset(source=LocalSource(kind="local", path=one))
     spent: dict[str, float] = {}

@@ -4,7 +4,8 @@ import os
 import shlex
 from pathlib import Path
 
-from ibl_mtm.config.catalog import SimulatedSource, load_catalog
+from ibl_mtm.config.catalog import load_catalog
+from ibl_mtm.config.sources import SimulatedSource
 
 if not config:
     raise WorkflowError("give a size: --configfile pipelines/workflows/laptop.yaml")

@@ -24,6 +24,18 @@ FLOORS = (
     ("experiments",),
     ("cli",),
 )
+#: The same within ingestion, whose kinds of source must not know who asks them. A name of a
+#: sub-room stands for all that is in it.
+INGEST = (
+    ("files", "outcome", "targets"),
+    ("on_disk",),
+    ("alyx",),
+    ("brainsets",),
+    ("sources",),
+    ("job",),
+    ("cluster",),
+    ("run",),
+)
 MOST_LINES, MOST_FILES = 2500, 16
 
 Arrow = tuple[str, str]
@@ -60,9 +72,11 @@ def arrows(package: Path, *, types: bool = True) -> Iterator[Arrow]:
                     yield ".".join(module.parts), ".".join(rest)
 
 
-def wrong_arrows(found: Iterator[Arrow]) -> list[Arrow]:
+def wrong_arrows(
+    found: Iterator[Arrow], floors: tuple[tuple[str, ...], ...] = FLOORS
+) -> list[Arrow]:
     """Those that do not lead downwards. The package's own `__init__` may import anything."""
-    floor = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+    floor = {room: number for number, rooms in enumerate(floors) for room in rooms}
     wrong = []
     for user, used in found:
         a, b = user.split(".")[0], used.split(".")[0]
@@ -92,6 +106,22 @@ def test_an_arrow_upwards_is_noticed(tmp_path: Path, file: str, source: str) -> 
     (room / file).parent.mkdir(parents=True)
     (room / file).write_text(source)
     assert len(wrong_arrows(arrows(room))) == 1
+
+
+def within(room: str) -> Iterator[Arrow]:
+    """The arrows within a room, between what its floors name."""
+    named = {name for names in INGEST for name in names}
+    for user, used in arrows(PACKAGE):
+        (a, *inner), (b, *other) = user.split("."), used.split(".")
+        if a == b == room and inner[0] in named and other[0] in named:
+            yield ".".join(inner), ".".join(other)
+
+
+def test_arrows_within_ingestion_go_downwards() -> None:
+    found = list(within("ingest"))
+    assert len(found) > 30
+    assert wrong_arrows(iter(found), INGEST) == []
+    assert wrong_arrows(iter([("alyx.a", "sources.local.find")]), INGEST) != []
 
 
 def test_no_module_needs_itself_by_a_detour() -> None:

@@ -5,7 +5,8 @@ import pytest
 from real_recording import write_real_recording
 
 from ibl_mtm.cache.cache import open_cache
-from ibl_mtm.config.catalog import Align, Dataset, LocalSource
+from ibl_mtm.config.dataset import Align, Dataset
+from ibl_mtm.config.sources import LocalSource
 from ibl_mtm.evaluation.evaluate import evaluate
 from ibl_mtm.ingest.run import ingest
 from ibl_mtm.training.run import train

@@ -11,11 +11,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["RegularSeries"]
+__all__ = ["RegularSeries", "first_row"]
 
 # A time that is a sample's own but for rounding is that sample (torch_brain's tolerance, in
 # samples).
 _SNAP = 1e-9
+
+
+def first_row(start: float, rate: float, time: ArrayLike) -> NDArray[np.int64]:
+    """Rows of the first samples that are not before these times (see `RegularSeries.first`)."""
+    position = (np.asarray(time, np.float64) - start) * rate
+    nearest = np.round(position)
+    on_grid = np.abs(position - nearest) <= _SNAP
+    rows: NDArray[np.int64] = np.where(on_grid, nearest, np.ceil(position)).astype(np.int64)
+    return rows
 
 
 @dataclass(frozen=True)
@@ -70,8 +79,4 @@ class RegularSeries:
         Neither clipped nor checked: before the first sample it is negative or 0, behind the last
         one it is the number of samples or more.
         """
-        position = (np.asarray(time, np.float64) - self.start) * self.rate
-        nearest = np.round(position)
-        on_grid = np.abs(position - nearest) <= _SNAP
-        rows: NDArray[np.int64] = np.where(on_grid, nearest, np.ceil(position)).astype(np.int64)
-        return rows
+        return first_row(self.start, self.rate, time)

@@ -8,51 +8,22 @@ A job holds no connection and no open file, so that any machine that sees the ca
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from ibl_mtm.cache.store import session_attrs, write_session
-from ibl_mtm.config.catalog import Dataset
+from ibl_mtm.config.dataset import Dataset
 from ibl_mtm.errors import SessionError
 from ibl_mtm.ingest.files import one_line
 from ibl_mtm.ingest.outcome import Outcome, UnreachableError
-from ibl_mtm.ingest.sources.folder import Folder
+from ibl_mtm.ingest.sources.source import OnBytes, Origin
 from ibl_mtm.ingest.targets import blocked
 
-__all__ = ["Job", "Origin", "is_complete", "run_job"]
+__all__ = ["Job", "is_complete", "run_job"]
 
 log = logging.getLogger(__name__)
-
-OnBytes = Callable[[int], object]
-
-
-class Origin(Protocol):
-    """Where the files of a session are, or are to be had from."""
-
-    @property
-    def address(self) -> str:
-        """What the cache names as their source."""
-
-    @property
-    def simulated(self) -> bool:
-        """Whether they are of a simulated experiment."""
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What was not found of the session, or left out."""
-
-    @property
-    def targets(self) -> tuple[Path, ...]:
-        """What is written to when it is opened."""
-
-    def bytes_missing(self) -> int:
-        """How much is to be downloaded."""
-
-    def open(self, on_bytes: OnBytes) -> AbstractContextManager[Folder]:
-        """Fetch what is missing, and give access to the files through ONE."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +42,6 @@ def run_job(job: Job, on_bytes: OnBytes = lambda n: None) -> Outcome:
     """Ingest a session; whatever goes wrong becomes its outcome, so that others go on."""
     # Only where the work is done: brainbox takes two seconds to import.
     from ibl_mtm.ingest.assemble import assemble
-    from ibl_mtm.ingest.load import load_session
 
     start = time.monotonic()
     eid, fetched = job.eid, 0
@@ -85,10 +55,10 @@ def run_job(job: Job, on_bytes: OnBytes = lambda n: None) -> Outcome:
         # Another process may have done it since.
         if not job.overwrite and is_complete(job.cache, eid, job.dataset):
             return Outcome("complete")
-        with job.origin.open(count) as folder:
-            recording = load_session(folder, eid, job.dataset)
+        with job.origin.open(count) as opened:
+            recording = opened.load(eid, job.dataset)
         # In this order, each once: a folder may itself be the origin.
-        told = (*job.origin.notes, *folder.notes)
+        told = (*job.origin.notes, *opened.notes)
         missing = [note for note in recording.notes if not _is_told(note, told)]
         known = dict.fromkeys((*told, *missing))
         recording = replace(recording, notes=list(known))

@@ -5,17 +5,23 @@ recording.insertions[0].units               # one row per unit
 recording.trials                            # None for contiguous windows
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from one.api import One
 
-from ibl_mtm.config.catalog import Dataset
+from ibl_mtm.config.dataset import Dataset
 from ibl_mtm.errors import SessionError
 from ibl_mtm.ingest.behaviour import Behaviour, load_behaviour, load_trials
 from ibl_mtm.ingest.insertions import Insertion, load_insertions
-from ibl_mtm.ingest.sources.folder import Folder
-from ibl_mtm.ingest.sources.layout import dangling
+from ibl_mtm.ingest.on_disk.layout import dangling
+
+if TYPE_CHECKING:
+    from ibl_mtm.ingest.on_disk.folder import Folder
 
 __all__ = ["Recording", "load_session"]
 
@@ -36,6 +42,15 @@ class Recording:
         Wheel, whisker motion energy and licks, as far as they are there.
     notes
         What was missing or left out, each in one line.
+    domains
+        Where train, val and test are, intervals of shape (n, 2) each, where the files tell; None
+        where trials are dealt out by rule.
+    from_start
+        Whether a spike's bin is counted from the start of its window, `floor((t - start) / bin)`,
+        as others count whose numbers ours must equal; otherwise by the edges of the bins. The two
+        differ where a spike is on an edge but for rounding.
+    attributes
+        Further attributes of the session in the cache.
     """
 
     eid: str
@@ -47,9 +62,12 @@ class Recording:
     trials: pd.DataFrame | None
     behaviour: Behaviour
     notes: list[str]
+    domains: Mapping[str, NDArray[np.float64]] | None = None
+    from_start: bool = False
+    attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
-def load_session(folder: Folder, eid: str, dataset: Dataset) -> Recording:
+def load_session(folder: "Folder", eid: str, dataset: Dataset) -> Recording:
     """Load a session as far as a dataset needs it.
 
     Raises
@@ -77,7 +95,7 @@ def load_session(folder: Folder, eid: str, dataset: Dataset) -> Recording:
     return replace(recording, notes=[*recording.notes, *lost])
 
 
-def _load(folder: Folder, one: One, eid: str, dataset: Dataset) -> Recording:
+def _load(folder: "Folder", one: One, eid: str, dataset: Dataset) -> Recording:
     details = one.get_details(eid)
     event = dataset.align.event
     trials = None if event is None else load_trials(one, eid, event)

@@ -12,13 +12,13 @@ from functools import partial
 from pathlib import Path
 
 from ibl_mtm.cache.store import create_cache, list_sessions, read_format, session_attrs
-from ibl_mtm.config.catalog import Dataset
+from ibl_mtm.config.dataset import Dataset
 from ibl_mtm.errors import SessionError, UserError
-from ibl_mtm.ingest.alyx.records import expand
 from ibl_mtm.ingest.job import Job, is_complete, run_job
 from ibl_mtm.ingest.outcome import IngestReport, Outcome, write_report
-from ibl_mtm.ingest.sources.find import Found, find_sessions
-from ibl_mtm.ingest.targets import blocked, check_writable
+from ibl_mtm.ingest.sources.find import find_sessions
+from ibl_mtm.ingest.sources.source import Found, Search
+from ibl_mtm.ingest.targets import blocked, check_writable, expand
 
 __all__ = ["IngestReport", "Outcome", "ingest"]
 
@@ -96,18 +96,11 @@ def ingest(
     if scheduler is not None:
         dataset, cache = _as_seen_elsewhere(dataset), cache.absolute()
     stopped = None
+    aside = cache.parent if scheduler else None  # where other machines see it too
+    search = Search(dataset, name, cache, sessions, limit, dry_run, offline, aside)
     with (
         _told_if_blocked(cache, dataset),
-        find_sessions(
-            dataset,
-            name,
-            cache,
-            sessions=sessions,
-            limit=limit,
-            dry_run=dry_run,
-            offline=offline,
-            aside=cache.parent if scheduler else None,  # where other machines see it too
-        ) as found,
+        find_sessions(search) as found,
     ):
         total = len(found.eids)
         if not total:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ibl_mtm.errors import UserError
 
-__all__ = ["blocked", "check_writable"]
+__all__ = ["blocked", "check_writable", "expand"]
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _READ_ONLY = {errno.EROFS}
@@ -61,6 +61,11 @@ def blocked(error: OSError, *places: Path) -> str | None:
         if any(_is_below(path, place) for place in places):
             return f"cannot write {where}: {error.strerror}; give another path"
     return None
+
+
+def expand(path: Path) -> Path:
+    """A path that begins with a variable of the environment, on this machine."""
+    return Path(os.path.expandvars(path)).expanduser()
 
 
 def _fullest(places: tuple[Path, ...]) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ibl_mtm.config.catalog import TrialRules
+from ibl_mtm.config.dataset import TrialRules
 from ibl_mtm.sessions.schema import MISSING
 
 __all__ = ["TRIAL_COLUMNS", "TRIAL_VALUES", "Allowed", "encode_trials", "included"]

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from ibl_mtm.config.catalog import Split
+from ibl_mtm.config.dataset import Split
 from ibl_mtm.disk.replace import replace_file
 from ibl_mtm.errors import UserError
 from ibl_mtm.sessions.selection import SelectionSettings
@@ -135,6 +135,7 @@ def deal_trials(ds: xr.Dataset, settings: SelectionSettings) -> Deal:
     if chosen is None:
         split, rule = as_text(ds.split), _rule_of(ds)
     else:
+        assert chosen.kind != "file"  # SelectionSettings
         split = split_trials(
             eid,
             ds.trial.values,
@@ -237,5 +238,7 @@ def _rule_of(ds: xr.Dataset) -> str:
 
 
 def _in_words(split: Split) -> str:
+    if split.kind == "file":
+        return "as the files have it" + (f", {split.domains}" if split.domains else "")
     shares = "/".join(f"{100 * share:g}" for share in split.fractions)
     return f"{split.kind}, {shares} % train/val/test, seed {split.seed}"

@@ -5,15 +5,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from ibl_mtm.config.catalog import (
-    Align,
-    AlyxSource,
-    Catalog,
-    LocalSource,
-    SimulatedSource,
-    Split,
-    load_catalog,
-)
+from ibl_mtm.config.catalog import Catalog, load_catalog
+from ibl_mtm.config.dataset import Align, Split
+from ibl_mtm.config.sources import AlyxSource, LocalSource, SimulatedSource
 from ibl_mtm.errors import UserError
 
 EID = "0b9a5c1e-6b3a-4c53-8d0e-0c7c0a9e8f21"

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from ibl_mtm.config.catalog import AlyxSource, load_catalog
+from ibl_mtm.config.catalog import load_catalog
+from ibl_mtm.config.sources import AlyxSource
 from ibl_mtm.config.yaml_settings import read_settings
 from ibl_mtm.errors import UserError
 from ibl_mtm.training.settings import RunSettings

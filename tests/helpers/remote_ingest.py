@@ -5,7 +5,8 @@ from pathlib import Path
 import xarray as xr
 from alyx_server import TAG, USER, AlyxServer
 
-from ibl_mtm.config.catalog import AlyxSource, Dataset, SessionEntry
+from ibl_mtm.config.dataset import Dataset, SessionEntry
+from ibl_mtm.config.sources import AlyxSource
 
 
 def alyx(server: AlyxServer, path: Path | None = None, **settings) -> AlyxSource:

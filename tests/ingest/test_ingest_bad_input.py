@@ -32,7 +32,8 @@ from spoil import (
     write,
 )
 
-from ibl_mtm.config.catalog import Dataset, LocalSource
+from ibl_mtm.config.dataset import Dataset
+from ibl_mtm.config.sources import LocalSource
 from ibl_mtm.ingest.run import ingest
 
 TIMES, CLUSTERS = f"{SORTING}/spikes.times.npy", f"{SORTING}/spikes.clusters.npy"

@@ -5,7 +5,7 @@ import pytest
 
 from ibl_mtm.ingest.align import bin_edges, sample
 from ibl_mtm.ingest.behaviour import load_behaviour
-from ibl_mtm.ingest.sources.folder import open_folder
+from ibl_mtm.ingest.on_disk.folder import open_folder
 
 
 @pytest.fixture

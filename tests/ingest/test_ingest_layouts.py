@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from ibl_mtm.cli import main
-from ibl_mtm.config.catalog import Dataset, LocalSource
+from ibl_mtm.config.dataset import Dataset
+from ibl_mtm.config.sources import LocalSource
 from ibl_mtm.ingest.run import ingest
 
 SESSION = "lab/Subjects/mouse/2024-01-01/001"

@@ -21,7 +21,8 @@ from server_faults import status
 
 from ibl_mtm.cache.cache import open_cache
 from ibl_mtm.cache.check import check
-from ibl_mtm.config.catalog import Dataset, LocalSource
+from ibl_mtm.config.dataset import Dataset
+from ibl_mtm.config.sources import LocalSource
 from ibl_mtm.errors import UserError
 from ibl_mtm.ingest.run import ingest
 from ibl_mtm.simulate.simulation import Simulation, simulate

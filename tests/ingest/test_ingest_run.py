@@ -12,10 +12,11 @@ from real_recording import SHARED, write_real_recording
 from ibl_mtm.cache.cache import open_cache
 from ibl_mtm.cache.staging import stage, staging_folder
 from ibl_mtm.cache.tables import list_session_rows, read_table, write_table
-from ibl_mtm.config.catalog import Align, Dataset, LocalSource, SessionEntry, SimulatedSource
+from ibl_mtm.config.dataset import Align, Dataset, SessionEntry
+from ibl_mtm.config.sources import LocalSource, SimulatedSource
 from ibl_mtm.errors import UserError
+from ibl_mtm.ingest.on_disk.folder import open_folder
 from ibl_mtm.ingest.run import Outcome, ingest
-from ibl_mtm.ingest.sources.folder import open_folder
 
 
 def files_below(folder: Path) -> dict[str, int]:

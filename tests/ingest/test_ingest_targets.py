@@ -14,7 +14,7 @@ from remote_ingest import alyx, assert_same
 
 import ibl_mtm.ingest.job
 from ibl_mtm.cli import main
-from ibl_mtm.config.catalog import Dataset
+from ibl_mtm.config.dataset import Dataset
 from ibl_mtm.errors import UserError
 from ibl_mtm.ingest.run import ingest
 from ibl_mtm.ingest.targets import blocked

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ibl_mtm.config.catalog import TrialRules
+from ibl_mtm.config.dataset import TrialRules
 from ibl_mtm.ingest.trials import TRIAL_COLUMNS, encode_trials, included
 from ibl_mtm.sessions.schema import MISSING
 

@@ -8,9 +8,10 @@ import pytest
 from binned_sessions import write_binned
 
 from ibl_mtm.cache.cache import open_cache
-from ibl_mtm.config.catalog import Align, Dataset, LocalSource
+from ibl_mtm.config.dataset import Align, Dataset
+from ibl_mtm.config.sources import LocalSource
+from ibl_mtm.ingest.on_disk.folder import session_id
 from ibl_mtm.ingest.run import ingest
-from ibl_mtm.ingest.sources.folder import session_id
 from ibl_mtm.one_files import binned
 from ibl_mtm.one_files.binned import write_binned_session
 from ibl_mtm.one_files.regions import regions_of

@@ -7,7 +7,7 @@ from synthetic import make_regions, make_session
 
 from ibl_mtm.cache.cache import open_cache
 from ibl_mtm.cache.store import create_cache, write_session
-from ibl_mtm.config.catalog import Split
+from ibl_mtm.config.dataset import Split
 from ibl_mtm.errors import SessionError, UserError
 from ibl_mtm.sessions.view import describe_session, eligible_regions
 from ibl_mtm.training.data.describe import describe_sessions

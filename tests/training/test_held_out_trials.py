@@ -9,7 +9,7 @@ from training_runs import tiny_settings
 
 from ibl_mtm.cache.cache import open_cache
 from ibl_mtm.cache.store import create_cache, write_session
-from ibl_mtm.config.catalog import Split
+from ibl_mtm.config.dataset import Split
 from ibl_mtm.errors import UserError
 from ibl_mtm.evaluation.compare import compare_runs
 from ibl_mtm.evaluation.evaluate import evaluate, evaluate_baseline

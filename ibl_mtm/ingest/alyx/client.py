@@ -32,7 +32,7 @@ from filelock import FileLock
 from one.webclient import AlyxClient
 
 from ibl_mtm import logs
-from ibl_mtm.config.catalog import AlyxSource
+from ibl_mtm.config.sources import AlyxSource
 from ibl_mtm.errors import UserError
 from ibl_mtm.ingest.alyx.retry import (
     GaveUpError,

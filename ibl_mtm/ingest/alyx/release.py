@@ -15,7 +15,7 @@ from typing import Any
 
 from one.alf.path import get_alf_path, get_session_path, remove_uuid_string
 
-from ibl_mtm.config.catalog import AlyxSource
+from ibl_mtm.config.sources import AlyxSource
 from ibl_mtm.ingest.trials import TRIAL_COLUMNS
 
 __all__ = ["RemoteFile", "choose_files", "listed"]

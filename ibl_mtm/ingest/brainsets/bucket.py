@@ -8,10 +8,12 @@ A file appears under its name only when it is whole. What an attempt left is gon
 as the bucket's object is the same.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -27,6 +29,7 @@ from ibl_mtm.ingest.outcome import UnreachableError
 __all__ = ["Remote", "fetch", "list_recordings", "missing_bytes", "open_bucket"]
 
 _BLOCK = 1 << 23  # bytes of one request: what is lost where one fails
+_SLOWEST = 120.0  # s for such a request
 _SPOILT = 3  # a file that comes wrong so often is wrong in the bucket
 
 OnBytes = Callable[[int], object]
@@ -46,7 +49,9 @@ class Remote:
         return PurePosixPath(self.key).stem
 
 
-def open_bucket(url: str, endpoint: str | None, anonymous: bool) -> RemotePath:
+def open_bucket(
+    url: str, endpoint: str | None = None, anonymous: bool = True, timeout: float = 20.0
+) -> RemotePath:
     """Give access to a bucket, or a folder in one; nothing is asked.
 
     Parameters
@@ -57,10 +62,13 @@ def open_bucket(url: str, endpoint: str | None, anonymous: bool) -> RemotePath:
         Address of another server that speaks S3; None: Amazon's, or as the environment says.
     anonymous
         Ask without credentials, as public buckets allow.
+    timeout
+        How long to wait for a connection (s).
     """
-    options: dict[str, Any] = {}
+    waits = {"connect_timeout": f"{timeout:g}s", "timeout": f"{_SLOWEST:g}s"}
+    options: dict[str, Any] = {"client_options": waits}
     if url.startswith("s3://"):
-        options = {"region": os.environ.get("AWS_REGION", "us-east-1")}
+        options |= {"region": os.environ.get("AWS_REGION", "us-east-1")}
         options |= {"skip_signature": True} if anonymous else {}
         options |= {"endpoint": endpoint} if endpoint else {}
     bucket = locate(url, options)
@@ -166,7 +174,7 @@ def _download(
         while (start := part.tell()) < remote.size:
             span = (start, min(start + _BLOCK, remote.size))
             try:
-                block = retry(lambda span=span: _get(bucket, remote, span), patience, address)
+                block = retry(partial(_get, bucket, remote, span), patience, address)
             except GaveUpError as error:
                 raise UnreachableError(remote.eid, str(error), bucket.root) from error
             part.write(block)
@@ -191,7 +199,8 @@ def _get(bucket: RemotePath, remote: Remote, span: tuple[int, int]) -> bytes:
         block = bytes(answer.bytes())
     except PreconditionError:
         raise SessionError(
-            remote.eid, f"{address}: replaced while it was fetched; the same command fetches it anew"
+            remote.eid,
+            f"{address}: replaced meanwhile; the same command fetches it anew",
         ) from None
     except FileNotFoundError:
         raise SessionError(remote.eid, f"{address}: no longer there") from None
@@ -218,8 +227,6 @@ def _remove_others(remote: Remote, path: Path) -> None:
 
 
 def _fingerprint(path: Path) -> str:
-    import hashlib
-
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -158,7 +158,9 @@ def _trials(file: File, event: str) -> pd.DataFrame:
     trials = pd.DataFrame({ours: table[theirs] for ours, theirs in present.items()})
     choice = table["choice"].map(_CHOICE)
     if choice.isna().any():
-        raise file.wrong(f"trials/choice: {table['choice'][choice.isna()].iloc[0]}, expected 0 to 2")
+        raise file.wrong(
+            f"trials/choice: {table['choice'][choice.isna()].iloc[0]}, expected 0 to 2"
+        )
     trials["choice"] = choice
     events = trials[event].dropna().to_numpy(np.float64)
     if (np.diff(events) < 0).any():

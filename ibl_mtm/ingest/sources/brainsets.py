@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ibl_mtm.brainsets.layout import BRAINSET, file_of, key_of, recordings_in
 from ibl_mtm.brainsets.recording import open_recording
+from ibl_mtm.cache.location import RemotePath
 from ibl_mtm.cache.store import session_attrs
 from ibl_mtm.cache.tables import list_eids
 from ibl_mtm.config.dataset import Dataset
@@ -95,8 +96,7 @@ class RecordingFile:
         """See `Origin`."""
         source = self.source
         if self.remote is not None:
-            assert source.url is not None
-            bucket = open_bucket(source.url, source.endpoint, source.anonymous)
+            bucket = _open(source)
             patience = Patience(source.attempts, source.timeout)
             fetch(bucket, self.remote, self.path, patience, on_bytes)
         elif source.url is not None and not self.path.is_file():
@@ -144,7 +144,7 @@ def find(search: Search) -> Iterator[Files]:
     here = expand(root)
     remotes: dict[str, Remote] = {}
     if source.url is not None and not search.offline:
-        bucket = open_bucket(source.url, source.endpoint, source.anonymous)
+        bucket = _open(source)
         remotes = list_recordings(bucket, source.build, source.regime)
         known = list(remotes)
     else:
@@ -161,6 +161,11 @@ def find(search: Search) -> Iterator[Files]:
     eids = search.choose(listed or known)
     _refuse_to_mix(search.cache, eids, source)
     yield Files(eids, root, source, remotes)
+
+
+def _open(source: BrainsetsSource) -> RemotePath:
+    assert source.url is not None
+    return open_bucket(source.url, source.endpoint, source.anonymous, source.timeout)
 
 
 def _why_none(root: Path, source: BrainsetsSource) -> str:
@@ -191,5 +196,3 @@ def _refuse_to_mix(cache: Path, eids: list[str], source: BrainsetsSource) -> Non
                 f"{source.version}: two versions of the brainset are not to be mixed; give another "
                 "cache, or drop these sessions"
             )
-
-

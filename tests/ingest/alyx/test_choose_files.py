@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ibl_mtm.config.catalog import AlyxSource
+from ibl_mtm.config.sources import AlyxSource
 from ibl_mtm.ingest.alyx.fitting import fitting
 from ibl_mtm.ingest.alyx.release import choose_files
 

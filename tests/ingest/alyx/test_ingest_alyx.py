@@ -15,7 +15,7 @@ from server_faults import status
 from typer.testing import CliRunner
 
 from ibl_mtm.cli import app
-from ibl_mtm.config.catalog import Dataset, SessionEntry
+from ibl_mtm.config.dataset import Dataset, SessionEntry
 from ibl_mtm.errors import UserError
 from ibl_mtm.ingest.run import ingest
 

@@ -8,7 +8,7 @@ from alyx_server import PASSWORD, TOKEN
 from remote_ingest import alyx, single
 from server_faults import status
 
-from ibl_mtm.config.catalog import Dataset
+from ibl_mtm.config.dataset import Dataset
 from ibl_mtm.errors import UserError
 from ibl_mtm.ingest.run import ingest
 

@@ -10,7 +10,7 @@ import xarray as xr
 from alyx_server import TAG, AlyxServer
 from remote_ingest import alyx, assert_same, single
 
-from ibl_mtm.config.catalog import Dataset, SessionEntry
+from ibl_mtm.config.dataset import Dataset, SessionEntry
 from ibl_mtm.errors import UserError
 from ibl_mtm.ingest.run import ingest
 

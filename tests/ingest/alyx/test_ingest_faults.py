@@ -19,7 +19,7 @@ from alyx_server import PASSWORD, AlyxServer
 from remote_ingest import alyx, assert_same, single
 
 from ibl_mtm.cache.cache import open_cache
-from ibl_mtm.config.catalog import Dataset, SessionEntry
+from ibl_mtm.config.dataset import Dataset, SessionEntry
 from ibl_mtm.errors import UserError
 from ibl_mtm.ingest.alyx.retry import GaveUpError, Patience, Transient, check_status, retry
 from ibl_mtm.ingest.run import ingest

@@ -1,0 +1,1 @@
+"""Folders in ONE's layout, whoever put them there."""

@@ -1,0 +1,49 @@
+"""Sessions of one folder in ONE's layout."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+from ibl_mtm.config.sources import LocalSource
+from ibl_mtm.errors import UserError
+from ibl_mtm.ingest.on_disk.folder import Folder, open_folder
+from ibl_mtm.ingest.sources.source import Search
+
+__all__ = ["OnDisk", "find"]
+
+
+class OnDisk:
+    """Sessions of one folder, which is the origin of each."""
+
+    def __init__(
+        self, eids: list[str], folder: Folder, left_aside: Mapping[str, str] | None = None
+    ) -> None:
+        self.eids = eids
+        self.left_aside = left_aside or {}
+        self._folder = folder
+
+    def origin(self, eid: str) -> Folder:
+        """See `Found`."""
+        return self._folder
+
+    def subjects(self, eids: Iterable[str]) -> dict[str, str]:
+        """See `Found`."""
+        table = self._folder.sessions()
+        return {eid: str(table.at[eid, "subject"]) for eid in eids if eid in table.index}
+
+
+@contextmanager
+def find(search: Search) -> Iterator[OnDisk]:
+    """Find those that have spikes; a folder without cache tables is indexed for as long."""
+    source = search.dataset.source
+    assert isinstance(source, LocalSource)
+    with open_folder(source.path, search.aside) as folder:
+        if search.sessions is None and search.listed:
+            yield OnDisk(search.choose(search.listed), folder)
+            return
+        table = folder.sessions()
+        spiking = list(table.index[table["has_spikes"]])
+        eids = search.choose(search.listed or list(table.index), spiking)
+        left_aside = {} if search.sessions else folder.left_aside | folder.without_spikes(table)
+        if not eids and not left_aside:
+            raise UserError(f"no session in {source.path} has spikes (alf/probe*/spikes.times.npy)")
+        yield OnDisk(eids, folder, left_aside)
