@@ -51,7 +51,7 @@ def trial_windows(recording: Recording, task: Task, split: str) -> pd.DataFrame:
         series = recording.series(group)
         if series is None:
             raise recording.wrong(f"no group {group}, of {task.name}")
-        keep &= inside(windows, np.array([[series.start, series.end]]))
+        keep &= inside(windows, series.domain)
     return table[keep].sort_values("start", kind="stable").reset_index(drop=True)
 
 
