@@ -20,6 +20,7 @@ FLOORS = (
     ("cache", "model", "simulate"),
     ("ingest", "training"),
     ("evaluation",),
+    ("benchmark",),
     ("report",),
     ("experiments",),
     ("cli",),

@@ -71,9 +71,7 @@ def window_counts(
     on_grid = np.abs(place - np.rint(place)) < _EDGE
     offset = np.rint(place).astype(np.int64)
     lead = n_before + 1  # so that what lies just before the first bin has a place
-    first, last = np.searchsorted(
-        spikes.times, [origin - lead * BIN, float(starts[-1]) + WINDOW]
-    )
+    first, last = np.searchsorted(spikes.times, [origin - lead * BIN, float(starts[-1]) + WINDOW])
     times, units = spikes.times[first:last], spikes.units[first:last]
     position = (times - origin) * RATE
     edgy = np.abs(position - np.rint(position)) < _EDGE

@@ -140,7 +140,9 @@ def score_units(odds: np.ndarray, target: np.ndarray) -> dict[str, float]:
     )
     scores: dict[str, float] = {}
     for name, values in zip(("precision", "recall", "f1-score"), found[:3], strict=True):
-        scores |= {f"{label}/{name}": float(v) for label, v in zip(COSMOS_LABELS, values)}
+        scores |= {
+            f"{label}/{name}": float(v) for label, v in zip(COSMOS_LABELS, values, strict=True)
+        }
         scores[f"macro/{name}"] = float(np.mean(values))
     return scores
 

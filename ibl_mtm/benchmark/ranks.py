@@ -50,8 +50,14 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
         by_seed = scores.groupby("seed")["score"].apply(_mean)
         by_recording = scores.groupby("recording")["score"].apply(_mean)
         rows.append(
-            (*key, _mean(by_seed), _sem(by_seed), _sem(by_recording), len(by_seed))
-            + (len(by_recording),)
+            (
+                *key,
+                _mean(by_seed),
+                _sem(by_seed),
+                _sem(by_recording),
+                len(by_seed),
+                len(by_recording),
+            )
         )
     columns = [*keys, "score", "sem", "sem_recordings", "n_seeds", "n_recordings"]
     return pd.DataFrame(rows, columns=columns)

@@ -1,15 +1,17 @@
 """Scores of predictions against the ground truth that follows from the files for evaluation.
 
-    scores = score_submissions(Path("predictions"), BenchmarkData(Path("/data/bwb")))
-    scores.table                                    # label, task, recording, seed, metric, score
+scores = score_submissions(Path("predictions"), BenchmarkData(Path("/data/bwb")))
+scores.table                                    # label, task, recording, seed, metric, score
 
-    write_scores(scores, Path("predictions"))       # scores.csv, which `ibl-mtm results` reads
+write_scores(scores, Path("predictions"))       # scores.csv, which `ibl-mtm results` reads
 """
 
+import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,13 +19,22 @@ import pandas as pd
 from ibl_mtm.benchmark.data import BenchmarkData
 from ibl_mtm.benchmark.entity_ids import decode_ids
 from ibl_mtm.benchmark.metrics import PoissonSums, score_trials, score_units
+from ibl_mtm.benchmark.ranks import summarise
 from ibl_mtm.benchmark.submission import Entry, Place, open_submission
 from ibl_mtm.benchmark.tasks import TASKS, Task
 from ibl_mtm.benchmark.truth import NeuralTruth, TrialTruth, scored_units, trial_truth
 from ibl_mtm.disk.replace import replace_file
 from ibl_mtm.errors import SessionError, UserError
 
-__all__ = ["COLUMNS", "SCORES", "Scores", "read_scores", "score_submissions", "write_scores"]
+__all__ = [
+    "COLUMNS",
+    "SCORES",
+    "Scores",
+    "read_scores",
+    "score_submissions",
+    "scores_as_json",
+    "write_scores",
+]
 
 SCORES = "scores.csv"
 COLUMNS = ["label", "task", "recording", "seed", "metric", "score"]
@@ -130,9 +141,7 @@ def _units(data: BenchmarkData, task: Task, eid: str) -> pd.DataFrame:
         return scored_units(opened, "eval")[["name", "target"]]
 
 
-def _score_ts1(
-    tensors: dict[str, np.ndarray], task: Task, truth: TrialTruth
-) -> dict[str, float]:
+def _score_ts1(tensors: dict[str, np.ndarray], task: Task, truth: TrialTruth) -> dict[str, float]:
     _, at, asked = np.intersect1d(tensors["trial_id"], truth.trial_id, return_indices=True)
     if not len(at):
         raise ValueError("no trial_id is that of a trial which is scored")
@@ -198,3 +207,14 @@ def read_scores(folder: Path) -> pd.DataFrame:
         return table[COLUMNS]
     except (ValueError, KeyError) as error:
         raise UserError(f"{file} is damaged ({error}); delete it and score anew") from None
+
+
+def scores_as_json(scores: Scores) -> dict[str, Any]:
+    """As plain Python: averages of each label and task, every score, and what failed."""
+    summary = summarise(scores.table)
+    rows = json.loads(scores.table.to_json(orient="records", double_precision=15))
+    labels: dict[str, dict[str, Any]] = defaultdict(lambda: defaultdict(dict))
+    for row in json.loads(summary.to_json(orient="records", double_precision=15)):
+        label, task, metric = row.pop("label"), row.pop("task"), row.pop("metric")
+        labels[label][task][metric] = row
+    return {"labels": labels, "scores": rows, "failed": scores.failed}

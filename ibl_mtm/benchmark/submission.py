@@ -1,9 +1,9 @@
 """Predictions on the disk: `LABEL/TASK/RECORDING/seed_N.safetensors`, in a folder or a zip.
 
-    for entry in open_submission(Path("predictions")):
-        entry.name, entry.metadata(), entry.tensors()
+for entry in open_submission(Path("predictions")):
+    entry.name, entry.metadata(), entry.tensors()
 
-    write_predictions(folder, place, tensors, metadata)
+write_predictions(folder, place, tensors, metadata)
 """
 
 import json

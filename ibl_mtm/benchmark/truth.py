@@ -172,10 +172,7 @@ def scored_units(recording: Recording, regime: Regime) -> pd.DataFrame:
     The file's columns, `name` as in predictions, and `target`, the number of the region.
     """
     units = recording.units
-    if regime == "eval":
-        keep = units["qc_neural"] == "PASS"
-    else:
-        keep = units["qc_neural"] != "FAIL"
+    keep = units["qc_neural"] == "PASS" if regime == "eval" else units["qc_neural"] != "FAIL"
     keep &= units["qc_neural_alignment"] == "PASS"
     keep &= (units["label"] == 1.0) & (units["firing_rate"] > 1.0)
     keep &= units["region_cosmos"].isin(COSMOS_LABELS)

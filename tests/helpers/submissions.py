@@ -44,7 +44,12 @@ def _about(task: Task) -> dict[str, str]:
 
 
 def _write_behaviour(
-    folder: Path, data: BenchmarkData, task: Task, eid: str, label: str, seeds: Sequence[int],
+    folder: Path,
+    data: BenchmarkData,
+    task: Task,
+    eid: str,
+    label: str,
+    seeds: Sequence[int],
     noise: float,
 ) -> None:
     with data.open(task, eid) as recording:
@@ -66,7 +71,12 @@ def _write_behaviour(
 
 
 def _write_activity(
-    folder: Path, data: BenchmarkData, task: Task, eid: str, label: str, seeds: Sequence[int],
+    folder: Path,
+    data: BenchmarkData,
+    task: Task,
+    eid: str,
+    label: str,
+    seeds: Sequence[int],
     noise: float,
 ) -> None:
     with data.open(task, eid) as recording:

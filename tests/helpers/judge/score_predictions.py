@@ -109,13 +109,13 @@ def main(predictions: Path, root: Path, work: Path) -> None:
     raw = ts1.score_dir(predictions, work) | ts2.score_dir(predictions, work)
     raw |= aggregation.from_ts3(ts3.score_dir(predictions, work), "ts3-unit_cosmos")
     scores = {"/".join(map(str, key)): found for key, found in raw.items()}
-    primary = {f"ts1-{task}": get_ts1_readout_spec(task).primary_metric for task in
-               get_ts1_supported_tasks()}
+    primary = {
+        f"ts1-{task}": get_ts1_readout_spec(task).primary_metric
+        for task in get_ts1_supported_tasks()
+    }
     primary |= {"ts2-co_smoothing": "poisson_d2", "ts2-forecasting": "poisson_d2"}
     primary |= {"ts3-unit_cosmos": "macro/f1-score"}
-    summary = {
-        "/".join(key): found for key, found in aggregation.aggregate_over_seeds(raw).items()
-    }
+    summary = {"/".join(key): found for key, found in aggregation.aggregate_over_seeds(raw).items()}
     ranks = aggregation.rank(aggregation.aggregate(raw), primary)
     (work / "scores.json").write_text(
         json.dumps({"scores": scores, "summary": summary, "ranks": ranks})
