@@ -11,6 +11,8 @@ stay the one that was opened, and the checksum at a chunk's end must be the one 
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from zarr.abc.store import ByteRequest, Store
@@ -18,9 +20,9 @@ from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore, ObjectStore, WrapperStore
 
 from ibl_mtm.cache.location import Location, RemotePath, explain_unreadable
-from ibl_mtm.errors import SessionError
+from ibl_mtm.errors import DAMAGE, SessionError, UserError
 
-__all__ = ["CHUNK_CHECKSUMS", "GuardedStore", "chunk_checksum"]
+__all__ = ["CHUNK_CHECKSUMS", "GuardedStore", "chunk_checksum", "reading"]
 
 CHUNK_CHECKSUMS = "chunk_checksums"
 """Attribute of a group: JSON text, the checksum of every chunk by its key."""
@@ -29,6 +31,19 @@ CHUNK_CHECKSUMS = "chunk_checksums"
 def chunk_checksum(content: bytes) -> str:
     """The CRC-32C with which a chunk ends, as its four bytes in hexadecimal."""
     return content[-4:].hex()
+
+
+@contextmanager
+def reading(eid: str) -> Iterator[None]:
+    """Make whatever is raised where damaged data are read a SessionError, with the mend."""
+    try:
+        yield
+    except UserError:
+        raise
+    except DAMAGE as error:
+        told = error.reason if isinstance(error, SessionError) else f"cannot be read ({error})"
+        mend = "ibl-mtm check CACHE --repair drops it, and the next ingest makes it anew"
+        raise SessionError(eid, f"{told.removesuffix('; run ibl-mtm check')}; {mend}") from error
 
 
 class GuardedStore(WrapperStore[Store]):

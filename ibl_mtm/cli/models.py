@@ -184,3 +184,5 @@ def evaluate(
     if export:
         say(f"{len(evaluation.export(export))} files in {export}")
     print_json(evaluation.metrics) if as_json else show_scores([evaluation.metrics])
+    if evaluation.metrics["failed"]:
+        raise typer.Exit(1)

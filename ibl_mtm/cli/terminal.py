@@ -248,6 +248,8 @@ def show_scores(scores: Sequence[dict[str, Any]]) -> None:
         for eid, tasks in s["skipped"].items():
             for task, reason in tasks.items():
                 out.print(f"skipped {task} of {eid}: {reason}", style="dim", highlight=False)
+        for eid, reason in s.get("failed", {}).items():
+            out.print(f"left out {eid}: {reason}", style="red", highlight=False)
 
 
 def show_pairs(pairs: Sequence["Pair"]) -> None:

@@ -24,7 +24,7 @@ from ibl_mtm.sessions.deal import Deal
 from ibl_mtm.sessions.text import as_text
 from ibl_mtm.sessions.trial_format import trial_format
 
-__all__ = ["average_pairs", "make_document", "summarise_tasks", "tell_origin"]
+__all__ = ["average_pairs", "data_digest", "make_document", "summarise_tasks"]
 
 
 def make_document(
@@ -50,7 +50,8 @@ def make_document(
     deals
         How the trials of each session were dealt out, by eid.
     origin
-        What was scored and on which data (see `tell_origin`).
+        What was scored and on which data: ``model``, a digest of its weights, and ``sessions``,
+        ``{"data": …}`` of each by eid (see `data_digest`).
     """
     rows = cache.sessions.loc[list(scores)]
     per_unit = pd.concat([s.per_unit for s in scores.values()], ignore_index=True)
@@ -101,26 +102,13 @@ def _in_words(ds: xr.Dataset) -> str:
     )
 
 
-def tell_origin(model: str, cache: Cache, deals: Mapping[str, Deal]) -> dict[str, Any]:
-    """What scores are of: a digest of the model, and of the data of each session.
+def data_digest(ds: xr.Dataset, deal: Deal) -> str:
+    """A digest of the data of a session: its definition, units, trials, and what those are for.
 
-    Scores of the same session and task that differ in neither are the same scores.
-
-    Parameters
-    ----------
-    model
-        Digest of a model's weights, or of a baseline's settings.
-    cache
-        Where the sessions are.
-    deals
-        How their trials are dealt out, by eid.
+    Scores of one model on one task and session that do not differ in it are the same scores.
     """
-    sessions = {}
-    for eid, deal in deals.items():
-        ds = cache[eid]
-        parts = [str(ds.attrs["definition_hash"]), deal.digest, *as_text(ds.unit).tolist()]
-        sessions[eid] = {"data": sha256("\n".join(parts).encode()).hexdigest()[:16]}
-    return {"model": model, "sessions": sessions}
+    parts = [str(ds.attrs["definition_hash"]), deal.digest, *as_text(ds.unit).tolist()]
+    return sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 def summarise_tasks(

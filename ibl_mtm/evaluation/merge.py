@@ -142,6 +142,7 @@ def join(
                 if document is before and _is_told_again(eid, what, new):
                     continue
                 skipped.setdefault(eid, {})[what] = reason
+    failed = before.get("failed", {}) | metrics["failed"]
     rows = before["provenance"]["sessions"] | metrics["provenance"]["sessions"]
     datasets = {d["provenance"].get("dataset", "") for d in (before, metrics)} - {""}
     # Scores of sessions are rounded in a document, so that their mean is taken from them only where
@@ -158,6 +159,7 @@ def join(
             for eid in eids
         },
         "skipped": {eid: skipped[eid] for eid in eids if eid in skipped},
+        "failed": {e: r for e, r in failed.items() if e not in metrics["sessions"]},
         "region_pairs": average_pairs(both, [skipped.get(eid, {}) for eid in eids]),
         "simulated": bool(before.get("simulated") or metrics["simulated"]),
         "provenance": {

@@ -103,6 +103,8 @@ def notes(runs: Sequence[ScoredRun]) -> list[str]:
             where = "1 session" if n == 1 else f"{n} sessions"
             prefix = f"{run.name}: " if len(runs) > 1 else ""
             notes.append(f"{prefix}{titles.get(task, task)} skipped in {where}: {reason}")
+        for eid, reason in run.scores.get("failed", {}).items():
+            notes.append(f"{run.name}: session {eid} is left out: {reason}")
     return notes
 
 

@@ -9,7 +9,7 @@ from synthetic import make_regions, make_session
 from ibl_mtm.cache.cache import open_cache
 from ibl_mtm.cache.store import create_cache, write_session
 from ibl_mtm.evaluation.behaviour.decode_session import DecodedSession
-from ibl_mtm.evaluation.document import make_document, tell_origin
+from ibl_mtm.evaluation.document import data_digest, make_document
 from ibl_mtm.evaluation.score_session import SessionScores
 from ibl_mtm.sessions.deal import deal_trials
 from ibl_mtm.sessions.selection import SelectionSettings
@@ -61,7 +61,8 @@ def document(tmp_path_factory):
         c: session(c, [0.0, 0.0, 0.3], None, choice=choice(0.9, 20)),
     }
     deals = {eid: deal_trials(ds, SelectionSettings()) for eid, ds in cache.items()}
-    origin = tell_origin("a model", cache, deals)
+    data = {eid: {"data": data_digest(ds, deals[eid])} for eid, ds in cache.items()}
+    origin = {"model": "a model", "sessions": data}
     return (a, b, c), make_document({"run": "r"}, cache, scores, TASKS, deals, origin)
 
 

@@ -23,7 +23,8 @@ from ibl_mtm.errors import UserError
 from ibl_mtm.evaluation.activity.predict import predict
 from ibl_mtm.evaluation.activity.response import response_r2, trial_conditions
 from ibl_mtm.evaluation.activity.tasks import ACTIVITY_TASKS
-from ibl_mtm.evaluation.evaluate import evaluate, sessions_at_once
+from ibl_mtm.evaluation.evaluate import evaluate
+from ibl_mtm.evaluation.side_by_side import sessions_at_once
 from ibl_mtm.training.checkpoint.pretrained import load_model
 from ibl_mtm.training.run import train
 from ibl_mtm.training.settings import RunSettings
@@ -316,7 +317,7 @@ def test_sessions_side_by_side_fit_into_memory(trained, monkeypatch):
         side_by_side.append(workers)
         return ThreadPoolExecutor(workers)
 
-    monkeypatch.setattr("ibl_mtm.evaluation.evaluate.ThreadPoolExecutor", pool)
+    monkeypatch.setattr("ibl_mtm.evaluation.side_by_side.ThreadPoolExecutor", pool)
     monkeypatch.setattr("torch.get_num_threads", lambda: 8)
     for memory_gb in (1e-9, None):
         evaluate(run, cache, tasks=["forward_prediction"], memory_gb=memory_gb)

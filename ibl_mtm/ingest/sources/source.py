@@ -2,8 +2,8 @@
 
     @contextmanager
     def find(search: Search) -> Iterator[Found]:
-        root = search.folder
-        yield MyFound(search.choose(eids_below(root)))
+        folder = Folder(search.folder, search.folder)
+        yield OnDisk(search.choose(list(folder.sessions().index)), folder)
 
 `SOURCES` in `ibl_mtm.ingest.sources.find` names one for each kind. What it finds gives an `Origin`
 for each session, which is sent to the process that ingests it, and gives access to its files there.

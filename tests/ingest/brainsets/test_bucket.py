@@ -314,5 +314,5 @@ def test_a_bucket_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_bucket_without_such_recordings(server: Server, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no recording in .*selected_units.*check the path"):
+    with pytest.raises(UserError, match=r"no recording in .*selected_units.*check the path"):
         ingest(dataset(server, build="selected_units"), "x", tmp_path / "c.zarr")

@@ -1,0 +1,85 @@
+"""What is asked of an evaluation: which tasks, which sessions, and where the scores are to go."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ibl_mtm.cache.cache import Cache
+from ibl_mtm.disk.targets import check_folder
+from ibl_mtm.errors import UserError
+from ibl_mtm.evaluation.merge import check_joins
+from ibl_mtm.evaluation.score_session import ALL_TASKS
+
+__all__ = ["Request", "chosen_sessions", "known_tasks", "sessions_of"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to score, and what to do with the scores.
+
+    Parameters
+    ----------
+    what
+        ``{"run": path}`` or ``{"baseline": name}``, and what else the document is to tell.
+    model
+        Digest of a model's weights, or of a baseline's settings.
+    tasks, oracle, say, into, overwrite
+        As for `ibl_mtm.evaluate`.
+    """
+
+    what: dict[str, Any]
+    model: str
+    tasks: Sequence[str]
+    oracle: str | Path | None
+    say: Callable[[str], None] | None
+    into: str | Path | None
+    overwrite: bool
+
+    def check(self, origin: Mapping[str, Any]) -> None:
+        """Refuse scores that could not be written, before they are computed."""
+        if self.into is not None:
+            try:
+                check_folder(Path(self.into))
+            except UserError as error:
+                raise UserError(f"{error} (--out DIR puts the scores elsewhere)") from None
+            if not self.overwrite:
+                check_joins(Path(self.into), {**self.what, "provenance": origin})
+
+
+def known_tasks(tasks: Sequence[str]) -> Sequence[str]:
+    """Tasks by their names, or as tables call them; UserError for one that is none."""
+    if "all" in tasks:
+        return ALL_TASKS
+    names = [task.strip().lower().replace("-", "_").replace(" ", "_") for task in tasks]
+    for given, task in zip(tasks, names, strict=True):
+        if task not in ALL_TASKS:
+            raise UserError(f"unknown task '{given}'; known: {', '.join(ALL_TASKS)}, or all")
+    return list(dict.fromkeys(names))
+
+
+def chosen_sessions(sessions: Sequence[str], cache: Cache) -> list[str]:
+    """Sessions by id, its beginning or subject, each once."""
+    return list(dict.fromkeys(eid for name in sessions for eid in cache.find(name)))
+
+
+def sessions_of(known: Sequence[str], cache: Cache) -> list[str]:
+    """Those sessions of a model that a cache has; UserError if there is none."""
+    found = [eid for eid in known if eid in cache]
+    if not found:
+        raise UserError(
+            f"{cache.path} holds none of the {len(known)} sessions that the model was trained on"
+        )
+    if len(found) < len(known):
+        missing = [eid for eid in known if eid not in cache]
+        logger.warning(
+            "%d of the model's %d sessions are not in %s, and not scored: %s",
+            len(missing),
+            len(known),
+            cache.path,
+            ", ".join(missing[:3]) + (", …" if len(missing) > 3 else ""),
+        )
+    return found
