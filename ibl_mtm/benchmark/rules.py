@@ -213,8 +213,8 @@ def _wrong_arrays(
         found = tensors["window_timestamps"].shape
         return f"window_timestamps are of shape {found}, predictions of {shape}"
     if tensors["window_timestamps"].dtype != np.float64:
-        found = tensors["window_timestamps"].dtype
-        return f"window_timestamps are {found}: only float64 are those of the ground truth"
+        kind = tensors["window_timestamps"].dtype
+        return f"window_timestamps are {kind}: only float64 are those of the ground truth"
     names, wrong = _names(tensors["unit_ids"])
     if wrong or len(names) != shape[2]:
         return f"unit_ids: {wrong or f'{len(names)} of them, but predictions of {shape[2]} units'}"
