@@ -21,6 +21,7 @@ FLOORS = (
     ("cache", "model", "simulate"),
     ("ingest", "training"),
     ("evaluation",),
+    ("benchmark",),
     ("report",),
     ("experiments",),
     ("cli",),
