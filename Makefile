@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help install demo test quick lint slow mutants bounds docs wheel bench experiments clean
+.PHONY: help install demo test quick judge lint slow mutants bounds docs wheel bench experiments clean
 .DEFAULT_GOAL := help
 
 help:
@@ -13,6 +13,7 @@ help:
 	@echo "make quick ROOM=training   the quick tests of one room"
 	@echo "make mutants   would the tests notice? 100 faults at random: most of an hour"
 	@echo "make slow   the slow tests: kills, browser, full scale"
+	@echo "make judge  the benchmark's own scorers and readers, for slow tests; in .judge"
 	@echo "make bounds the lowest and the newest versions that pyproject.toml admits"
 	@echo "make wheel  the wheel, and the demo from it in an empty environment"
 	@echo "make docs   the documentation site, into docs/_build/html"
@@ -24,7 +25,7 @@ install: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=24"
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[ingest,remote,workflows,dev,docs]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[ingest,remote,brainsets,workflows,dev,docs]"
 	touch $@
 
 demo: install
@@ -46,6 +47,17 @@ quick: install
 # MUTANTS="--room model --number 20 --seed 3" asks for others.
 mutants: install
 	$(BIN)/python tools/mutants.py $(MUTANTS)
+
+# The benchmark's own packages, which pin versions that cannot stand beside ours.
+JUDGE := .judge/.installed
+judge: $(JUDGE)
+
+$(JUDGE): tests/helpers/judge/requirements.txt
+	$(PYTHON) -m venv .judge
+	.judge/bin/python -m pip install --quiet --upgrade "pip>=24"
+	.judge/bin/python -m pip install --quiet --requirement $<
+	.judge/bin/python -m pip install --quiet --no-deps ibl-bwb-eval==0.1.0
+	touch $@
 
 slow: install
 	$(BIN)/pytest -m slow --timeout 1800

@@ -22,3 +22,11 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"the development data are not at {SHARED_DATA}")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def wide_map(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A simulated brain-wide map: two sessions for evaluation, four to pre-train on."""
+    from wide_maps import make_wide_map
+
+    return make_wide_map(tmp_path_factory.mktemp("wide") / "bwb")

@@ -31,28 +31,44 @@ def demo(
 
 @app.command()
 def simulate(
-    one_dir: Annotated[Path, typer.Argument(help="Folder to write, in ONE's layout.")],
-    sessions: Annotated[int, typer.Option(help="Number of sessions, one animal each.")] = 4,
+    folder: Annotated[Path, typer.Argument(help="Folder to write.", metavar="ONE_DIR")],
+    layout: Annotated[
+        str, typer.Option(help="one: ONE's folders; brainsets: BrainWideBench's files.")
+    ] = "one",
+    sessions: Annotated[
+        int | None,
+        typer.Option(help="By default 4, one animal each; 6 (brainsets), a third for evaluation."),
+    ] = None,
     units: Annotated[
         int | None,
-        typer.Option(help="Units in a session, about; by default 80 (full: 900 a probe)."),
+        typer.Option(help="Units in a session, about; by default 80 (full: 900 a probe; 700)."),
     ] = None,
-    trials: Annotated[int | None, typer.Option(help="By default 240 (full: 600).")] = None,
+    trials: Annotated[
+        int | None, typer.Option(help="By default 240 (full: 600); 180 (500).")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
     scale: Annotated[
         str, typer.Option(help="small, or full: as large as real sessions.")
     ] = "small",
 ) -> None:
-    """Simulate a repeated-site experiment with known firing rates."""
+    """Simulate an experiment with known firing rates: the repeated site, or a brain-wide map."""
     from ibl_mtm.cli.terminal import say
     from ibl_mtm.config.yaml_settings import validate_settings
-    from ibl_mtm.simulate.simulation import Simulation
-    from ibl_mtm.simulate.simulation import simulate as run
 
     values = {"sessions": sessions, "units": units, "trials": trials, "seed": seed, "scale": scale}
     given = {key: value for key, value in values.items() if value is not None}
-    eids = run(one_dir, validate_settings(given, Simulation, "simulate"), progress=say)
-    typer.echo(f"{len(eids)} sessions in {one_dir}:")
+    if layout == "one":
+        from ibl_mtm.simulate.simulation import Simulation
+        from ibl_mtm.simulate.simulation import simulate as run
+
+        eids = run(folder, validate_settings(given, Simulation, "simulate"), progress=say)
+    elif layout == "brainsets":
+        from ibl_mtm.simulate.brainsets.wide_map import WideMap, simulate_map
+
+        eids = simulate_map(folder, validate_settings(given, WideMap, "simulate"), progress=say)
+    else:
+        raise UserError(f"no layout '{layout}'; there are one and brainsets")
+    typer.echo(f"{len(eids)} sessions in {folder}:")
     for eid in eids:
         typer.echo(f"  {eid}")
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from ibl_mtm.config.sources import AlyxSource, Source
+from ibl_mtm.config.sources import AlyxSource, BrainsetsSource, Source
 from ibl_mtm.config.yaml_settings import Settings
 
 __all__ = ["Align", "Dataset", "SessionEntry", "Split", "TrialRules"]
@@ -82,11 +82,30 @@ class TrialRules(Settings):
 
 
 class Split(Settings):
-    """How a session's trials are dealt out to train, val and test."""
+    """How a session's trials are dealt out to train, val and test.
+
+    ``kind: file`` takes train, val and test from where the source's files say they are; windows
+    that are not wholly in one of them are left out, and `fractions` and `seed` mean nothing.
+    """
 
     fractions: tuple[float, float, float] = (0.7, 0.1, 0.2)
-    kind: Literal["random", "blocks"] = "random"
+    kind: Literal["random", "blocks", "file"] = "random"
     seed: int = Field(default=42, ge=0)
+    domains: Literal["ts1", "ts2", "pretrain"] | None = Field(
+        default=None, description="of kind file: which domains; by default ts1, or pretrain's own"
+    )
+
+    @model_validator(mode="after")
+    def _domains_of_files(self) -> "Split":
+        if self.domains is not None and self.kind != "file":
+            raise ValueError("'domains' are for kind: file")
+        return self
+
+    def definition(self) -> dict[str, Any]:
+        """All of it that decides a split, as a plain JSON mapping."""
+        if self.kind == "file":
+            return self.model_dump(mode="json", include={"kind", "domains"})
+        return self.model_dump(mode="json", exclude={"domains"})
 
     @field_validator("fractions")
     @classmethod
@@ -139,9 +158,32 @@ class Dataset(Settings):
             raise ValueError("give the source a 'tag', or list the sessions")
         return self
 
+    @model_validator(mode="after")
+    def _fits_the_files(self) -> "Dataset":
+        if isinstance(self.source, BrainsetsSource):
+            if self.source.regime == "eval":
+                told = [e for e in self.sessions or () if "role" in e.model_fields_set]
+                wrong = [e.eid for e in told if e.role == "pretrain"]
+                if wrong:
+                    raise ValueError(
+                        f"session {wrong[0]} is of an animal that the benchmark evaluates "
+                        "(regime: eval), so its role is finetune"
+                    )
+        elif self.split.kind == "file":
+            raise ValueError(
+                "split: {kind: file} is for files that say what trains and what tests "
+                "(source: {kind: brainsets})"
+            )
+        return self
+
     def entry(self, eid: str) -> SessionEntry:
         """What the catalog says about one session; the defaults where it lists none."""
-        return next((e for e in self.sessions or () if e.eid == eid), SessionEntry(eid=eid))
+        evaluated = isinstance(self.source, BrainsetsSource) and self.source.regime == "eval"
+        role: Literal["pretrain", "finetune"] = "finetune" if evaluated else "pretrain"
+        entry = next((e for e in self.sessions or () if e.eid == eid), SessionEntry(eid=eid))
+        return (
+            entry if "role" in entry.model_fields_set else entry.model_copy(update={"role": role})
+        )
 
     def definition(self, eid: str) -> dict[str, Any]:
         """All that decides what the cache holds of a session, as a plain JSON mapping.
@@ -152,7 +194,7 @@ class Dataset(Settings):
             "source": self.source.definition(),
             "align": self.align.model_dump(mode="json", exclude_none=True),
             "trials": self.trials.model_dump(mode="json"),
-            "split": self.split.model_dump(mode="json"),
+            "split": self.split.definition(),
             **self.entry(eid).model_dump(mode="json", exclude={"eid"}),
         }
         if self.align.contiguous is not None:

@@ -15,7 +15,15 @@ from pydantic import Field, field_validator, model_validator
 
 from ibl_mtm.config.yaml_settings import Settings
 
-__all__ = ["AlyxSource", "LocalSource", "SimulatedSource", "Source", "SourceSettings"]
+__all__ = [
+    "AlyxSource",
+    "BrainsetsSource",
+    "BwmSource",
+    "LocalSource",
+    "SimulatedSource",
+    "Source",
+    "SourceSettings",
+]
 
 
 class SourceSettings(Settings):
@@ -132,5 +140,86 @@ class AlyxSource(SourceSettings):
         return address and address.rstrip("/")
 
 
-Source = Annotated[SimulatedSource | LocalSource | AlyxSource, Field(discriminator="kind")]
+class BrainsetsSource(SourceSettings):
+    """The brain-wide map as BrainWideBench publishes it: one HDF5 file for each session.
+
+    `path` is a folder of `BUILD/ibl_brain_wide_bench_2026/REGIME/EID.h5`, or the address of such
+    a folder in a bucket (``s3://…``), whose files are downloaded one by one.
+    """
+
+    kind: Literal["brainsets"]
+    url: str | None = Field(
+        default=None, description="the bucket's folder; an address given as 'path' is taken for it"
+    )
+    path: Path | None = Field(
+        default=None,
+        description="the folder; of a bucket, where its files are kept: beside the cache if absent",
+    )
+    build: Literal["all_units", "selected_units"] = "all_units"
+    regime: Literal["eval", "pretrain"] = "pretrain"
+    version: str = Field(
+        default="0.1.0", description="derived_version of the files; those of another are refused"
+    )
+    endpoint: str | None = Field(default=None, description="another server that speaks S3")
+    anonymous: bool = Field(default=True, description="without credentials, as it is public")
+    timeout: float = Field(default=20.0, gt=0, description="s until a server is reached")
+    attempts: int = Field(default=6, ge=1, description="of each request, before it has failed")
+
+    elsewhere = frozenset({"path", "url", "endpoint", "anonymous", "timeout", "attempts"})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _address_is_no_folder(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and "://" in str(values.get("path") or ""):
+            if values.get("url") is not None:
+                raise ValueError("'path' and 'url' are two addresses; give one, and a folder")
+            return {**values, "path": None, "url": str(values["path"])}
+        return values
+
+    @field_validator("url")
+    @classmethod
+    def _is_bucket(cls, url: str | None) -> str | None:
+        if url is not None and not re.match(r"(s3|gs)://[^/@]+(/|$)", url):
+            raise ValueError(f"'{url}' is no bucket (s3://…, gs://…)")
+        return url and url.rstrip("/")
+
+    @model_validator(mode="after")
+    def _is_somewhere(self) -> "BrainsetsSource":
+        if self.url is None and self.path is None:
+            raise ValueError("give a 'path': a folder, or s3://brain-wide-bench/brainsets")
+        return self
+
+
+class BwmSource(SourceSettings):
+    """The brain-wide map's bulk release: good units and behaviour of 459 sessions, two archives.
+
+    They are downloaded once, 9 GB, and read as they are. Sessions of animals that BrainWideBench
+    evaluates are left out: this source is for pre-training and for questions.
+    """
+
+    kind: Literal["bwm"]
+    url: str | None = Field(
+        default="s3://ibl-brain-wide-map-public/resources/ibl-agent-data",
+        description="the bucket's folder; null: only what is on disk",
+    )
+    path: Path | None = Field(
+        default=None,
+        description="where the archives are, or are kept: beside the cache if absent",
+    )
+    behaviour: bool = Field(default=True, description="also wheel and whisker, 2.9 GB of the 9")
+    evaluated_animals: Literal["leave_out", "use"] = "leave_out"
+    endpoint: str | None = Field(default=None, description="another server that speaks S3")
+    anonymous: bool = Field(default=True, description="without credentials, as it is public")
+    timeout: float = Field(default=20.0, gt=0, description="s until a server is reached")
+    attempts: int = Field(default=6, ge=1, description="of each request, before it has failed")
+
+    elsewhere = frozenset(
+        {"path", "url", "endpoint", "anonymous", "timeout", "attempts", "evaluated_animals"}
+    )
+
+
+Source = Annotated[
+    SimulatedSource | LocalSource | AlyxSource | BrainsetsSource | BwmSource,
+    Field(discriminator="kind"),
+]
 """Any of them, by its `kind`."""

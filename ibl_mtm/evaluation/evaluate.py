@@ -9,7 +9,6 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -137,8 +136,7 @@ def evaluate(
     if at_once is None:
         at_once = sessions_at_once(cache, eids, n_prompts, memory_gb)
     request = Request(what, model_digest(folder), tasks, oracle, say, into, overwrite)
-    found = _evaluate(request, prepare, cache, eids, settings.data, deals, at_once)
-    return replace(found, label=settings.name, seed=settings.seed)
+    return _evaluate(request, prepare, cache, eids, settings.data, deals, at_once)
 
 
 def evaluate_baseline(
@@ -301,9 +299,6 @@ def _evaluate(
         region_pairs=pd.concat([s.region_pairs for s in scores.values()], ignore_index=True),
         scores=scores,
         examples={e: _colour(s.examples, cache) for e, s in scores.items() if s.examples},
-        label=next(iter(request.what.values())),
-        seed=0,
-        unit_filtering="custom" if settings.min_rate or settings.min_label else "all_units",
     )
 
 

@@ -4,12 +4,22 @@ edges = bin_edges(trials["stimOn_times"], start=-0.5, bin_size=0.02, n_bins=100)
 counts = count_spikes(times, clusters, n_clusters, edges)      # (trial, time, unit)
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["bin_edges", "contiguous_starts", "count_spikes", "covered", "sample"]
+from ibl_mtm.brainsets.series import first_row
+
+__all__ = [
+    "bin_edges",
+    "contiguous_starts",
+    "count_from_start",
+    "count_spikes",
+    "covered",
+    "own_samples",
+    "sample",
+]
 
 Floats = NDArray[np.float64]
 
@@ -86,14 +96,67 @@ def count_spikes(
     # Cluster n would be counted as unit 0 of the next bin.
     if len(clusters) and not 0 <= clusters.min() <= clusters.max() < n_clusters:
         raise ValueError(f"clusters {clusters.min()} to {clusters.max()}, of {n_clusters}")
-    n_trials, n_bins = len(edges), edges.shape[1] - 1
+    n_bins = edges.shape[1] - 1
     below = np.searchsorted(times, edges)  # (trial, edge): how many spikes come before the edge
-    counts: NDArray[np.uint8] | NDArray[np.uint16]
-    counts = np.zeros((n_trials, n_bins, n_clusters), dtype=np.uint8)
     first_of_bin = np.arange(n_bins) * n_clusters
-    for trial, before in enumerate(below):
-        spikes = clusters[before[0] : before[-1]].astype(np.intp)
-        spikes += np.repeat(first_of_bin, np.diff(before))
+
+    def cells() -> Iterator[NDArray[np.intp]]:
+        for before in below:
+            spikes = clusters[before[0] : before[-1]].astype(np.intp)
+            spikes += np.repeat(first_of_bin, np.diff(before))
+            yield spikes
+
+    return _count(cells(), (len(edges), n_bins, n_clusters))
+
+
+def count_from_start(
+    times: Floats,
+    clusters: NDArray[np.integer],
+    n_clusters: int,
+    starts: Floats,
+    bin_size: float,
+    n_bins: int,
+) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """Count spikes per trial, bin and cluster, bins counted from the start of each window.
+
+    A spike at time t with `start <= t < start + n_bins * bin_size` counts in bin
+    `floor((t - start) * (1 / bin_size))`, in float64, as torch_brain's `bin_spikes` has it. That
+    is `count_spikes`, but for spikes that are on an edge up to rounding.
+
+    Parameters
+    ----------
+    times, clusters, n_clusters
+        As for `count_spikes`.
+    starts
+        Starts of the windows (s), shape (n_trials,).
+    bin_size, n_bins
+        Length (s) and number of the bins.
+
+    Returns
+    -------
+    As for `count_spikes`.
+    """
+    rate = 1 / bin_size
+    bounds = np.searchsorted(times, np.stack([starts, starts + n_bins * bin_size], axis=1))
+
+    def cells() -> Iterator[NDArray[np.intp]]:
+        for (first, last), start in zip(bounds, starts, strict=True):
+            cell = np.floor((times[first:last] - start) * rate).astype(np.intp)
+            np.minimum(cell, n_bins - 1, out=cell)
+            cell *= n_clusters
+            cell += clusters[first:last]
+            yield cell
+
+    return _count(cells(), (len(starts), n_bins, n_clusters))
+
+
+def _count(
+    cells: Iterable[NDArray[np.intp]], shape: tuple[int, int, int]
+) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """Counts of each trial from the cells (bin, cluster) of its spikes, laid end to end."""
+    _, n_bins, n_clusters = shape
+    counts: NDArray[np.uint8] | NDArray[np.uint16] = np.zeros(shape, dtype=np.uint8)
+    for trial, spikes in enumerate(cells):
         count = np.bincount(spikes, minlength=n_bins * n_clusters)
         highest = count.max(initial=0)
         if highest > np.iinfo(np.uint16).max:
@@ -143,3 +206,29 @@ def sample(
     sampled[empty & ~beyond & (gap > longest_gap)] = np.nan
     sampled[empty & beyond] = outside
     return sampled.astype(np.float32)
+
+
+def own_samples(times: Floats, values: Floats, rate: float, edges: Floats) -> NDArray[np.float32]:
+    """Read a signal on a regular grid at the sample in each bin, as it is.
+
+    The first bin of a window has the first sample that is not before it, the next one the next:
+    bins must be as long as samples are apart. Where there is no sample, it is NaN.
+
+    Parameters
+    ----------
+    times, values
+        As for `sample`.
+    rate
+        Samples per second.
+    edges
+        Bin edges (s), shape (n_trials, n_bins + 1).
+
+    Returns
+    -------
+    Shape (n_trials, n_bins).
+    """
+    first = first_row(times[0], rate, edges[:, 0])
+    rows = first[:, None] + np.arange(edges.shape[1] - 1)
+    there = (rows >= 0) & (rows < len(times))
+    found = np.where(there, values[np.clip(rows, 0, len(times) - 1)], np.nan)
+    return found.astype(np.float32)

@@ -7,22 +7,30 @@ What each variable is stands in `ibl_mtm.sessions.schema`.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
+from ibl_mtm.brainsets.intervals import inside as within
 from ibl_mtm.config.dataset import Dataset
 from ibl_mtm.errors import SessionError
-from ibl_mtm.ingest.align import bin_edges, contiguous_starts, count_spikes, covered, sample
+from ibl_mtm.ingest.align import (
+    bin_edges,
+    contiguous_starts,
+    count_from_start,
+    count_spikes,
+    covered,
+)
 from ibl_mtm.ingest.load import Recording
 from ibl_mtm.ingest.plausible import check_extent, check_rates
+from ibl_mtm.ingest.traces import bin_behaviour
 from ibl_mtm.ingest.trials import encode_trials, included
 from ibl_mtm.one_files.regions import region_table, regions_of
 from ibl_mtm.sessions.schema import CONTIGUOUS
@@ -30,9 +38,7 @@ from ibl_mtm.sessions.split import split_trials
 
 __all__ = ["assemble"]
 
-# Cameras run at 30 to 150 Hz. Of a slower one than the bins, frames in sequence are no gap.
-_FRAMES_IN_SEQUENCE = 1.5
-
+_MAPPINGS: dict[str, Literal["Beryl", "Cosmos"]] = {"beryl": "Beryl", "cosmos": "Cosmos"}
 _TEXTS = ("unit", "pid", "probe", "probe_qc", "region")
 _SOFTWARE = ("ibl-mtm", "ONE-api", "ibllib", "iblatlas")
 
@@ -71,11 +77,11 @@ def assemble(
         "time": ("time", dataset.align.start + np.arange(dataset.align.n_bins) * dataset.align.bin),
         "window_start": ("trial", edges[:, 0]),
     }
-    spikes = np.concatenate(list(_counts(recording, edges)), axis=2)
+    spikes = np.concatenate(list(_counts(recording, edges, dataset.align.bin)), axis=2)
     variables = (
         {"spikes": (("trial", "time", "unit"), spikes)}
         | _units(recording, spikes, dataset)
-        | _behaviour(recording, edges, dataset.align.bin)
+        | bin_behaviour(recording.behaviour, edges, dataset.align.bin)
         | _trials(recording, trial, edges, dataset)
     )
     origin = {"source": source, "simulated": simulated}
@@ -94,7 +100,8 @@ def _windows(
     if recording.trials is None or align.event is None:
         doubts = check_extent(recording, None)  # before there are windows all over it
         first, last = max(e[0] for e in extents), min(e[1] for e in extents)
-        events = contiguous_starts(first, last, align.length)
+        pieces = [(first, last)] if recording.domains is None else _pieces(recording.domains)
+        events = np.concatenate([contiguous_starts(a, b, align.length) for a, b in pieces])
     else:
         events = recording.trials[align.event].to_numpy(np.float64)
         doubts = check_extent(recording, events)
@@ -105,12 +112,21 @@ def _windows(
         "trials_without_event": len(events) - len(finite),
         "trials_outside_recording": int((~inside).sum()),
     }
+    if recording.domains is not None:
+        windows = edges[:, [0, -1]]
+        known = np.zeros(len(edges), dtype=bool)
+        for domain in recording.domains.values():
+            known |= within(windows, domain)
+        removed["trials_outside_domains"] = int((inside & ~known).sum())
+        inside &= known
     if not inside.any():
         raise SessionError(
             recording.eid,
             f"no trial left: {removed['trials_without_event']} without {align.event}, "
-            f"{removed['trials_outside_recording']} beyond the recording of every probe "
-            f"({align.length:g} s windows)" + "".join(f"; {doubt}" for doubt in doubts),
+            f"{removed['trials_outside_recording']} beyond the recording of every probe"
+            + _between_splits(removed)
+            + f" ({align.length:g} s windows)"
+            + "".join(f"; {doubt}" for doubt in doubts),
         )
     outside = removed["trials_outside_recording"]
     if outside > inside.sum():
@@ -121,11 +137,25 @@ def _windows(
     return finite[inside], edges[inside], removed, doubts
 
 
+def _pieces(domains: Mapping[str, NDArray[np.float64]]) -> list[tuple[float, float]]:
+    """All intervals of all domains, in order of time."""
+    return sorted((float(a), float(b)) for domain in domains.values() for a, b in domain)
+
+
+def _between_splits(removed: Mapping[str, int]) -> str:
+    n = removed.get("trials_outside_domains", 0)
+    return f", {n} within none of the files' domains" if n else ""
+
+
 def _counts(
-    recording: Recording, edges: NDArray[np.float64]
+    recording: Recording, edges: NDArray[np.float64], bin_size: float
 ) -> Iterator[NDArray[np.uint8] | NDArray[np.uint16]]:
-    for insertion in recording.insertions:
-        yield count_spikes(insertion.times, insertion.clusters, len(insertion.units), edges)
+    for i in recording.insertions:
+        if recording.from_start:
+            n_bins = edges.shape[1] - 1
+            yield count_from_start(i.times, i.clusters, len(i.units), edges[:, 0], bin_size, n_bins)
+        else:
+            yield count_spikes(i.times, i.clusters, len(i.units), edges)
 
 
 def _units(recording: Recording, spikes: NDArray[Any], dataset: Dataset) -> dict[str, Any]:
@@ -137,32 +167,16 @@ def _units(recording: Recording, spikes: NDArray[Any], dataset: Dataset) -> dict
     seconds = spikes.shape[0] * dataset.align.n_bins * dataset.align.bin
     values = {
         **{name: units[name].to_numpy(dtype=str) for name in _TEXTS},
-        "beryl": regions_of(region, "Beryl"),
-        "cosmos": regions_of(region, "Cosmos"),
+        **{
+            # As the files have them, if they do.
+            name: units[name].to_numpy(str) if name in units else regions_of(region, mapping)
+            for name, mapping in _MAPPINGS.items()
+        },
         **{name: units[name].to_numpy(np.int64) for name in ("cluster_id", "channel")},
         **{name: units[name].to_numpy(np.float32) for name in ("depth", "x", "y", "z", "label")},
         "firing_rate": (spikes.sum(axis=(0, 1), dtype=np.int64) / seconds).astype(np.float32),
     }
     return {name: ("unit", array) for name, array in values.items()}
-
-
-def _behaviour(recording: Recording, edges: NDArray[np.float64], bin_size: float) -> dict[str, Any]:
-    """Behaviour on the grid of the spikes: NaN where missing; no licks where none were recorded."""
-    behaviour = recording.behaviour
-    dims = ("trial", "time")
-    missing = np.full((len(edges), edges.shape[1] - 1), np.nan, dtype=np.float32)
-    whisker, wheel = missing, missing
-    if (signal := behaviour.whisker_motion_energy) is not None:
-        frame = np.median(np.diff(signal.times)) if len(signal.times) > 1 else np.inf
-        gap = max(bin_size, _FRAMES_IN_SEQUENCE * frame)
-        whisker = sample(signal.times, signal.values, edges, longest_gap=gap)
-    if (signal := behaviour.wheel_velocity) is not None:
-        wheel = sample(signal.times, signal.values, edges, outside=0.0)
-    variables = {"whisker_motion_energy": (dims, whisker), "wheel_velocity": (dims, wheel)}
-    if (licks := behaviour.licks) is not None:
-        counts = count_spikes(licks, np.zeros(len(licks), dtype=np.int64), 1, edges)
-        variables["lick_count"] = (dims, counts[..., 0])
-    return variables
 
 
 def _trials(
@@ -171,21 +185,32 @@ def _trials(
     edges: NDArray[np.float64],
     dataset: Dataset,
 ) -> dict[str, Any]:
-    rule = dataset.split
-    split = split_trials(
-        recording.eid,
-        trial,
-        rule.fractions,
-        rule.kind,
-        rule.seed,
-        edges[:, 0],
-        dataset.align.length,
-    )
+    split = _split(recording, trial, edges, dataset)
     values: dict[str, NDArray[Any]] = {"split": split}
     if recording.trials is not None and dataset.align.event is not None:
         table = recording.trials.iloc[trial]
         values |= encode_trials(table) | {"included": included(table, dataset.trials)}
     return {name: ("trial", array) for name, array in values.items()}
+
+
+def _split(
+    recording: Recording,
+    trial: NDArray[np.int64],
+    edges: NDArray[np.float64],
+    dataset: Dataset,
+) -> NDArray[np.str_]:
+    """What each trial is for: as the files say, or as it is dealt out."""
+    rule = dataset.split
+    if recording.domains is not None:
+        split = np.full(len(trial), "", dtype="<U5")
+        for name, domain in recording.domains.items():
+            split[within(edges[:, [0, -1]], domain)] = name
+        return split
+    assert rule.kind != "file"  # a source that has domains gives them
+    length = dataset.align.length
+    return split_trials(
+        recording.eid, trial, rule.fractions, rule.kind, rule.seed, edges[:, 0], length
+    )
 
 
 def _attributes(recording: Recording, dataset: Dataset, name: str) -> dict[str, Any]:
@@ -207,4 +232,5 @@ def _attributes(recording: Recording, dataset: Dataset, name: str) -> dict[str, 
         "notes": recording.notes,
         "software": [f"{package} {version(package)}" for package in _SOFTWARE],
         "ingested": datetime.now(UTC).isoformat(timespec="seconds"),
+        **recording.attributes,
     }

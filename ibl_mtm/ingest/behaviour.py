@@ -34,19 +34,27 @@ _STILL = 0.1  # s
 
 @dataclass(frozen=True)
 class Signal:
-    """A sampled signal: times (s, ascending) and values, both of shape (n_samples,)."""
+    """A sampled signal: times (s, ascending) and values, both of shape (n_samples,).
+
+    `rate` is that of a regular grid (Hz): bins as long as its samples take those that lie in
+    them, as they are; otherwise, and where it is None, signals are read at the bins' centres.
+    """
 
     times: NDArray[np.float64]
     values: NDArray[np.float64]
+    rate: float | None = None
 
 
 @dataclass(frozen=True)
 class Behaviour:
-    """What was recorded beside the spikes; None where it was not, and notes that say so."""
+    """What was recorded beside the spikes; None where it was not, and notes that say so.
+
+    Licks are times (s), or on a regular grid how many there were in each sample.
+    """
 
     wheel_velocity: Signal | None
     whisker_motion_energy: Signal | None
-    licks: NDArray[np.float64] | None
+    licks: "NDArray[np.float64] | Signal | None"
     notes: list[str] = field(default_factory=list)
 
 

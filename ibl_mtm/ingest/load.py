@@ -5,10 +5,13 @@ recording.insertions[0].units               # one row per unit
 recording.trials                            # None for contiguous windows
 """
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from one.api import One
 
 from ibl_mtm.config.dataset import Dataset
@@ -39,6 +42,15 @@ class Recording:
         Wheel, whisker motion energy and licks, as far as they are there.
     notes
         What was missing or left out, each in one line.
+    domains
+        Where train, val and test are, intervals of shape (n, 2) each, where the files tell; None
+        where trials are dealt out by rule.
+    from_start
+        Whether a spike's bin is counted from the start of its window, `floor((t - start) / bin)`,
+        as others count whose numbers ours must equal; otherwise by the edges of the bins. The two
+        differ where a spike is on an edge but for rounding.
+    attributes
+        Further attributes of the session in the cache.
     """
 
     eid: str
@@ -50,6 +62,9 @@ class Recording:
     trials: pd.DataFrame | None
     behaviour: Behaviour
     notes: list[str]
+    domains: Mapping[str, NDArray[np.float64]] | None = None
+    from_start: bool = False
+    attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
 def load_session(folder: "Folder", eid: str, dataset: Dataset) -> Recording:

@@ -135,6 +135,7 @@ def deal_trials(ds: xr.Dataset, settings: SelectionSettings) -> Deal:
     if chosen is None:
         split, rule = as_text(ds.split), _rule_of(ds)
     else:
+        assert chosen.kind != "file"  # SelectionSettings
         split = split_trials(
             eid,
             ds.trial.values,
@@ -237,5 +238,7 @@ def _rule_of(ds: xr.Dataset) -> str:
 
 
 def _in_words(split: Split) -> str:
+    if split.kind == "file":
+        return "as the files have it" + (f", {split.domains}" if split.domains else "")
     shares = "/".join(f"{100 * share:g}" for share in split.fractions)
     return f"{split.kind}, {shares} % train/val/test, seed {split.seed}"

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from ibl_mtm.config.dataset import Split
 from ibl_mtm.config.yaml_settings import Settings
@@ -15,6 +15,14 @@ class SelectionSettings(Settings):
 
     #: Split of trials; null: the one in the cache.
     split: Split | None = None
+
+    @field_validator("split")
+    @classmethod
+    def _by_rule(cls, split: Split | None) -> Split | None:
+        if split is not None and split.kind == "file":
+            raise ValueError("kind 'file' is for datasets of the catalog; null takes their split")
+        return split
+
     #: Units below this rate over the training trials (Hz) are left out.
     min_rate: float = Field(0.0, ge=0)
     #: Units below this quality label are left out; 1 keeps good units only.

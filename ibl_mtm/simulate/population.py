@@ -56,10 +56,24 @@ class Population:
     width: NDArray[np.float64]
 
 
-def draw_population(rng: np.random.Generator, n_units: int, good: float) -> Population:
-    """Draw a session's units; a fraction `good` of them pass every criterion."""
+def draw_population(
+    rng: np.random.Generator, n_units: int, good: float, *, elsewhere: float = 0.1
+) -> Population:
+    """Draw a session's units.
+
+    Parameters
+    ----------
+    rng
+        Source of randomness.
+    n_units
+        How many.
+    good
+        Fraction of them that passes every criterion.
+    elsewhere
+        Fraction of them outside of the repeated site.
+    """
     brain = make_brain()
-    population = np.repeat(np.arange(len(POPULATIONS)), _count_units(rng, n_units))
+    population = np.repeat(np.arange(len(POPULATIONS)), _count_units(rng, n_units, elsewhere))
     cell_type = rng.choice(CELL_TYPES, n_units, p=TYPE_ODDS)
     weights = brain.loadings[population, cell_type]
     weights = weights + brain.scatter[population] * rng.standard_normal(weights.shape)
@@ -82,9 +96,12 @@ def draw_population(rng: np.random.Generator, n_units: int, good: float) -> Popu
     return Population(population, baseline, weights, passes, width)
 
 
-def _count_units(rng: np.random.Generator, n_units: int) -> NDArray[np.int64]:
-    """Units in each population: about a tenth elsewhere, the rest in similar shares."""
-    elsewhere = min(max(4, round(0.1 * n_units)), n_units // 2)
+def _count_units(
+    rng: np.random.Generator, n_units: int, elsewhere_share: float
+) -> NDArray[np.int64]:
+    """Units in each population: a share of them elsewhere, the rest in similar numbers."""
+    most = int(max(0.5, elsewhere_share) * n_units)
+    elsewhere = min(max(4, round(elsewhere_share * n_units)), most)
     share = 1 + rng.uniform(-0.12, 0.12, len(REPEATED_SITE))
     counts = (share / share.sum() * (n_units - elsewhere)).astype(np.int64)
     counts[np.argsort(counts)[: n_units - elsewhere - counts.sum()]] += 1

@@ -8,21 +8,17 @@ pykilosort or iblsorter, one with a dated revision beside an older sorting.
 """
 
 import datetime
-import json
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from filelock import FileLock
 from pydantic import Field, model_validator
 
 from ibl_mtm.config.yaml_settings import Settings
-from ibl_mtm.disk.replace import replace_file
-from ibl_mtm.errors import UserError
-from ibl_mtm.one_files.marker import MARKER, TRUTH_FOLDER
 from ibl_mtm.simulate.alf import InsertionEntry, SessionEntry, draw_uuids, write_one_tables
+from ibl_mtm.simulate.marked_folder import experiment_in
 from ibl_mtm.simulate.session import SessionPlan, write_session
 from ibl_mtm.simulate.trials import FULL_PACING, SMALL_PACING
 
@@ -124,25 +120,10 @@ def simulate(
     root = Path(root)
     plans = [plan_session(simulation, index) for index in range(simulation.sessions)]
     eids = [plan.entry.eid for plan in plans]
-    if _is_complete(root, simulation):
-        return eids
-    folder = root / TRUTH_FOLDER
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot make {folder}: {error.strerror}") from None
-    # Two ingests of one dataset may both want it simulated: the second waits and finds it done.
-    try:
-        with FileLock(folder / "simulation.lock"):
-            if not _is_complete(root, simulation):
-                _mark(root, simulation, complete=False)
-                _write(root, plans, progress)
-                _mark(root, simulation, complete=True)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {error.filename or root}: {error.strerror}; make room or give another "
-            "path, then run the same command again"
-        ) from error
+    about = {"generator": GENERATOR, **simulation.model_dump()}
+    with experiment_in(root, about) as to_write:
+        if to_write:
+            _write(root, plans, progress)
     return eids
 
 
@@ -198,31 +179,3 @@ def _count_units(simulation: Simulation, index: int) -> int:
     rng = np.random.default_rng([simulation.seed, 0, PURPOSES.index("sizes")])
     offsets = rng.permutation(2 * spread + 1)
     return simulation.units - spread + int(offsets[index % len(offsets)])
-
-
-def _marker(simulation: Simulation, complete: bool) -> dict[str, Any]:
-    return {"generator": GENERATOR, **simulation.model_dump(), "complete": complete}
-
-
-def _mark(root: Path, simulation: Simulation, complete: bool) -> None:
-    text = json.dumps(_marker(simulation, complete), indent=2) + "\n"
-    replace_file(root / TRUTH_FOLDER / MARKER, lambda aside: aside.write_text(text, "utf-8"))
-
-
-def _is_complete(root: Path, simulation: Simulation) -> bool:
-    """Whether the folder holds this experiment already; refuses one that holds another."""
-    marker = root / TRUTH_FOLDER / MARKER
-    if root.exists() and not root.is_dir():
-        raise UserError(f"{root} is a file; name a folder to simulate into")
-    if not marker.is_file():
-        if root.is_dir() and any(path.name != TRUTH_FOLDER for path in root.iterdir()):
-            raise UserError(f"{root} is not empty; name a new folder to simulate into")
-        return False
-    found = json.loads(marker.read_text(encoding="utf-8"))
-    complete = found.pop("complete")
-    if found | {"complete": complete} != _marker(simulation, complete):
-        settings = ", ".join(f"{key}={value}" for key, value in found.items())
-        raise UserError(
-            f"{root} holds another simulated experiment ({settings}); name a new folder"
-        )
-    return bool(complete)

@@ -26,6 +26,7 @@ from ibl_mtm.training.checkpoint.build import build_model
 from ibl_mtm.training.checkpoint.initialise import InitReport, initialise
 from ibl_mtm.training.checkpoint.pretrained import find_model, load_model, save_model
 from ibl_mtm.training.data.describe import describe_sessions
+from ibl_mtm.training.data.evaluated_animals import refuse_evaluated
 from ibl_mtm.training.data.loader import Loader
 from ibl_mtm.training.folder import (
     CHECKPOINT,
@@ -139,6 +140,8 @@ def train(
     if init is not None and run.resolve() == Path(init).resolve():
         raise UserError(f"--init and --run are the same folder, {run}; give the run its own")
     with claim_folder(run, resume=resume, overwrite=overwrite):
+        if settings.data.evaluated_animals == "refuse":
+            refuse_evaluated(cache)
         format_, sessions = _load(cache, settings, read_deals(run) if resume else {})
         torch.manual_seed(settings.seed)
         model = build_model(settings, sessions, format_)

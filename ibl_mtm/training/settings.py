@@ -37,6 +37,10 @@ class DataSettings(SelectionSettings):
     #: Hold all counts on the device; `auto`: if they take up to half of a GPU's free memory.
     device_cache: Literal["auto", "on", "off"] = "auto"
 
+    #: A training on animals that BrainWideBench evaluates and on others: whatever it is scored on
+    #: there is void, so it is refused, or `use` allows it.
+    evaluated_animals: Literal["refuse", "use"] = "refuse"
+
     @field_validator("device_cache", mode="before")
     @classmethod
     def _as_word(cls, chosen: object) -> object:

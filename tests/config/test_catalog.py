@@ -127,7 +127,7 @@ def test_windows_of_whole_bins_survive_rounding(bin_size, window, n_bins):
         ("align: {bins: 0.02}", "line 4: unknown key .*bins'; did you mean 'bin'"),
         ("split: {fractions: [0.7, 0.1, 0.1]}", "line 4: .*sum to 1"),
         ("split: {fractions: [0.8, 0.0, 0.2]}", "line 4: .*positive"),
-        ("split: {kind: shuffled}", "line 4: .*'random' or 'blocks'"),
+        ("split: {kind: shuffled}", "line 4: .*'random', 'blocks' or 'file'"),
         ("sessions: [{eid: somewhere}]", "line 4: .*'somewhere' is no session id"),
         (f"sessions: [{{eid: {EID}}}, {{eid: {EID}}}]", f"line 4: .*{EID} stands here twice"),
         (f"sessions: [{{eid: {EID}, role: test}}]", "line 4: .*'pretrain' or 'finetune'"),

@@ -1,0 +1,1 @@
+"""Recordings of the brain-wide map as BrainWideBench publishes them: fetched, and loaded."""

@@ -1,0 +1,1 @@
+"""A simulated brain-wide map, in the files that BrainWideBench publishes."""
