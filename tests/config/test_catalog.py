@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from ibl_mtm.config.catalog import Catalog, load_catalog
-from ibl_mtm.config.dataset import Align, Split
+from ibl_mtm.config.dataset import Align, Dataset, Split
 from ibl_mtm.config.sources import AlyxSource, LocalSource, SimulatedSource
 from ibl_mtm.errors import UserError
 
@@ -196,3 +196,15 @@ class TestDefinition:
             dataset.model_copy(update={"source": source}).definition(EID) for source in (few, many)
         ]
         assert definitions[0] == definitions[1]
+
+
+def test_what_a_cache_keeps_of_an_alyx_source_is_what_it_always_was():
+    """Else every cache would be another one. New settings appear only where they are used."""
+    given = {"kind": "alyx", "url": "https://alyx.example.org", "username": "me", "tag": "A"}
+    plain = Dataset.model_validate({"source": given | {"path": "/data", "timeout": 3}})
+    kept = {"kind": "alyx", "url": "https://alyx.example.org", "tag": "A", "revision": None}
+    assert plain.definition(EID)["source"] == kept
+    chosen = {"untagged": "default", "leave_out": ["FAIL"]}
+    assert Dataset.model_validate({"source": given | chosen}).definition(EID)["source"] == (
+        kept | chosen
+    )

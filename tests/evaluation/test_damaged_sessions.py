@@ -82,8 +82,9 @@ def test_nothing_failed_of_what_is_whole(trained):
 
 
 def test_a_baseline_leaves_it_out_too(folder):
+    """The first one, by which it is reckoned how many fit into memory."""
     damaged, *rest = open_cache(folder / "cache.zarr")
-    flip(folder / "cache.zarr" / damaged / "spikes" / "c" / "0" / "0" / "0")
+    DAMAGE["metadata"](folder / "cache.zarr" / damaged)
     found = evaluate_baseline("unit_mean", open_cache(folder / "cache.zarr"), tasks=TASKS[:1])
     assert list(found.metrics["failed"]) == [damaged]
     assert list(found.metrics["sessions"]) == rest
