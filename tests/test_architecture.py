@@ -21,6 +21,7 @@ FLOORS = (
     ("cache", "model", "simulate"),
     ("ingest", "training"),
     ("evaluation",),
+    ("benchmark",),
     ("report",),
     ("experiments",),
     ("cli",),
@@ -30,7 +31,7 @@ FLOORS = (
 INGEST = (
     ("files", "outcome", "targets"),
     ("on_disk",),
-    ("alyx",),
+    ("alyx", "brainsets", "bulk"),
     ("brainsets", "bulk"),
     ("sources",),
     ("job",),

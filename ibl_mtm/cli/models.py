@@ -96,14 +96,6 @@ def evaluate(
             "folder, and for a baseline nowhere.",
         ),
     ] = None,
-    export: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="ZIP",
-            help="Also write the decoded behaviour for the IBL's brain-wide benchmark; a zip that "
-            "exists is added to. Decodes all behaviours.",
-        ),
-    ] = None,
     device: Annotated[
         str, typer.Option(metavar="DEVICE", help="Where a model runs: cpu, cuda, cuda:1, mps.")
     ] = "cpu",
@@ -147,7 +139,7 @@ def evaluate(
         raise UserError("a run has units and trials of its own; --like is for a baseline")
     if baseline and min_distance:
         raise UserError("--min-distance is for runs: baselines are fitted to all other units")
-    tasks = task or (["all"] if export else TASKS)
+    tasks = task or TASKS
     opened = open_cache(cache)
     folder = out or (None if run is None or is_of_hub(run) else run)
     if folder is None:
@@ -181,8 +173,6 @@ def evaluate(
         )
     if folder:
         evaluation.write(folder, overwrite=overwrite)
-    if export:
-        say(f"{len(evaluation.export(export))} files in {export}")
     print_json(evaluation.metrics) if as_json else show_scores([evaluation.metrics])
     if evaluation.metrics["failed"]:
         raise typer.Exit(1)

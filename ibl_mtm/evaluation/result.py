@@ -16,7 +16,6 @@ import xarray as xr
 from ibl_mtm.cache.groups import write_group
 from ibl_mtm.disk.ownership import remove
 from ibl_mtm.disk.replace import replace_file
-from ibl_mtm.evaluation.behaviour.export import UnitFiltering, write_submission
 from ibl_mtm.evaluation.merge import METRICS, PAIRS, PER_UNIT, join
 from ibl_mtm.evaluation.score_session import SessionScores
 
@@ -41,10 +40,6 @@ class Evaluation:
         Everything that was scored and decoded, by session.
     examples
         Predictions to look at, a dataset per session.
-    label, seed
-        Of the run; a baseline has its name and seed 0.
-    unit_filtering
-        Whether settings left units out, for the benchmark.
     """
 
     metrics: dict[str, Any]
@@ -52,13 +47,6 @@ class Evaluation:
     region_pairs: pd.DataFrame
     scores: dict[str, SessionScores]
     examples: dict[str, xr.Dataset]
-    label: str
-    seed: int
-    unit_filtering: UnitFiltering
-
-    def export(self, path: str | Path) -> list[str]:
-        """Write what was decoded as a submission to the brain-wide benchmark, a zip."""
-        return write_submission(self.scores, Path(path), self.label, self.seed, self.unit_filtering)
 
     def write(self, folder: str | Path, *, overwrite: bool = False) -> None:
         """Write ``metrics.json``, tables and ``evaluation.zarr`` to a folder.

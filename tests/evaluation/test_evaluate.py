@@ -1,8 +1,6 @@
 """Evaluating a run: every score from the plain definition, and what cannot be had is said."""
 
-import dataclasses
 import json
-import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -10,7 +8,6 @@ import pandas as pd
 import pytest
 import torch
 import xarray as xr
-from safetensors import safe_open
 from scipy.stats import poisson
 from synthetic import make_regions, make_session
 from typer.testing import CliRunner
@@ -247,48 +244,6 @@ def test_region_pairs_are_means_over_sessions(trained, evaluation):
     pairs = {(p["source"], p["target"]): p for p in evaluation.metrics["region_pairs"]}
     assert set(pairs) == {(a, b) for a in names for b in names if a != b}
     assert all(pair["n_sessions"] == len(cache) for pair in pairs.values())
-
-
-def test_decoded_behaviour_is_exported_as_the_benchmark_takes_it(trained, tmp_path):
-    run, cache = trained
-    eid = list(cache)[1]
-    evaluation = evaluate(run, cache, tasks=["choice", "lick_rate", "block"], sessions=[eid])
-    path = tmp_path / "submission.zip"
-    names = evaluation.export(path)
-    assert names == [f"mtm/ts1-{t}/{eid}/seed_0.safetensors" for t in ("choice", "licking_rate")]
-    dataclasses.replace(evaluation, seed=1).export(path)  # another seed joins the first
-    with zipfile.ZipFile(path) as submission:
-        assert len(submission.namelist()) == 4
-        submission.extractall(tmp_path)
-    decoded = evaluation.scores[eid].behaviour.decoded
-    with safe_open(tmp_path / names[0], "numpy") as file:
-        assert file.metadata() == {
-            "label": "mtm", "task": "ts1-choice", "recording_id": eid, "seed": "0",
-            "unit_filtering": "all_units", "dataset_version": "0.1.0",
-        }  # fmt: skip
-        logits = file.get_tensor("predictions")
-        assert logits.shape == (decoded["choice"].n_test, 1, 2)
-        assert ((logits[:, 0, 1] > logits[:, 0, 0]) == (decoded["choice"].predicted == 1)).all()
-        ds = cache[eid]
-        assert (ds.split.values[np.isin(ds.trial, file.get_tensor("trial_id"))] == "test").all()
-    with safe_open(tmp_path / names[1], "numpy") as file:
-        assert file.get_tensor("predictions").shape == (decoded["lick_rate"].n_test, 20, 1)
-        n_test = decoded["lick_rate"].n_test
-        assert file.get_tensor("timestamps") == pytest.approx(
-            np.tile(ds.time.values + 0.01, (n_test, 1)), abs=1e-6
-        )
-    # Contrast has five classes there, of either side, whatever else is decoded of it.
-    odds = np.arange(10.0).reshape(2, 5)
-    evaluation.scores[eid].behaviour.contrast = np.array([3, 5]), odds
-    (name,) = set(evaluation.export(tmp_path / "more.zip")) - set(names)
-    assert name == f"mtm/ts1-stimulus_contrast/{eid}/seed_0.safetensors"
-    with zipfile.ZipFile(tmp_path / "more.zip") as submission:
-        submission.extract(name, tmp_path)
-    with safe_open(tmp_path / name, "numpy") as file:
-        assert (file.get_tensor("predictions") == odds[:, None]).all()
-        assert (file.get_tensor("trial_id") == ds.trial.values[[3, 5]]).all()
-    with pytest.raises(UserError, match="nothing to export"):
-        evaluate(run, cache, tasks=["block"], sessions=[eid]).export(path)
 
 
 def test_bad_requests_name_the_mend(trained, tmp_path):

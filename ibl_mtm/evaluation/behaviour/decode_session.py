@@ -18,16 +18,12 @@ from ibl_mtm.evaluation.behaviour.gradient_decoders import GRADIENT_DECODERS, de
 from ibl_mtm.evaluation.behaviour.linear_decoders import (
     Features,
     decode_class,
-    decode_levels,
     decode_trace,
 )
 from ibl_mtm.evaluation.behaviour.pseudo_sessions import UNBIASED, pseudo_blocks
 from ibl_mtm.evaluation.predictors import Predictor
 
-__all__ = ["CONTRASTS", "DecodedSession", "decode_behaviour"]
-
-CONTRASTS = (0.0, 0.0625, 0.125, 0.25, 1.0)
-"""Of the task's stimuli, on either side."""
+__all__ = ["DecodedSession", "decode_behaviour"]
 
 SHUFFLES = 50
 """Fits to shuffled trials whose mean score is the level of chance."""
@@ -51,16 +47,12 @@ class DecodedSession:
         By task: what was to be decoded, of all trials.
     skipped
         By task: why it cannot be decoded.
-    contrast
-        With contrast side: test trials, and log odds of each of `CONTRASTS` (n_test, 5), which
-        the brain-wide benchmark asks for; None if that cannot be decoded.
     """
 
     scores: dict[str, dict[str, Any]] = field(default_factory=dict)
     decoded: dict[str, ClassScore | TraceScore] = field(default_factory=dict)
     targets: dict[str, np.ndarray] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
-    contrast: tuple[np.ndarray, np.ndarray] | None = None
 
 
 def decode_behaviour(
@@ -128,18 +120,4 @@ def decode_behaviour(
             "raw_spikes": from_raw.to_json(),
             **more,
         }
-    if "contrast_side" in found.decoded and "contrast" in ds:
-        seen = prompts[predictor.prompt] if predictor.prompt else raw
-        found.contrast = _decode_contrast(seen, ds.contrast.values, fit, test)
     return found
-
-
-def _decode_contrast(
-    features: Features, contrast: np.ndarray, fit: np.ndarray, test: np.ndarray
-) -> tuple[np.ndarray, np.ndarray] | None:
-    same = np.isclose(np.abs(contrast)[:, None], CONTRASTS)
-    level = np.where(same.any(axis=1), same.argmax(axis=1), -1)
-    try:
-        return decode_levels(features, level, fit, test, len(CONTRASTS))
-    except Undecodable:
-        return None

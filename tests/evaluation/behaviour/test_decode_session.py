@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from synthetic import make_session
 
-from ibl_mtm.evaluation.behaviour import decode_session
 from ibl_mtm.evaluation.behaviour.decode_session import decode_behaviour
 from ibl_mtm.evaluation.behaviour.linear_decoders import Features
 
@@ -82,18 +81,3 @@ def test_the_headline_is_of_the_predictors_prompt_and_raw_spikes_stand_beside(ds
             assert score["raw_spikes"][key] == score["by_prompt"][first][key]
             assert "chance" in score["by_prompt"]["neuron"]
             assert "chance" not in score["by_prompt"]["causal"]
-
-
-def test_contrast_is_decoded_of_either_side(ds, split, monkeypatch):
-    """The levels are numbered from the lowest contrast on; one that is none takes no part."""
-    seen = []
-    monkeypatch.setattr(
-        decode_session, "decode_levels", lambda f, level, fit, test, n: seen.append((level, n))
-    )
-    contrast = np.resize(np.float32([0, -0.0625, 0.125, -0.25, 1, -1, 0.5, np.nan]), 80)
-    ds["contrast"] = "trial", contrast
-    ds["stimulus_side"] = "trial", ds.choice.values
-    decode_behaviour(Known({}), ds, split, ["contrast_side"])
-    ((level, n),) = seen
-    assert level[:8].tolist() == [0, 1, 2, 3, 4, 4, -1, -1]
-    assert n == 5

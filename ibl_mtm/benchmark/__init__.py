@@ -1,0 +1,1 @@
+"""BrainWideBench: predictions for its eleven tasks, checked, packed and scored as it does."""

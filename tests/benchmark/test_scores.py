@@ -1,0 +1,188 @@
+"""Scores and ranks: by hand, and beside the benchmark's own scorers."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from judges import ask_judge, judge_python
+from submissions import write_submission
+
+from ibl_mtm.benchmark.data import BenchmarkData
+from ibl_mtm.benchmark.metrics import PoissonSums, score_trials, score_units
+from ibl_mtm.benchmark.ranks import competition_ranks, rank, summarise
+from ibl_mtm.benchmark.score import COLUMNS, Scores, read_scores, score_submissions, write_scores
+from ibl_mtm.benchmark.submission import Place, write_predictions
+from ibl_mtm.benchmark.tasks import TASKS, choose_tasks
+from ibl_mtm.errors import UserError
+
+
+def classes(target: list[int], chosen: list[int], name: str = "ts1-choice") -> dict[str, float]:
+    task = TASKS[name]
+    logits = np.eye(task.n_outputs)[chosen][:, None] * 2 - 1
+    return score_trials(task, logits, np.array(target, np.float32)[:, None, None])
+
+
+def test_balanced_accuracy_counts_classes_that_take_part() -> None:
+    assert classes([0, 0, 0, 1], [0, 0, 1, 1])["bacc"] == pytest.approx((2 / 3 + 1) / 2)
+    assert classes([1, 1, 1], [1, 1, 1])["bacc"] == 1.0
+    assert classes([1, 1, 1], [1, 1, 0])["bacc"] == pytest.approx(1 / 3)  # 0 for the absent one
+    assert classes([0, 2, 2], [0, 2, 2], "ts1-stimulus_contrast")["bacc"] == 1.0
+
+
+def test_r2_by_hand() -> None:
+    task, y = TASKS["ts1-wheel_speed"], np.zeros((2, 50, 1))
+    y[0] = 2.0
+    p = y + 0.5
+    scores = score_trials(task, p, y)
+    assert scores["r2"] == pytest.approx(1 - 0.25)
+    assert scores["mae"] == pytest.approx(0.5)
+    assert scores["pearson"] == pytest.approx(1.0)
+    assert score_trials(task, y, y)["r2"] == 1.0
+    assert score_trials(task, p, y * 0)["r2"] == 0.0  # nothing to explain
+    mask = np.zeros((2, 50), bool)
+    mask[:, :3] = True
+    p[:, 3:] = 99.0
+    assert score_trials(task, p, y, mask)["r2"] == pytest.approx(1 - 0.25)
+    with pytest.raises(ValueError, match="no sample"):
+        score_trials(task, p, y, mask & False)
+
+
+def test_deviance_by_hand() -> None:
+    sums = PoissonSums(3)
+    y = np.array([[0, 1, 0], [2, 1, 0]], np.uint8)
+    p = np.log([[0.5, 1.0, 0.1], [1.5, 1.0, 0.1]])
+    for part in (0, 1):
+        sums.add(p[part, None], y[part, None])
+    d2 = sums.d2()
+    deviance = 2 * np.log(2.0) - 2 * np.log(1.0)
+    loss = (0.5 + 1.5 - 2 * np.log(1.5)) - (2 - 2 * np.log(2.0))
+    assert d2[0] == pytest.approx(1 - loss / deviance)
+    assert np.isnan(d2[1:]).all()  # nothing to explain; no spike
+    assert sums.scores()["poisson_d2"] == pytest.approx(d2[0])
+    # Of all units that fired: units' means are the null model.
+    null = 2 * (1 - np.log(1.0)) + 2 * (1 - np.log(1.0))
+    mine = (0.5 + 1.5 - 2 * np.log(1.5)) + (2.0 - 0.0)
+    assert sums.bits_per_spike() == pytest.approx((null - mine) / (4 * np.log(2)))
+    assert np.isnan(PoissonSums(2).scores()["poisson_d2"])
+
+
+def test_integers_and_real_numbers_give_the_same() -> None:
+    rng = np.random.default_rng(0)
+    y, p = rng.poisson(0.3, (40, 50, 7)), rng.normal(-2, 1, (40, 50, 7))
+    a, b = PoissonSums(7), PoissonSums(7)
+    a.add(p, y.astype(np.uint8))
+    b.add(p, y.astype(np.float32))
+    assert a.scores() == pytest.approx(b.scores(), rel=1e-6)
+
+
+def test_a_region_that_never_occurs_counts_as_nothing() -> None:
+    odds = np.eye(10)[[0, 0, 5]]
+    scores = score_units(odds, np.array([0, 0, 5]))
+    assert scores["CB/f1-score"] == scores["HY/f1-score"] == 1.0
+    assert scores["macro/f1-score"] == pytest.approx(0.2)
+
+
+def test_ranks_by_hand() -> None:
+    assert competition_ranks([0.9, 0.5, 0.49, 0.1], [0.01] * 4, [3] * 4) == [1, 2, 2, 4]
+    assert competition_ranks([0.1, 0.9], [np.nan, np.nan], [1, 1]) == [2, 1]
+    assert competition_ranks([0.5, 0.5], [0.0, 0.0], [3, 3]) == [1, 1]
+    assert competition_ranks([0.5, 0.6], [0.0, 0.0], [3, 3]) == [2, 1]
+
+
+def table(rows: list[tuple[str, str, int, float]]) -> pd.DataFrame:
+    return pd.DataFrame(
+        [(label, "ts1-wheel_speed", eid, seed, "r2", score) for label, eid, seed, score in rows],
+        columns=COLUMNS,
+    )
+
+
+def test_what_is_worse_than_nothing_counts_as_nothing() -> None:
+    scores = table(
+        [("a", "x", 1, 0.4), ("a", "y", 1, -5.0), ("a", "x", 2, 0.6), ("a", "y", 2, 0.2)]
+    )
+    (row,) = summarise(scores).itertuples()
+    assert row.score == pytest.approx((0.2 + 0.4) / 2)
+    assert row.sem == pytest.approx(0.1)
+    assert row.sem_recordings == pytest.approx(np.std([0.5, 0.1], ddof=1) / np.sqrt(2))
+    assert (row.n_seeds, row.n_recordings) == (2, 2)
+    assert np.isnan(summarise(table([("a", "x", 1, np.nan), ("a", "y", 1, 1.0)]))["score"][0])
+
+
+def test_ranks_are_averaged_over_recordings() -> None:
+    found = rank(
+        table([("a", "x", 1, 0.4), ("b", "x", 1, 0.3), ("a", "y", 1, 0.1), ("b", "y", 1, 0.6)])
+    )
+    assert found["ts1-wheel_speed"].to_dict() == {"a": 1.5, "b": 1.5}
+    assert found["overall"].to_dict() == {"a": 1.5, "b": 1.5}
+
+
+def test_scores_join_those_that_are_there(tmp_path: Path) -> None:
+    write_scores(Scores(table([("a", "x", 1, 0.4), ("b", "x", 1, 0.3)])), tmp_path)
+    write_scores(Scores(table([("a", "x", 1, 0.5)])), tmp_path)
+    found = read_scores(tmp_path).set_index("label")["score"]
+    assert found.to_dict() == {"a": 0.5, "b": 0.3}
+    with pytest.raises(UserError, match=r"no scores\.csv"):
+        read_scores(tmp_path / "nowhere")
+
+
+def test_names_of_tasks() -> None:
+    assert [t.name for t in choose_tasks(["ts2"])] == ["ts2-co_smoothing", "ts2-forecasting"]
+    assert [t.name for t in choose_tasks(["ts1"], ["choice"])] == ["ts1-choice"]
+    assert len(choose_tasks()) == 11
+    for wrong in ((["ts4"], ()), ((), ["licking"])):
+        with pytest.raises(UserError, match="known:"):
+            choose_tasks(*wrong)
+
+
+def test_units_in_another_order_score_worse(wide_map: Path, tmp_path: Path) -> None:
+    """Units are matched by position, as the benchmark does."""
+    data = BenchmarkData(wide_map)
+    write_submission(tmp_path, wide_map, "a", (1,), ("ts2-forecasting",))
+    before = score_submissions(tmp_path, data).table
+    place = Place("a", "ts2-forecasting", data.recordings[0], 1)
+    from ibl_mtm.benchmark.submission import open_submission
+
+    with open_submission(tmp_path) as submissions:
+        tensors = next(e for e in submissions["a"] if e.name == place.path).tensors()
+    tensors["predictions"] = tensors["predictions"][..., ::-1]
+    write_predictions(tmp_path, place, tensors, {})
+    after = score_submissions(tmp_path, data).table
+    rows = before["recording"] == data.recordings[0]
+    assert (after["score"][rows] < before["score"][rows]).all()
+    assert (after["score"][~rows] == before["score"][~rows]).all()
+
+
+def test_a_file_that_cannot_be_scored_is_named(wide_map: Path, tmp_path: Path) -> None:
+    write_submission(tmp_path, wide_map, "a", (1, 2), ("ts1-choice",))
+    file = sorted(tmp_path.rglob("seed_1.safetensors"))[0]
+    file.write_bytes(file.read_bytes()[:100])
+    scores = score_submissions(tmp_path, BenchmarkData(wide_map))
+    assert list(scores.failed) == [file.relative_to(tmp_path).as_posix()]
+    assert len(scores.table) == 3 * 3  # the other files' three metrics
+
+
+@pytest.mark.slow
+def test_scores_and_ranks_are_the_official_ones(
+    submission: Path, wide_map: Path, tmp_path: Path
+) -> None:
+    judge_python()
+    folder = tmp_path / "predictions"
+    for label, noise in (("near", 0.5), ("far", 2.0)):
+        write_submission(folder, wide_map, label, noise=noise)
+    scores = score_submissions(folder, BenchmarkData(wide_map))
+    assert scores.failed == {}
+    ask_judge("score_predictions.py", folder, wide_map, tmp_path)
+    official = json.loads((tmp_path / "scores.json").read_text())
+    n_scores = 0
+    for row in scores.table.itertuples():
+        key = "/".join(x for x in (row.label, row.task, row.recording, str(row.seed)) if x)
+        assert row.score == pytest.approx(official["scores"][key][row.metric], abs=1e-6)
+        n_scores += 1
+    assert n_scores == sum(map(len, official["scores"].values()))
+    for row in summarise(scores.table).itertuples():
+        mean, sem, n = official["summary"][f"{row.label}/{row.task}"][row.metric]
+        assert (row.score, row.sem, row.n_seeds) == pytest.approx((mean, sem, n), abs=1e-6)
+    for task, ranks in rank(scores.table).drop(columns="overall").items():
+        assert ranks.to_dict() == official["ranks"][str(task)]
