@@ -93,7 +93,7 @@ def neural_tensors(
     whole = np.empty(shape, np.float16)
     for part, log_rates in predictions:
         whole[part] = log_rates
-    tensors = {
+    tensors: dict[str, np.ndarray] = {
         "predictions": whole,
         "window_timestamps": truth.starts,
         "unit_ids": encode_ids(truth.units),

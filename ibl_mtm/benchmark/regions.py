@@ -9,6 +9,7 @@ written: each unit on its own (LABEL), and averaged over its neighbours on the p
 
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -87,7 +88,10 @@ def predict_regions(
     for place in absent:
         multi = place.label.endswith("_multi") and place.label != request.label
         found = average_neighbours(odds, asked) if multi else odds
-        tensors = {"pred_proba": found.astype(np.float32), "entity_ids": encode_ids(asked["name"])}
+        tensors: dict[str, np.ndarray] = {
+            "pred_proba": found.astype(np.float32),
+            "entity_ids": encode_ids(asked["name"]),
+        }
         write_predictions(request.out, place, tensors, about)
         report.written.append(place.path)
     note = request.work / f"ts3_seed_{seed}.json"
@@ -136,7 +140,7 @@ def _units(
                 say(f"{task.name} {eid}: when its units fire")
                 file.parent.mkdir(parents=True, exist_ok=True)
                 firing = firing_features(recording)
-                replace_file(file, lambda aside, x=firing: _save(aside, x))
+                replace_file(file, partial(_save, firing))
             units["firing"] = list(np.load(file)[units.index])
             units["subject"] = recording.subject or eid
         if model_of is not None:
@@ -152,7 +156,7 @@ def _units(
     return pd.concat(tables, ignore_index=True)
 
 
-def _save(file: Path, values: Array) -> None:
+def _save(values: Array, file: Path) -> None:
     with file.open("wb") as opened:
         np.save(opened, values)
 
