@@ -89,8 +89,8 @@ bounds:
 	  $(PYTHON) -m venv --clear build/$$which && \
 	  build/$$which/bin/python -m pip install --quiet --upgrade "pip>=24" && \
 	  build/$$which/bin/python -m pip install --quiet --constraint build/$$which.txt \
-	    --editable . pytest hypothesis && \
-	  build/$$which/bin/python -m pytest -q -o filterwarnings= $(BOUNDED) || exit 1; \
+	    --editable . pytest pytest-xdist hypothesis tensorstore dask && \
+	  build/$$which/bin/python -m pytest -q -n auto -o filterwarnings= $(BOUNDED) || exit 1; \
 	done
 
 bench: install

@@ -162,7 +162,7 @@ def loader_rows(root: Path) -> list[Row]:
             epochs = loader.training()
 
             def epoch(loader: Loader = loader, epochs: Iterator = epochs) -> int:
-                batches = itertools.islice(epochs, loader.order.steps_per_epoch)
+                batches = itertools.islice(epochs, loader.sampler.steps_per_epoch)
                 return sum(len(part.counts()) for batch in batches for part in batch.parts)
 
             first, _ = speeds(epoch, 1)
@@ -261,7 +261,7 @@ def memory_row(root: Path, folder: Path) -> list[Row]:
     trained = peak()
     sessions = describe_sessions(cache, settings.data)
     with closing(Loader(sessions, settings)) as loader:
-        batches = itertools.islice(loader.training(), loader.order.steps_per_epoch)
+        batches = itertools.islice(loader.training(), loader.sampler.steps_per_epoch)
         n_trials = sum(len(part.counts()) for batch in batches for part in batch.parts)
         n_trials += sum(len(part.counts()) for part in loader.validation())
     assert n_trials == len(sessions) * N_TRIALS

@@ -16,7 +16,8 @@ PACKAGE = Path(ibl_mtm.__file__).parent
 FLOORS = (
     ("errors", "_provenance", "logs"),
     ("config", "disk"),
-    ("sessions", "one_files", "brainsets"),
+    ("sessions",),
+    ("one_files", "brainsets"),
     ("cache", "model", "simulate"),
     ("ingest", "training"),
     ("evaluation",),
@@ -31,7 +32,7 @@ INGEST = (
     ("files", "outcome", "targets"),
     ("on_disk",),
     ("alyx",),
-    ("brainsets",),
+    ("brainsets", "bulk"),
     ("sources",),
     ("job",),
     ("cluster",),

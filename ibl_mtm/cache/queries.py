@@ -18,13 +18,12 @@ import xarray as xr
 from ibl_mtm.cache.tables import region_rows
 from ibl_mtm.errors import UserError
 from ibl_mtm.sessions.bins import bin_width
-from ibl_mtm.sessions.schema import MISSING, VARIABLES
+from ibl_mtm.sessions.schema import MISSING, UNKNOWN_COLOR, VARIABLES
 from ibl_mtm.sessions.text import as_text
 
 __all__ = ["population_raster", "psth", "region_summary", "select_units"]
 
 _MAPS = ("region", "beryl", "cosmos")
-_NO_COLOR = "#9a9a9a"  # of units without a region
 
 
 def psth(ds: xr.Dataset | xr.DataArray, by: str = "choice") -> xr.DataArray:
@@ -240,7 +239,7 @@ def region_summary(cache: Mapping[str, xr.Dataset]) -> xr.Dataset:
 def _beryl_rows(ds: xr.Dataset) -> pd.DataFrame:
     """Name, order and color of each unit's Beryl region; what has none comes last, in grey."""
     rows = region_rows(ds.attrs).reindex(as_text(ds["beryl"]))
-    return rows.fillna({"name": "no region", "order": np.inf, "color": _NO_COLOR})
+    return rows.fillna({"name": "no region", "order": np.inf, "color": UNKNOWN_COLOR})
 
 
 def _nearest(name: str, known: Collection[str]) -> str:

@@ -18,6 +18,7 @@ from ibl_mtm.config.yaml_settings import Settings
 __all__ = [
     "AlyxSource",
     "BrainsetsSource",
+    "BwmSource",
     "LocalSource",
     "SimulatedSource",
     "Source",
@@ -189,7 +190,36 @@ class BrainsetsSource(SourceSettings):
         return self
 
 
+class BwmSource(SourceSettings):
+    """The brain-wide map's bulk release: good units and behaviour of 459 sessions, two archives.
+
+    They are downloaded once, 9 GB, and read as they are. Sessions of animals that BrainWideBench
+    evaluates are left out: this source is for pre-training and for questions.
+    """
+
+    kind: Literal["bwm"]
+    url: str | None = Field(
+        default="s3://ibl-brain-wide-map-public/resources/ibl-agent-data",
+        description="the bucket's folder; null: only what is on disk",
+    )
+    path: Path | None = Field(
+        default=None,
+        description="where the archives are, or are kept: beside the cache if absent",
+    )
+    behaviour: bool = Field(default=True, description="also wheel and whisker, 2.9 GB of the 9")
+    evaluated_animals: Literal["leave_out", "use"] = "leave_out"
+    endpoint: str | None = Field(default=None, description="another server that speaks S3")
+    anonymous: bool = Field(default=True, description="without credentials, as it is public")
+    timeout: float = Field(default=20.0, gt=0, description="s until a server is reached")
+    attempts: int = Field(default=6, ge=1, description="of each request, before it has failed")
+
+    elsewhere = frozenset(
+        {"path", "url", "endpoint", "anonymous", "timeout", "attempts", "evaluated_animals"}
+    )
+
+
 Source = Annotated[
-    SimulatedSource | LocalSource | AlyxSource | BrainsetsSource, Field(discriminator="kind")
+    SimulatedSource | LocalSource | AlyxSource | BrainsetsSource | BwmSource,
+    Field(discriminator="kind"),
 ]
 """Any of them, by its `kind`."""

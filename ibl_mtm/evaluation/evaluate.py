@@ -38,6 +38,7 @@ from ibl_mtm.evaluation.score_session import (
 )
 from ibl_mtm.evaluation.side_by_side import sessions_at_once, side_by_side
 from ibl_mtm.sessions.deal import Deal, deal_trials, read_deals
+from ibl_mtm.sessions.schema import UNKNOWN_COLOR
 from ibl_mtm.sessions.text import as_text
 from ibl_mtm.sessions.view import describe_session
 from ibl_mtm.simulate.truth import open_truth
@@ -305,6 +306,6 @@ def _colour(examples: xr.Dataset, cache: Cache) -> xr.Dataset:
     """Add each unit's place and colour in the Allen atlas, as the cache tells them."""
     regions = cache.regions.reindex(examples.region.values)
     return examples.assign_coords(
-        color=("unit", regions["color"].fillna("#999999").to_numpy(dtype=str)),
+        color=("unit", regions["color"].fillna(UNKNOWN_COLOR).to_numpy(dtype=str)),
         order=("unit", regions["order"].fillna(np.iinfo(np.int32).max).to_numpy(dtype=np.int64)),
     )

@@ -16,10 +16,10 @@ import xarray as xr
 import yaml
 
 from ibl_mtm.errors import UserError
+from ibl_mtm.sessions.schema import UNKNOWN_COLOR
 
 __all__ = [
     "UNIT_COLUMNS",
-    "UNKNOWN_COLOR",
     "ScoredRun",
     "read_scored_run",
     "read_scored_runs",
@@ -42,9 +42,6 @@ UNIT_COLUMNS = (
     "oracle",
 )
 """Of the table of units."""
-
-UNKNOWN_COLOR = "#999999"
-"""Of a region whose colour no evaluated session tells."""
 
 
 @dataclass(frozen=True)

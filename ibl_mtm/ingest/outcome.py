@@ -1,13 +1,13 @@
 """What became of an ingest: of each session, and of all of them as a report beside the cache."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from ibl_mtm.disk.replace import replace_file
 from ibl_mtm.errors import SessionError
 
 __all__ = ["IngestReport", "Outcome", "UnreachableError", "write_report"]
@@ -107,8 +107,7 @@ def write_report(report: IngestReport, dataset: str) -> Path:
     written = datetime.now(UTC).isoformat(timespec="seconds")
     document = {"dataset": dataset, "written": written, **report.to_json()}
     path = report.cache.with_name("ingest-report.json")
+    text = json.dumps(document, indent=1) + "\n"
     for target in (path.with_name(f"{report.cache.stem}.{path.name}"), path):
-        aside = target.with_suffix(f".{os.getpid()}.new")
-        aside.write_text(json.dumps(document, indent=1) + "\n")
-        os.replace(aside, target)
+        replace_file(target, lambda aside: aside.write_text(text))
     return path

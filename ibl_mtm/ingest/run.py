@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -98,6 +99,8 @@ def ingest(
     stopped = None
     aside = cache.parent if scheduler else None  # where other machines see it too
     search = Search(dataset, name, cache, sessions, limit, dry_run, offline, aside)
+    if on_bytes is not None:
+        search = replace(search, on_bytes=on_bytes)
     with (
         _told_if_blocked(cache, dataset),
         find_sessions(search) as found,

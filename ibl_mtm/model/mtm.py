@@ -220,7 +220,11 @@ class MtM(nn.Module):
         tables |= {name: getattr(self, name)[session] for name in self.DYNAMICS_SESSION_TABLES}
         return LinearDynamics(**{n.removeprefix("dynamics_"): t for n, t in tables.items()})
 
-    def blend(self, log_rate: Tensor, group: Group, start: Tensor | None = None) -> Tensor:
+    def share_of(self, scheme: Scheme) -> float:
+        """Share of the dynamical systems in log rates under a scheme's prompt; 0 without any."""
+        return float(self.dynamics_share[SCHEMES.index(scheme)]) if self.settings.dynamics else 0.0
+
+    def blend(self, log_rate: Tensor, group: Group) -> Tensor:
         """Average the transformer's log rates with those of the session's dynamical system.
 
         Both are asked to predict the same from the same visible entries. Under causal attention
@@ -233,16 +237,12 @@ class MtM(nn.Module):
             The transformer's, of `group`.
         group
             What was asked.
-        start : Tensor (B, T, K), optional
-            Where the components may be (see `LinearDynamics.infer`); of visible entries only.
         """
-        if not self.settings.dynamics or (group.causal and not hides_the_end(group.hidden)):
-            return log_rate
-        share = self.dynamics_share[SCHEMES.index(group.scheme)]
-        if share == 0:
+        share = self.share_of(group.scheme)
+        if not share or (group.causal and not hides_the_end(group.hidden)):
             return log_rate
         system = self.dynamics_of(group.units, group.session)
-        posterior = system.infer(group.counts, ~group.hidden, start)
+        posterior = system.infer(group.counts, ~group.hidden)
         return torch.lerp(log_rate, system.log_rates(posterior, group.outputs), share)
 
     def infer_dynamics(self, group: Group) -> Posterior:

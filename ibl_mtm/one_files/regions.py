@@ -13,12 +13,12 @@ import pandas as pd
 from iblatlas.regions import BrainRegions
 from numpy.typing import NDArray
 
+from ibl_mtm.sessions.schema import UNKNOWN_COLOR
+
 __all__ = ["UNKNOWN", "atlas", "region_table", "regions_of"]
 
 UNKNOWN = "unknown"
 """Acronym of a unit whose place in the brain is not known; `void` is known to be outside it."""
-
-_UNKNOWN_COLOUR = "#b4b4b4"
 
 
 @cache
@@ -56,7 +56,7 @@ def region_table(acronyms: Iterable[str]) -> pd.DataFrame:
     rows = []
     for acronym in set(acronyms):
         if acronym == UNKNOWN:
-            rows.append((UNKNOWN, "location not known", int(br.order.max()) + 1, _UNKNOWN_COLOUR))
+            rows.append((UNKNOWN, "location not known", int(br.order.max()) + 1, UNKNOWN_COLOR))
             continue
         row = first[acronym]
         color = "#{:02x}{:02x}{:02x}".format(*br.rgb[row])

@@ -20,6 +20,7 @@ __all__ = [
     "FORMAT",
     "FORMAT_VERSION",
     "MISSING",
+    "UNKNOWN_COLOR",
     "VARIABLES",
     "Variable",
     "validate",
@@ -31,6 +32,8 @@ CONTIGUOUS = "contiguous"
 """The `alignment` of sessions that are cut into consecutive windows, without trials."""
 
 MISSING = -128
+UNKNOWN_COLOR = "#b4b4b4"
+"""Grey, of a region that no atlas has, or of which nobody tells."""
 _STRING = ("string",)
 _INTEGER = ("int32", "int64")
 _TRIAL_TABLE = "trial table"

@@ -1,4 +1,4 @@
-"""Writing the IBL's files (ALF): arrays, growing arrays, tables and the tables that ONE reads.
+"""Writing the IBL's files (ALF): arrays, growing arrays, tables, and what ONE reads of them.
 
     with GrowingArray(folder / "spikes.times.npy", np.float64) as times:
         times.append(block)
@@ -6,7 +6,6 @@
 Every file depends on its contents alone, so the same contents give the same bytes.
 """
 
-import json
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import DTypeLike, NDArray
 
+from ibl_mtm.one_files.one_tables import DatasetRow, SessionRow, write_tables
+
 __all__ = [
     "GrowingArray",
     "InsertionEntry",
@@ -30,10 +31,6 @@ __all__ = [
     "write_table",
     "write_uuids",
 ]
-
-# ONE asks its tables when they were made; a true date would differ between two equal experiments.
-_TABLE_METADATA = {"date_created": "2025-03-01 00:00", "origin": "ibl-mtm"}
-_QC = ["NOT_SET", "PASS", "WARNING", "FAIL", "CRITICAL"]
 
 
 class GrowingArray:
@@ -120,14 +117,10 @@ def write_uuids(path: Path, uuids: Sequence[str]) -> None:
     path.write_bytes("\n".join(["uuids", *uuids]).encode())
 
 
-def write_table(path: Path, table: pd.DataFrame, metadata: dict[str, str] | None = None) -> None:
-    """Write a parquet table; `metadata` is what ONE keeps in its own tables."""
-    arrow = pa.Table.from_pandas(table)
-    if metadata is not None:
-        own = {b"one_metadata": json.dumps(metadata).encode()}
-        arrow = arrow.replace_schema_metadata(own | (arrow.schema.metadata or {}))
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a parquet table."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(arrow, path)
+    pq.write_table(pa.Table.from_pandas(table), path)
 
 
 def write_one_tables(
@@ -144,56 +137,22 @@ def write_one_tables(
     dataset_rngs
         One generator a session, for the ids of its datasets.
     """
-    datasets = pd.concat(
-        [_list_datasets(root, s, rng) for s, rng in zip(sessions, dataset_rngs, strict=True)]
-    )
-    write_table(root / "datasets.pqt", datasets.sort_index(), _TABLE_METADATA)
-
-    insertions = pd.DataFrame(
+    datasets: list[DatasetRow] = []
+    for session, rng in zip(sessions, dataset_rngs, strict=True):
+        folder = session.folder(root)
+        files = sorted(p.relative_to(folder) for p in folder.rglob("*") if p.is_file())
+        datasets += [
+            DatasetRow(session.eid, dataset, path.as_posix(), (folder / path).stat().st_size)
+            for path, dataset in zip(files, draw_uuids(rng, len(files)), strict=True)
+        ]
+    write_tables(
+        root,
+        [SessionRow(s.eid, s.lab, s.subject, s.date.isoformat(), s.number) for s in sessions],
+        datasets,
         [
             {"eid": s.eid, "id": i.pid, "name": i.name, "model": "3B2", "serial": i.serial}
+            | {"json": None}
             for s in sessions
             for i in s.insertions
-        ]
-    ).assign(json=None)
-    insertions = insertions.set_index(["eid", "id"]).sort_index()
-    write_table(root / "insertions.pqt", insertions, _TABLE_METADATA)
-
-    rows = pd.DataFrame(
-        [
-            {
-                "id": s.eid,
-                "lab": s.lab,
-                "subject": s.subject,
-                "date": s.date,
-                "number": np.uint16(s.number),
-                "task_protocol": "",
-                "projects": "",
-            }
-            for s in sessions
-        ]
+        ],
     )
-    write_table(root / "sessions.pqt", rows.set_index("id").sort_index(), _TABLE_METADATA)
-
-
-def _list_datasets(root: Path, session: SessionEntry, rng: np.random.Generator) -> pd.DataFrame:
-    folder = session.folder(root)
-    files = sorted(p.relative_to(folder) for p in folder.rglob("*") if p.is_file())
-    revised = {_without_revision(p) for p in files if _without_revision(p) != p}
-    return pd.DataFrame(
-        {
-            "eid": session.eid,
-            "id": draw_uuids(rng, len(files)),
-            "rel_path": [p.as_posix() for p in files],
-            "file_size": pd.array([(folder / p).stat().st_size for p in files], "UInt64"),
-            # With a hash ONE reads every file twice; with an empty one it warns at every load.
-            "hash": None,
-            "exists": True,
-            "qc": pd.Categorical(["NOT_SET"] * len(files), categories=_QC, ordered=True),
-            "default_revision": [p not in revised for p in files],
-        }
-    ).set_index(["eid", "id"])
-
-
-def _without_revision(path: Path) -> Path:
-    return Path(*(part for part in path.parts if not part.startswith("#")))

@@ -6,7 +6,6 @@ with experiment_in(root, about) as to_write:
 """
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from ibl_mtm.disk.replace import replace_file
 from ibl_mtm.errors import UserError
 from ibl_mtm.one_files.marker import MARKER, TRUTH_FOLDER
 
@@ -61,11 +61,8 @@ def experiment_in(root: Path, about: Mapping[str, Any]) -> Iterator[bool]:
 
 
 def _mark(root: Path, about: Mapping[str, Any], complete: bool) -> None:
-    marker = root / TRUTH_FOLDER / MARKER
-    aside = marker.with_suffix(".new")
-    text = json.dumps({**about, "complete": complete}, indent=2)
-    aside.write_text(text + "\n", encoding="utf-8")
-    os.replace(aside, marker)
+    text = json.dumps({**about, "complete": complete}, indent=2) + "\n"
+    replace_file(root / TRUTH_FOLDER / MARKER, lambda aside: aside.write_text(text, "utf-8"))
 
 
 def _is_complete(root: Path, about: Mapping[str, Any]) -> bool:

@@ -191,11 +191,11 @@ def fit(
     check_schemes(sessions, settings.masks, settings.data.min_units_per_region)
     check_devices(settings.trainer)
     loader = Loader(sessions, settings)
-    per_epoch = loader.order.steps_per_epoch
+    per_epoch = loader.sampler.steps_per_epoch
     steps = settings.steps or per_epoch * (settings.epochs or 100)
     every = min(steps, settings.validate_every or per_epoch)
     module = Training(settings, model, sessions, steps)
-    trainer, keep, clock, stopped = make_trainer(settings, run, steps, every, progress)
+    trainer, best, timer, stopped = make_trainer(settings, run, steps, every, progress)
     loader.open_store(trainer.strategy.root_device)
     begin()
     try:
@@ -216,9 +216,9 @@ def fit(
     report = TrainReport(
         run=str(run),
         steps=trainer.global_step,
-        best_step=keep.best_step,
-        val=keep.val,
-        seconds=round(clock.seconds + time.perf_counter() - begun, 1),
+        best_step=best.best_step,
+        val=best.val,
+        seconds=round(timer.time_elapsed("train") + time.perf_counter() - begun, 1),
         init=taken["counts"] if taken else None,
     )
     if on_first_process():

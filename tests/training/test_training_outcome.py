@@ -1,6 +1,7 @@
 """What a training leaves when it has ended, and a request that resumes or begins."""
 
 import pytest
+from lightning.pytorch.callbacks import Timer
 from synthetic import make_regions, make_session
 
 from ibl_mtm.cache.cache import open_cache
@@ -8,7 +9,6 @@ from ibl_mtm.cache.store import create_cache, write_session
 from ibl_mtm.disk.ownership import mark
 from ibl_mtm.errors import UserError
 from ibl_mtm.training.folder import CHECKPOINT
-from ibl_mtm.training.loop.clock import Clock
 from ibl_mtm.training.outcome import OUTCOME, read_outcome
 from ibl_mtm.training.run import train
 from ibl_mtm.training.settings import read_run_settings
@@ -67,7 +67,7 @@ def test_resume_with_overwrite_begins_where_nothing_was_begun_and_else_goes_on(c
 
 def test_the_time_before_a_resumption_counts(cache, tmp_path, monkeypatch):
     with monkeypatch.context() as slow:
-        slow.setattr(Clock, "state_dict", lambda clock: {"seconds": 3600.0})
+        slow.setattr(Timer, "state_dict", lambda timer: {"time_elapsed": {"train": 3600.0}})
         train(SETTINGS, cache, tmp_path / "run", progress=False)
     train(SETTINGS, cache, tmp_path / "run", resume=True, progress=False)
     assert read_outcome(tmp_path / "run")["seconds"] >= 3600

@@ -12,7 +12,7 @@ from training_runs import TINY, make_cache, read_logs, tiny_settings
 
 from ibl_mtm.cache.cache import open_cache
 from ibl_mtm.config.yaml_settings import validate_settings
-from ibl_mtm.errors import UserError
+from ibl_mtm.errors import StoppedError, UserError
 from ibl_mtm.model.loss import poisson_nll
 from ibl_mtm.model.settings import ModelSettings
 from ibl_mtm.training.checkpoint.pretrained import load_model
@@ -92,6 +92,37 @@ def test_a_resumed_run_ends_with_the_weights_of_an_undisturbed_one(cache, tmp_pa
     assert all(torch.equal(whole[key], halves[key]) for key in whole)
     kept = [load_file(tmp_path / n / "model.safetensors") for n in ("whole", "halves")]
     assert all(torch.equal(kept[0][key], kept[1][key]) for key in kept[0])
+
+
+def test_a_checkpoint_of_an_earlier_version_is_gone_on_with(cache, tmp_path, monkeypatch):
+    """Its callbacks have the names that they had then."""
+    from lightning.pytorch.callbacks import ModelCheckpoint
+
+    saved = ModelCheckpoint.on_validation_end
+
+    def stop_at_step_8(self, trainer, module):
+        saved(self, trainer, module)
+        if trainer.global_step == 8:
+            raise KeyboardInterrupt
+
+    whole = train(tiny_settings(), cache, tmp_path / "whole", progress=False)
+    with monkeypatch.context() as stopped:
+        stopped.setattr(ModelCheckpoint, "on_validation_end", stop_at_step_8)
+        with pytest.raises(StoppedError):
+            train(tiny_settings(), cache, tmp_path / "half", progress=False)
+    file = tmp_path / "half" / "checkpoints" / "last.ckpt"
+    checkpoint = torch.load(file, weights_only=True)
+    states = checkpoint["callbacks"]
+    # A best score that nothing after it reaches: whoever forgets it would save a later model.
+    states["KeepBest"] = states.pop("BestCheckpoint") | {"best": 9.0, "best_step": 4}
+    del states["Timer"]
+    states["Clock"] = {"seconds": 3600.0}
+    torch.save(checkpoint, file)
+    model = (tmp_path / "half" / "model.safetensors").read_bytes()
+    report = train(tiny_settings(), cache, tmp_path / "half", resume=True, progress=False)
+    assert (report.steps, report.best_step) == (whole.steps, 4)
+    assert 3600 <= report.seconds < 3600 + 600
+    assert (tmp_path / "half" / "model.safetensors").read_bytes() == model
 
 
 def test_before_training_each_unit_is_predicted_at_its_mean(cache, tmp_path):

@@ -5,7 +5,7 @@ rates = predict(model, ds)                             # nothing hidden: denoise
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Literal
 
@@ -15,6 +15,7 @@ import xarray as xr
 from torch import Tensor
 
 from ibl_mtm.errors import UserError
+from ibl_mtm.evaluation.activity.by_dynamics import by_dynamics
 from ibl_mtm.evaluation.activity.tasks import (
     ACTIVITY_TASKS,
     TASK_SCHEME,
@@ -25,7 +26,7 @@ from ibl_mtm.evaluation.activity.tasks import (
     region_pairs,
 )
 from ibl_mtm.model.masking import SCHEMES, Scheme
-from ibl_mtm.model.mtm import Group, MtM
+from ibl_mtm.model.mtm import Group, MtM, hides_the_end
 from ibl_mtm.sessions.text import as_text
 from ibl_mtm.sessions.trial_format import trial_format
 from ibl_mtm.sessions.view import eligible_regions
@@ -111,11 +112,14 @@ class Population:
         recurring: bool = False,
     ) -> Group:
         """Trials of this session under a scheme; attention is causal only if that was trained."""
-        causal = scheme == "causal" and "causal" in self.model.scope.schemes
-        counts = self.counts[trials]
+        causal, counts = self.is_causal(scheme), self.counts[trials]
         return Group(
             counts, hidden, self.rows, self.session, scheme, causal, region, outputs, recurring
         )
+
+    def is_causal(self, scheme: Scheme) -> bool:
+        """Whether a bin sees the past alone under a scheme's prompt."""
+        return scheme == "causal" and "causal" in self.model.scope.schemes
 
 
 def predict_held_out(
@@ -155,18 +159,13 @@ def _predict_alike(
     region_row = {name: row for row, name in enumerate(model.scope.regions)}
     shape = (n_trials, population.counts.shape[1], len(items[0].outputs))
     at_once = max(1, min(BATCH, _ROOM // (4 * math.prod(shape))))
-    if model.settings.dynamics:
-        # Neighbours share a start (see `_starts`), which should know most of what each is shown.
-        items = sorted(items, key=lambda held: held.region)
-        shown = min(int((~held.hidden).any(0).sum()) for held in items)
-        at_once = min(at_once, max(1, shown // 4))
     for start in range(0, len(items), at_once):
         some = items[start : start + at_once]
         hidden = torch.from_numpy(np.stack([held.hidden for held in some])).to(device)
         outputs = torch.from_numpy(np.stack([held.outputs for held in some])).to(device)
         region = torch.tensor([region_row.get(held.region, -1) for held in some], device=device)
         rates = np.empty((len(some), *shape), np.float32)
-        starts = _starts(population, scheme, hidden) if len(some) > 1 else None
+        other = _by_dynamics(population, scheme, some)
         # Trial by trial, because the items of a trial differ in few bins.
         recurring = len(some) > 1 and device.type == "cpu"
         with torch.autocast(device.type, torch.bfloat16, enabled=population.bf16):
@@ -178,27 +177,22 @@ def _predict_alike(
                 encoded = model.encode([group])
                 with torch.autocast(device.type, enabled=False):
                     log_rate = model.decode(encoded.float(), group)
-                    near = None if starts is None else starts[trial]
-                    predicted = model.blend(log_rate, group, near).exp()
+                    if other is not None:
+                        log_rate = torch.lerp(log_rate, other[item, trial], model.share_of(scheme))
+                    predicted = log_rate.exp()
                 rates[item.cpu(), trial.cpu()] = predicted.cpu()
         yield from zip(some, rates, strict=True)
 
 
-def _starts(population: Population, scheme: Scheme, hidden: Tensor) -> Tensor | None:
-    """Where the dynamical system's components are looked for: given what no item hides.
-
-    So many items that hide little each (one unit) begin close to their answers, and nothing that
-    an item hides has a part in its own.
-    """
-    if not population.model.settings.dynamics:
+def _by_dynamics(population: Population, scheme: Scheme, items: Sequence[HeldOut]) -> Tensor | None:
+    """Log rates (item, trial, time, M) of the dynamical system, where it takes part."""
+    model, causal = population.model, population.is_causal(scheme)
+    if not model.share_of(scheme):
         return None
-    trials = torch.arange(len(population.counts), device=hidden.device)
-    together = hidden.any(0, keepdim=True)
-    parts = [
-        population.model.infer_dynamics(population.group(together, some, scheme)).mean
-        for some in trials.split(BATCH)
-    ]
-    return torch.cat(parts)
+    if causal and not all(hides_the_end(torch.from_numpy(held.hidden)[None]) for held in items):
+        return None
+    system = model.dynamics_of(population.rows, population.session)
+    return torch.stack(by_dynamics(system, population.counts, items))
 
 
 @torch.inference_mode()

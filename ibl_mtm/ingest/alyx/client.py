@@ -1,52 +1,35 @@
-"""Questions to an Alyx database through ONE's own client, without prompts and within time.
+"""Questions to an Alyx database over plain HTTP, without prompts and within time.
 
     with connect(source, folder) as alyx:
         alyx.session(eid)               # the answer to /sessions/EID
         alyx.tagged_datasets(eid)       # ids of the datasets that carry the source's tag
         alyx.tagged_sessions()          # eids of the sessions with a tagged insertion
 
-ONE keeps its parameters and tokens under the home folder, in clear text for all to read: here
-they lie in a folder that is nobody else's. It waits for ever for an answer that does not come,
-and gives up at the first error of a server: here every question has an end and several attempts.
+Two kinds of question and one token are all that is needed. ONE's own client would keep its
+parameters under the home folder, in clear text for all to read, wait for ever for an answer that
+does not come, and give up at the first error of a server.
 """
 
 import difflib
-import errno
-import functools
 import ipaddress
 import json
 import os
 import re
-import shutil
-import threading
 import urllib.parse
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-import one.params
 import requests
-from filelock import FileLock
-from one.webclient import AlyxClient
 
 from ibl_mtm import logs
 from ibl_mtm.config.sources import AlyxSource
+from ibl_mtm.disk.replace import replace_file
 from ibl_mtm.errors import UserError
-from ibl_mtm.ingest.alyx.retry import (
-    GaveUpError,
-    Patience,
-    Transient,
-    check_status,
-    retry,
-    transient_faults,
-)
-from ibl_mtm.ingest.files import one_line
+from ibl_mtm.ingest.alyx.retry import GaveUpError, Patience, Transient, check_status, retry
 
 __all__ = ["Alyx", "AnswerError", "NotFoundError", "connect"]
-
-_home_lock = threading.RLock()
 
 _PUBLIC = "openalyx.internationalbrainlab.org"
 
@@ -59,30 +42,6 @@ class AnswerError(Exception):
     """An answer that no Alyx gives; its message says to what."""
 
 
-class _StaleTokenError(Exception):
-    """The token that was kept is not accepted any more."""
-
-
-class _Client(AlyxClient):
-    """ONE's client with an end to its waiting; `Alyx` does the retrying."""
-
-    max_retry_attempts = 0
-    patience = Patience()
-
-    @functools.wraps(AlyxClient._generic_request)
-    def _generic_request(self, reqfunction: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        @functools.wraps(reqfunction)
-        def request(*args: Any, **kwargs: Any) -> requests.Response:
-            response = reqfunction(*args, timeout=self.patience.timeout, **kwargs)
-            check_status(response)
-            # Left to itself ONE would log in without a password here.
-            if response.status_code in (401, 403) and "token" in response.text.lower():
-                raise _StaleTokenError(response.text)
-            return response
-
-        return super()._generic_request(request, *args, **kwargs)
-
-
 class Alyx:
     """A connection to a database; made by `connect`."""
 
@@ -91,7 +50,14 @@ class Alyx:
         self._patience = Patience(source.attempts, source.timeout)
         self._folder = folder
         self._tags: set[str] = set()  # that were met in answers
-        self._client = self._log_in()
+        self._http = requests.Session()
+        self._http.auth = self._sign  # which no .netrc overrules
+        self._token = self._kept_tokens().get(source.username) or self._log_in()
+        logs.hide(self._token)
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._http.close()
 
     def session(self, eid: str) -> dict[str, Any]:
         """All that Alyx knows of a session: where it is, its datasets, its insertions.
@@ -114,7 +80,7 @@ class Alyx:
         """Ids of a session's datasets that carry the source's tag."""
         tag = self._source.tag
         query = urllib.parse.urlencode({"session": eid, "tag": tag})
-        records = self._get(f"/datasets?{query}")
+        records = self._list(f"/datasets?{query}")
         self._tags.update(name for record in records for name in record["tags"])
         # Alyx also answers with tags that only contain this one.
         return {record["url"].split("/")[-1] for record in records if tag in record["tags"]}
@@ -137,83 +103,83 @@ class Alyx:
     def tagged_sessions(self) -> list[str]:
         """Eids of the sessions with an insertion of which a dataset carries the source's tag."""
         query = urllib.parse.urlencode({"django": f"datasets__tags__name,{self._source.tag}"})
-        records = self._get(f"/insertions?{query}")
+        records = self._list(f"/insertions?{query}")
         return sorted({str(record["session"])[-36:] for record in records})
 
-    def _get(self, path: str) -> Any:
-        def ask() -> Any:
+    def _list(self, path: str) -> list[Any]:
+        """The records of a list, of every page of it."""
+        records: list[Any] = []
+        query: str | None = path
+        while query is not None:
+            page = self._get(query)
+            if isinstance(page, list):
+                return page
             try:
-                answer = self._client.get(path)
-                return answer if isinstance(answer, dict) else list(answer)  # of every page
-            except requests.HTTPError as error:
-                if error.response is not None and error.response.status_code == 404:
-                    raise NotFoundError(f"{self._source.url} has no {path}") from None
-                raise AnswerError(f"{self._source.url}{path}: {error}") from None
-            except (json.JSONDecodeError, UnicodeDecodeError):
-                raise Transient("an answer that is cut short or no JSON") from None
-            except _StaleTokenError:
+                new, count, following = page["results"], int(page["count"]), page["next"]
+                records += new
+            except (TypeError, KeyError, ValueError):
+                raise AnswerError(f"{self._source.url}{query}: no list of an Alyx") from None
+            if not following or not new:
+                if len(records) != count:
+                    what = f"a list of {count} records that has {len(records)}"
+                    raise AnswerError(f"{self._source.url}{query}: {what}")
+                return records
+            # Of the address only what asks for the page: the token goes nowhere else.
+            query = f"{path.partition('?')[0]}?{urllib.parse.urlsplit(following).query}"
+        return records
+
+    def _get(self, path: str) -> Any:
+        address = f"{self._source.url}{path}"
+
+        def ask() -> Any:
+            answer = self._http.get(address, timeout=self._patience.timeout)
+            check_status(answer)
+            if answer.status_code in (401, 403) and "token" in answer.text.lower():
                 try:
-                    self._client = self._log_in(forget=True)
+                    self._token = self._log_in()
                 except UserError as error:  # which it was not at the start
                     raise GaveUpError(f"the token had expired; {error}") from None
-                raise Transient("the token had expired") from None
-            except (NotFoundError, GaveUpError, Transient, *transient_faults):
-                raise
-            except Exception as error:
-                # Such as a list that counts more than it holds: what ONE then raises is its own.
-                what = f"{type(error).__name__}: {one_line(error)}"
-                raise AnswerError(
-                    f"{self._source.url}{path}: no answer of an Alyx ({what})"
-                ) from error
+                raise Transient("the token had expired")
+            if answer.status_code == 404:
+                raise NotFoundError(f"{self._source.url} has no {path}")
+            if not answer.ok:
+                raise AnswerError(f"{address}: HTTP {answer.status_code} {answer.reason}")
+            try:
+                return answer.json()
+            except ValueError:
+                raise Transient("an answer that is cut short or no JSON") from None
 
-        return retry(ask, self._patience, f"{self._source.url}{path}")
+        return retry(ask, self._patience, address)
 
-    def _log_in(self, forget: bool = False) -> _Client:
-        source = self._source
-        with _as_home(self._folder):
-            parameters = self._parameters()
-            tokens = dict(getattr(parameters, "TOKEN", None) or {})
-            for kept in tokens.values():
-                logs.hide(str(kept["token"]))  # ONE logs it with every request
-            if forget or source.username not in tokens:
-                tokens[source.username] = {"token": self._ask_token()}
-                logs.hide(tokens[source.username]["token"])
-                one.params.save(parameters.set("TOKEN", tokens), source.url)
-            client = _Client(
-                base_url=source.url,
-                username=None,
-                cache_dir=self._folder,
-                silent=True,
-                cache_rest=None,
-            )
-            client.patience = self._patience
-            client.authenticate(username=source.username)
-        return client
+    def _sign(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Token {self._token}"
+        return request
 
-    def _parameters(self) -> Any:
-        """ONE's parameters for this database, set up anew if they cannot be read."""
-        source = self._source
+    @property
+    def _file(self) -> Path:
+        return self._folder / "tokens.json"
 
-        def read() -> Any:
-            return one.params.get(client=source.url, silent=True, username=source.username)
-
-        def set_up() -> None:
-            one.params.setup(
-                client=source.url, silent=True, username=source.username, cache_dir=self._folder
-            )
-
-        known = one.params.get_params_dir()
-        if not known.is_dir():
-            set_up()
+    def _kept_tokens(self) -> dict[str, str]:
+        """Tokens by user, as far as they can be read."""
         try:
-            parameters = read()
-        except (ValueError, AttributeError, KeyError):
-            shutil.rmtree(known)  # cut short by a process that died
-            set_up()
-            parameters = read()
-        if source.data_server is not None:
-            parameters = parameters.set("HTTP_DATA_SERVER", source.data_server)
-        return parameters
+            tokens = json.loads(self._file.read_text(encoding="utf-8"))
+            return {str(user): str(token) for user, token in tokens.items()}
+        except (OSError, ValueError, AttributeError):
+            return {}
+
+    def _log_in(self) -> str:
+        token = self._ask_token()
+        logs.hide(token)
+        text = json.dumps(self._kept_tokens() | {self._source.username: token})
+
+        def write(path: Path) -> None:
+            path.touch(mode=0o600)
+            path.write_text(text, encoding="utf-8")
+
+        # A folder of downloads that is complete may be read-only: log in for this time only.
+        with suppress(OSError):
+            replace_file(self._file, write)
+        return token
 
     def _ask_token(self) -> str:
         source = self._source
@@ -273,8 +239,8 @@ def connect(source: AlyxSource, folder: Path) -> Iterator[Alyx]:
     source
         Which database, as whom.
     folder
-        For ONE's parameters and tokens, of every database in a folder of its own; made readable
-        by its owner alone.
+        For tokens, those of every database in a folder of its own; made readable by its owner
+        alone.
 
     Raises
     ------
@@ -282,20 +248,13 @@ def connect(source: AlyxSource, folder: Path) -> Iterator[Alyx]:
         If the database cannot be reached or refuses the user, or there is no password.
     """
     _check_secrecy(source.url)
-    # Where ONE knows another database already, it would put this one's files into the home folder.
     own = folder / re.sub(r"[^\w.-]+", "-", source.url.split("://")[1])
-    with ExitStack() as stack:
-        try:
-            for path in (folder, own):
-                path.mkdir(parents=True, exist_ok=True)
-                path.chmod(0o700)
-            (own / "parameters.lock").touch(mode=0o600)
-        except OSError as error:
-            if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
-                raise
-            # A folder of downloads that is complete may be read-only: log in for this time only.
-            own = Path(stack.enter_context(TemporaryDirectory(prefix="ibl-mtm-alyx-")))
-        yield Alyx(source, own)
+    with suppress(OSError):  # where it may not be written, nothing is kept
+        for path in (folder, own):
+            path.mkdir(parents=True, exist_ok=True)
+            path.chmod(0o700)
+    with closing(Alyx(source, own)) as alyx:
+        yield alyx
 
 
 def _check_secrecy(url: str) -> None:
@@ -310,25 +269,3 @@ def _check_secrecy(url: str) -> None:
         raise UserError(
             f"{url}: a password is not sent unencrypted; write https://{address.netloc}{address.path}"
         )
-
-
-@contextmanager
-def _as_home(folder: Path) -> Iterator[None]:
-    """Let ONE take a folder for the home folder, in which it has its parameters.
-
-    There is no other way to tell it. What it writes there is for the owner alone.
-    """
-    with _home_lock, FileLock(folder / "parameters.lock"):
-        names = ("HOME", "USERPROFILE", "APPDATA")
-        before = {name: os.environ.get(name) for name in names}
-        mask = os.umask(0o077)
-        os.environ.update(dict.fromkeys(names, str(folder)))
-        try:
-            yield
-        finally:
-            os.umask(mask)
-            for name, value in before.items():
-                if value is None:
-                    del os.environ[name]
-                else:
-                    os.environ[name] = value

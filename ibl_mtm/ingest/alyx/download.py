@@ -21,6 +21,7 @@ from pathlib import Path
 import requests
 from one.alf.path import add_uuid_string
 
+from ibl_mtm.disk.replace import replace_file
 from ibl_mtm.ingest.alyx.at_once import StoppedError, each
 from ibl_mtm.ingest.alyx.release import RemoteFile
 from ibl_mtm.ingest.alyx.retry import GaveUpError, Patience, Transient, check_status, retry
@@ -172,11 +173,9 @@ def _read_seen(seen: Path) -> Seen:
 def _write_seen(seen: Path, known: Seen) -> None:
     if known == _read_seen(seen):
         return
-    aside = seen.with_suffix(".new")
     try:
         seen.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(json.dumps(known))
-        os.replace(aside, seen)
+        replace_file(seen, lambda aside: aside.write_text(json.dumps(known)))
     except OSError as error:
         # Nothing is lost but the time to look at the files again.
         log.info("cannot keep which files were found right: %s", error)

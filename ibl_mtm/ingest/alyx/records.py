@@ -7,7 +7,6 @@ Records are kept in the download folder: they are all that is needed to ingest w
 """
 
 import json
-import os
 import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 from ibl_mtm.config.dataset import Dataset
 from ibl_mtm.config.sources import AlyxSource
+from ibl_mtm.disk.replace import replace_file
 from ibl_mtm.errors import SessionError
 from ibl_mtm.ingest.alyx.absent import check_probes, check_public, check_trials
 from ibl_mtm.ingest.alyx.client import Alyx, NotFoundError
@@ -134,9 +134,7 @@ def keep_record(record: Record, root: Path) -> None:
     if path.is_file() and path.read_text() == text:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(f".{os.getpid()}.new")
-    aside.write_text(text)
-    os.replace(aside, path)
+    replace_file(path, lambda aside: aside.write_text(text))
 
 
 def _check_names(record: Record) -> None:

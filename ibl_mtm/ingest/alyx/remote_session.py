@@ -26,7 +26,7 @@ from ibl_mtm.ingest.files import one_line
 from ibl_mtm.ingest.on_disk.folder import Folder
 from ibl_mtm.ingest.outcome import UnreachableError
 from ibl_mtm.ingest.targets import expand
-from ibl_mtm.one_files.one_tables import write_tables
+from ibl_mtm.one_files.one_tables import DatasetRow, SessionRow, write_tables
 
 __all__ = ["RemoteSession"]
 
@@ -99,13 +99,13 @@ class RemoteSession:
             found, notes = self._fetch(folder, seen, on_bytes)
         files, misfits = fitting(found, folder)
         with TemporaryDirectory(prefix="ibl-mtm-tables-") as tables:
-            eid = record.eid
+            eid, qc = record.eid, record.probe_qc
             write_tables(
                 Path(tables),
-                [(eid, record.lab, record.subject, record.date, record.number)],
-                [(eid, f.id, f.path, (folder / f.path).stat().st_size) for f in files],
+                [SessionRow(eid, record.lab, record.subject, record.date, record.number)],
+                [DatasetRow(eid, f.id, f.path, (folder / f.path).stat().st_size) for f in files],
                 [
-                    (eid, pid, probe, record.probe_qc.get(probe, "NOT_SET"))
+                    {"eid": eid, "id": pid, "name": probe, "qc": qc.get(probe, "NOT_SET")}
                     for probe, pid in record.pids.items()
                 ],
             )

@@ -21,12 +21,13 @@ from filelock import FileLock
 
 from ibl_mtm.brainsets.layout import Build, Regime, key_of
 from ibl_mtm.cache.location import RemotePath, explain_unreadable, locate
+from ibl_mtm.disk.replace import replace_file
 from ibl_mtm.errors import SessionError, UserError
 from ibl_mtm.ingest.alyx.retry import GaveUpError, Patience, Transient, retry
 from ibl_mtm.ingest.brainsets.etag import agrees
 from ibl_mtm.ingest.outcome import UnreachableError
 
-__all__ = ["Remote", "fetch", "list_recordings", "missing_bytes", "open_bucket"]
+__all__ = ["Remote", "describe", "fetch", "list_recordings", "missing_bytes", "open_bucket"]
 
 _BLOCK = 1 << 23  # bytes of one request: what is lost where one fails
 _SLOWEST = 120.0  # s for such a request
@@ -100,6 +101,26 @@ def list_recordings(bucket: RemotePath, build: Build, regime: Regime) -> dict[st
     if not remotes:
         raise UserError(f"no recording in {bucket}/{folder}; check the path of the source")
     return {remote.eid: remote for remote in sorted(remotes, key=lambda r: r.key)}
+
+
+def describe(bucket: RemotePath, key: str) -> Remote:
+    """One object of a bucket.
+
+    Raises
+    ------
+    UserError
+        If it is not there, or the bucket does not answer.
+    """
+    import obstore
+    from obstore.exceptions import BaseError
+
+    try:
+        meta = obstore.head(bucket.store, key)
+    except FileNotFoundError:
+        raise UserError(f"{bucket}/{key} is not there; check the url of the source") from None
+    except BaseError as error:
+        raise explain_unreadable(f"{bucket}/{key}", error) from error
+    return Remote(key, meta["size"], meta["e_tag"] or "")
 
 
 def missing_bytes(remote: Remote, path: Path) -> int:
@@ -236,9 +257,8 @@ def _about(path: Path) -> Path:
 
 
 def _note(remote: Remote, path: Path) -> None:
-    aside = path.with_suffix(f".{os.getpid()}.new")
-    aside.write_text(json.dumps(asdict(remote), indent=1) + "\n", encoding="utf-8")
-    os.replace(aside, _about(path))
+    text = json.dumps(asdict(remote), indent=1) + "\n"
+    replace_file(_about(path), lambda aside: aside.write_text(text, encoding="utf-8"))
 
 
 def _is_right(remote: Remote, path: Path) -> bool:

@@ -24,7 +24,7 @@ from ibl_mtm.errors import UserError
 from ibl_mtm.ingest.files import one_line
 from ibl_mtm.ingest.on_disk.layout import dangling, scan, spikes_of_another_name
 from ibl_mtm.one_files.marker import is_simulated
-from ibl_mtm.one_files.one_tables import write_tables
+from ibl_mtm.one_files.one_tables import DatasetRow, SessionRow, write_tables
 
 if TYPE_CHECKING:
     from ibl_mtm.ingest.load import Recording
@@ -204,12 +204,12 @@ def _index(root: Path, tables: Path) -> dict[str, str]:
     found = scan(root)
     for place in found.sessions:
         eid = session_id(place.lab, place.subject, place.date, place.number)
-        sessions.append((eid, place.lab, place.subject, place.date, int(place.number)))
+        sessions.append(SessionRow(eid, place.lab, place.subject, place.date, int(place.number)))
         for file in ALFPath(place.folder).iter_datasets(recursive=True):
             path = file.relative_to(place.folder).as_posix()
             dataset = str(uuid.uuid3(uuid.UUID(eid), path))
             with suppress(OSError):  # a link to nothing; whoever needs the file says so
-                datasets.append((eid, dataset, path, file.stat().st_size))
+                datasets.append(DatasetRow(eid, dataset, path, file.stat().st_size))
     log.info("%s has no cache tables: indexed %d sessions", root, len(sessions))
     write_tables(tables, sessions, datasets)
     return found.left_aside

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["Place", "Scan", "dangling", "scan", "spikes_of_another_name"]
+__all__ = ["Scan", "SessionFolder", "dangling", "scan", "spikes_of_another_name"]
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _DEEPEST = 9  # folders below the root; a link may lead in circles
@@ -20,7 +20,7 @@ _NEEDED = re.compile(
 
 
 @dataclass(frozen=True)
-class Place:
+class SessionFolder:
     """Where a session lies, and what its folders are called."""
 
     folder: Path
@@ -34,7 +34,7 @@ class Place:
 class Scan:
     """What there is in a folder."""
 
-    sessions: list[Place] = field(default_factory=list)
+    sessions: list[SessionFolder] = field(default_factory=list)
     left_aside: dict[str, str] = field(default_factory=dict)
 
 
@@ -58,7 +58,7 @@ def scan(root: Path) -> Scan:
                 continue
             # As ONE reads it; where it has other characters, the session is not found, and fails.
             lab = re.findall(r"\w*", parts[0])[-2] if len(parts) == 5 else ""
-            found.sessions.append(Place(path, lab, *parts[-3:]))
+            found.sessions.append(SessionFolder(path, lab, *parts[-3:]))
         elif len(parts) >= _DEEPEST:
             below.clear()
     return found

@@ -17,6 +17,7 @@ SOURCES: dict[str, Find | str] = {
     "simulated": "ibl_mtm.ingest.sources.simulated:find",
     "alyx": "ibl_mtm.ingest.sources.alyx:find",
     "brainsets": "ibl_mtm.ingest.sources.brainsets:find",
+    "bwm": "ibl_mtm.ingest.sources.bwm:find",
 }
 """How to find the sessions of each kind of source: a function, or the place of one, since what a
 kind needs, such as the simulator, is imported for it alone."""

@@ -99,6 +99,9 @@ class Search:
         Ask nobody else for anything.
     aside
         Where a folder without cache tables is indexed; None: in a temporary folder.
+    on_bytes
+        Called where finding them needs a download: with the number of bytes that came, and that
+        of all.
     """
 
     dataset: Dataset
@@ -109,6 +112,7 @@ class Search:
     dry_run: bool = False
     offline: bool = False
     aside: Path | None = None
+    on_bytes: Callable[[int, int], object] = lambda n, total: None
 
     @property
     def folder(self) -> Path:

@@ -3,7 +3,6 @@
 write_file(root, record(plan), "selected_units")
 """
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from ibl_mtm.brainsets.layout import (
     Build,
     file_of,
 )
+from ibl_mtm.disk.replace import replace_file
 from ibl_mtm.simulate.brainsets.containers import (
     put,
     write_arrays,
@@ -52,10 +52,12 @@ def write_file(root: Path, recorded: Recorded, build: Build) -> Path:
     plan = recorded.plan
     path = file_of(root, build, plan.regime, plan.eid)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(".part")
-    with h5py.File(aside, "w") as file:
-        _write(file, recorded, build)
-    os.replace(aside, path)
+
+    def write(aside: Path) -> None:
+        with h5py.File(aside, "w") as file:
+            _write(file, recorded, build)
+
+    replace_file(path, write)
     return path
 
 

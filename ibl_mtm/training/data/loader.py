@@ -19,11 +19,11 @@ import torch
 from ibl_mtm.errors import UserError
 from ibl_mtm.sessions.view import Session
 from ibl_mtm.training.data.memory import available_memory
-from ibl_mtm.training.data.sampler import Batch, Order, Part
+from ibl_mtm.training.data.sampler import Batch, Part, TrialSampler
 from ibl_mtm.training.data.store import Key, Store
 from ibl_mtm.training.settings import RunSettings
 
-__all__ = ["CPU", "VALIDATION_BATCH", "Loader", "Place"]
+__all__ = ["CPU", "VALIDATION_BATCH", "Loader", "Replica"]
 
 VALIDATION_BATCH = 64
 #: Batches looked ahead for sessions to be read.
@@ -31,7 +31,7 @@ _LOOK_AHEAD = 128
 
 
 @dataclass(frozen=True)
-class Place:
+class Replica:
     """A process of a training: its device, and its number among so many."""
 
     device: torch.device
@@ -39,7 +39,7 @@ class Place:
     total: int = 1
 
 
-CPU = Place(torch.device("cpu"))
+CPU = Replica(torch.device("cpu"))
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Loader:
 
     def __init__(self, sessions: Sequence[Session], settings: RunSettings) -> None:
         self.sessions, self.settings = sessions, settings
-        self.order = Order.of(sessions, settings)
+        self.sampler = TrialSampler.of(sessions, settings)
         self.validation_parts = [
             Part(index, trials)
             for index, session in enumerate(sessions)
@@ -80,29 +80,29 @@ class Loader:
             raise UserError("there are no validation trials: give data.split a share for them")
         self.store: Store | None = None
 
-    def training(self, start: int = 0, place: Place = CPU) -> Iterator[Batch]:
+    def training(self, start: int = 0, replica: Replica = CPU) -> Iterator[Batch]:
         """Batches from step `start` on, without end.
 
         A process gets the counts of its own share; if it has none, those of the first trial.
         """
 
         def needs(batch: Batch) -> tuple[Key, ...]:
-            own = batch.share(place.rank, place.total)
+            own = batch.share(replica.rank, replica.total)
             parts = own.parts or batch.parts[:1]
             return tuple((part.session, "train") for part in parts)
 
-        epochs = self.order.epochs(start)
+        epochs = self.sampler.epochs(start)
         visits = (visit for epoch in epochs for visit in _visits(epoch, map(needs, epoch)))
-        yield from self._read_ahead(visits, place.device)
+        yield from self._read_ahead(visits, replica.device)
 
-    def validation(self, place: Place = CPU) -> Iterator[Part]:
+    def validation(self, replica: Replica = CPU) -> Iterator[Part]:
         """All validation trials, at most 64 at a time; a process reads its own share."""
         parts = [Batch(number, (part,)) for number, part in enumerate(self.validation_parts)]
         needs = [
-            [(part.session, "val")] if number % place.total == place.rank else []
+            [(part.session, "val")] if number % replica.total == replica.rank else []
             for number, part in enumerate(self.validation_parts)
         ]
-        for batch in self._read_ahead(iter(_visits(parts, needs)), place.device):
+        for batch in self._read_ahead(iter(_visits(parts, needs)), replica.device):
             yield batch.parts[0]
 
     def close(self) -> None:

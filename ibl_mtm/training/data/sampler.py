@@ -1,7 +1,7 @@
 """The order of training batches: it follows from a seed, and is known before anything is read.
 
-order = Order.of(sessions, settings)
-for batch in order.epoch(0):
+sampler = TrialSampler.of(sessions, settings)
+for batch in sampler.epoch(0):
     for part in batch.parts:
         part.session, part.trials                   # positions
 """
@@ -16,7 +16,7 @@ from ibl_mtm.sessions.view import Session
 from ibl_mtm.training.data.held import Held
 from ibl_mtm.training.settings import RunSettings
 
-__all__ = ["Batch", "Order", "Part"]
+__all__ = ["Batch", "Part", "TrialSampler"]
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Order:
+class TrialSampler:
     """Batches of every epoch, shuffled within and across sessions.
 
     Each session's trials are cut into pieces of ``batch_size / sessions_per_batch``; a batch is
@@ -102,7 +102,7 @@ class Order:
     pool: int = 16
 
     @classmethod
-    def of(cls, sessions: Sequence[Session], settings: RunSettings) -> "Order":
+    def of(cls, sessions: Sequence[Session], settings: RunSettings) -> "TrialSampler":
         """The order in which a run sees the training trials of its sessions."""
         return cls(
             [session.trials_in("train") for session in sessions],

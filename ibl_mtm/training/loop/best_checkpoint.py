@@ -11,13 +11,13 @@ from ibl_mtm.errors import UserError
 from ibl_mtm.training.checkpoint.pretrained import save_model
 from ibl_mtm.training.loop.module import Training
 
-__all__ = ["MONITOR", "KeepBest"]
+__all__ = ["MONITOR", "BestCheckpoint"]
 
 #: What a model is judged by: bits/spike under fixed masks, the mean over schemes.
 MONITOR = "val/bits_per_spike"
 
 
-class KeepBest(Callback):
+class BestCheckpoint(Callback):
     """Save the model whenever its mean validation score is the best so far."""
 
     def __init__(self, run: Path) -> None:

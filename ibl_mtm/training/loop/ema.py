@@ -1,6 +1,6 @@
 """The exponential average of a model's weights over steps, exact without touching every row.
 
-average = Average(model, decay=0.99, steps=3000)
+average = EMA(model, decay=0.99, steps=3000)
 average.update(model, step, rows, before)       # after each optimizer step
 average.gather(model, step, rows)               # tables of the averaged model, as of that step
 """
@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from ibl_mtm.model.mtm import MtM
 from ibl_mtm.training.loop.rows import Rows
 
-__all__ = ["Average"]
+__all__ = ["EMA"]
 
 
-class Average(nn.Module):
+class EMA(nn.Module):
     """Averaged weights.
 
     After step n the average is ``w average + (1 - w) weights`` with ``w = min(decay, (1 + n) /

@@ -20,7 +20,8 @@ from ibl_mtm.model.loss import poisson_nll
 from ibl_mtm.model.mtm import MtM
 from ibl_mtm.sessions.view import Session
 from ibl_mtm.training.data.sampler import Batch, Part
-from ibl_mtm.training.loop.ema import Average
+from ibl_mtm.training.loop.earlier_checkpoints import rename_states
+from ibl_mtm.training.loop.ema import EMA
 from ibl_mtm.training.loop.objective import (
     SessionRows,
     Task,
@@ -69,7 +70,7 @@ class Training(pl.LightningModule):
         # Gradients end at the rows of a step (see `Rows`), never at whole tables.
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name not in {*MtM.UNIT_TABLES, *MtM.SESSION_TABLES})
-        self.average = Average(model, settings.average, steps) if settings.average else None
+        self.average = EMA(model, settings.average, steps) if settings.average else None
         if settings.trainer.compile:
             for block in model.blocks:
                 block.compile()
@@ -81,6 +82,9 @@ class Training(pl.LightningModule):
 
     diverged: Tensor
     totals: Tensor
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        rename_states(checkpoint)
 
     def kept(self) -> MtM:
         """The model that is validated and kept: the averaged one, if there is one."""

@@ -10,17 +10,16 @@ from typing import Any
 
 import lightning.pytorch as pl
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, Timer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.strategies import DDPStrategy
 from torch.utils.data import DataLoader, IterableDataset
 
 from ibl_mtm.errors import UserError
-from ibl_mtm.training.data.loader import Loader, Place
+from ibl_mtm.training.data.loader import Loader, Replica
 from ibl_mtm.training.data.sampler import Batch, Part
 from ibl_mtm.training.folder import CHECKPOINT
-from ibl_mtm.training.loop.best_checkpoint import MONITOR, KeepBest
-from ibl_mtm.training.loop.clock import Clock
+from ibl_mtm.training.loop.best_checkpoint import MONITOR, BestCheckpoint
 from ibl_mtm.training.loop.module import LOG_EVERY, Training
 from ibl_mtm.training.loop.progress import show_progress
 from ibl_mtm.training.loop.stopped import Stopped
@@ -50,16 +49,16 @@ def quiet() -> Iterator[None]:
 
 def make_trainer(
     settings: RunSettings, run: Path, steps: int, every: int, progress: bool
-) -> tuple[pl.Trainer, KeepBest, Clock, Stopped]:
+) -> tuple[pl.Trainer, BestCheckpoint, Timer, Stopped]:
     """The trainer of a run that validates `every` so many of its `steps`, and what watches it:
     what it keeps, what it takes, what ends it.
     """
     chosen = settings.trainer
-    keep, clock, stopped = KeepBest(run), Clock(), Stopped()
+    best, timer, stopped = BestCheckpoint(run), Timer(), Stopped()
     last = ModelCheckpoint(
         run / CHECKPOINT.parent, filename=CHECKPOINT.stem, enable_version_counter=False
     )
-    callbacks: list[Callback] = [keep, clock, stopped, last]
+    callbacks: list[Callback] = [best, timer, stopped, last]
     if settings.patience:
         callbacks.append(EarlyStopping(MONITOR, patience=settings.patience, mode="max"))
     alone = chosen.devices * chosen.nodes == 1
@@ -88,7 +87,7 @@ def make_trainer(
     if progress and trainer.is_global_zero:
         # After the one that keeps the best: a validation that ends the training has no line.
         trainer.callbacks.append(show_progress(settings.name))  # type: ignore[attr-defined]
-    return trainer, keep, clock, stopped
+    return trainer, best, timer, stopped
 
 
 def _loggers(settings: RunSettings, run: Path) -> list[Logger]:
@@ -119,7 +118,7 @@ class _Train(IterableDataset[Batch]):
         return self.module.steps
 
     def __iter__(self) -> Iterator[Batch]:
-        return self.loader.training(self.module.global_step, _place_of(self.module))
+        return self.loader.training(self.module.global_step, _replica_of(self.module))
 
 
 class _Validation(IterableDataset[Part]):
@@ -130,11 +129,11 @@ class _Validation(IterableDataset[Part]):
         return len(self.loader.validation_parts)
 
     def __iter__(self) -> Iterator[Part]:
-        return self.loader.validation(_place_of(self.module))
+        return self.loader.validation(_replica_of(self.module))
 
 
-def _place_of(module: Training) -> Place:
-    return Place(module.device, module.global_rank, module.trainer.world_size)
+def _replica_of(module: Training) -> Replica:
+    return Replica(module.device, module.global_rank, module.trainer.world_size)
 
 
 def _as_it_is(batch: Any) -> Any:

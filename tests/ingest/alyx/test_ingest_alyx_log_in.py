@@ -1,5 +1,6 @@
 """Logging in to an Alyx database: what is asked for, what is kept, and where."""
 
+import json
 import os
 import stat
 
@@ -37,7 +38,7 @@ class TestTheLogIn:
         secrets = [path for path in files if PASSWORD.encode() in path.read_bytes()]
         assert secrets == []
         tokens = [path for path in files if TOKEN.encode() in path.read_bytes()]
-        assert {path.parent.name for path in tokens} == {".one"}
+        assert [path.name for path in tokens] == ["tokens.json"]
 
     def test_once_for_many_ingests(self, server, tmp_path, monkeypatch):
         for number in range(2):
@@ -54,12 +55,53 @@ class TestTheLogIn:
         assert not report.failed
         assert sum("auth-token" in request for request in server.requests) == 2
 
-    def test_parameters_cut_short_are_made_anew(self, server, tmp_path):
+    @pytest.mark.parametrize("kept", ["", '{"reader": "0a', "[]", '{"another": "user"}'])
+    def test_kept_tokens_that_are_of_no_use_are_asked_for_anew(self, server, tmp_path, kept):
         source = alyx(server, path=tmp_path / "ONE")
         ingest(Dataset(source=source), "x", tmp_path / "0.zarr", limit=1)
-        for path in (tmp_path / "ONE" / ".ibl-mtm" / "alyx").glob("*/.one/*"):
-            path.write_text(path.read_text()[:20])
+        (path,) = (tmp_path / "ONE" / ".ibl-mtm" / "alyx").glob("*/tokens.json")
+        path.write_text(kept)
         assert not ingest(Dataset(source=source), "x", tmp_path / "1.zarr", limit=1).failed
+        assert sum("auth-token" in request for request in server.requests) == 2
+        others = {} if "another" not in kept else {"another": "user"}
+        assert json.loads(path.read_text()) == others | {"reader": TOKEN}
+
+    def test_of_two_users_each_has_a_token(self, server, tmp_path):
+        path = tmp_path / "ONE" / ".ibl-mtm" / "alyx" / server.url.split("//")[1].replace(":", "-")
+        path.mkdir(parents=True)
+        (path / "tokens.json").write_text(json.dumps({"another": "0" * 40}))
+        source = alyx(server, path=tmp_path / "ONE")
+        assert not ingest(Dataset(source=source), "x", tmp_path / "0.zarr", limit=1).failed
+        assert not any("0" * 40 in str(request) for request in server.requests)
+
+    def test_a_netrc_does_not_overrule_the_token(self, server, tmp_path, monkeypatch):
+        (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password mine")
+        (tmp_path / "netrc").chmod(0o600)
+        monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+        # Nothing is downloaded: of the file server it may well be meant.
+        report = ingest(Dataset(source=alyx(server)), "x", tmp_path / "cache.zarr", dry_run=True)
+        assert not report.failed
+
+    def test_nothing_of_the_process_is_changed_meanwhile(self, server, tmp_path, monkeypatch):
+        """ONE's client was told its folder by HOME, and the mode of its files by the umask."""
+        home, asked = os.environ.get("HOME"), []
+        known = server.answer
+        server.answer = lambda *a: (asked.append(os.environ.get("HOME")), known(*a))[1]
+        monkeypatch.setattr(os, "umask", lambda mask: pytest.fail("the umask is changed"))
+        ingest(Dataset(source=alyx(server)), "x", tmp_path / "cache.zarr", limit=1)
+        assert set(asked) == {home}
+
+    def test_the_token_goes_to_no_other_address_for_a_further_page(self, server, tmp_path):
+        """Behind a proxy Alyx may name itself by another address."""
+        server.page = 1
+        known = server._paged
+        elsewhere = "http://127.0.0.1:9"  # where nobody listens
+        server._paged = lambda *a: {
+            key: value.replace(server.url, elsewhere) if key == "next" and value else value
+            for key, value in known(*a).items()
+        }
+        report = ingest(Dataset(source=alyx(server)), "x", tmp_path / "cache.zarr", limit=1)
+        assert not report.failed
 
     @pytest.mark.parametrize(
         ("password", "message"),

@@ -12,7 +12,7 @@ from training_runs import tiny_settings
 
 from ibl_mtm.errors import SessionError, UserError
 from ibl_mtm.sessions.view import describe_session
-from ibl_mtm.training.data.loader import VALIDATION_BATCH, Loader, Place
+from ibl_mtm.training.data.loader import VALIDATION_BATCH, Loader, Replica
 from ibl_mtm.training.data.store import Store
 from ibl_mtm.training.settings import DataSettings
 
@@ -52,7 +52,7 @@ def same(a, b):
 
 def test_batches_hold_the_counts_of_their_trials(sessions, datasets):
     with closing(Loader(sessions, settings())) as loader:
-        got = take(loader, 2 * loader.order.steps_per_epoch)
+        got = take(loader, 2 * loader.sampler.steps_per_epoch)
     for _, index, trials, counts in got:
         assert np.array_equal(counts, datasets[index].spikes.values[trials])
         assert set(datasets[index].split.values[trials]) == {"train"}
@@ -67,7 +67,7 @@ def memory_of(sessions, share):
 @pytest.mark.parametrize("way", ["little memory", "on the device", "resumed"])
 def test_batches_are_the_same_however_they_are_read(sessions, way):
     with closing(Loader(sessions, settings())) as loader:
-        n = 3 * loader.order.steps_per_epoch
+        n = 3 * loader.sampler.steps_per_epoch
         expected = take(loader, n)
     if way == "resumed":
         start = n // 2 + 5
@@ -87,7 +87,7 @@ def test_batches_are_the_same_however_they_are_read(sessions, way):
 @pytest.mark.parametrize("total", [2, 3])
 def test_processes_share_batches_without_overlap_or_loss(sessions, total):
     with closing(Loader(sessions, settings())) as loader:
-        n = loader.order.steps_per_epoch
+        n = loader.sampler.steps_per_epoch
         whole = {
             (step, session, trial): counts[i].tobytes()
             for step, session, trials, counts in take(loader, n)
@@ -96,7 +96,7 @@ def test_processes_share_batches_without_overlap_or_loss(sessions, total):
     shares = {}
     for rank in range(total):
         with closing(Loader(sessions, settings())) as loader:
-            for batch in itertools.islice(loader.training(0, Place(CPU, rank, total)), n):
+            for batch in itertools.islice(loader.training(0, Replica(CPU, rank, total)), n):
                 own = batch.share(rank, total)
                 for part in own.parts:
                     for trial, counts in zip(part.trials.tolist(), part.counts(), strict=True):
@@ -110,7 +110,7 @@ def test_processes_share_batches_without_overlap_or_loss(sessions, total):
 
 def test_a_process_reads_no_session_that_it_has_no_trials_of(sessions):
     with closing(Loader(sessions, settings())) as loader:
-        for batch in itertools.islice(loader.training(0, Place(CPU, 1, 2)), 20):
+        for batch in itertools.islice(loader.training(0, Replica(CPU, 1, 2)), 20):
             own = {part.session for part in batch.share(1, 2).parts}
             assert {p.session for p in batch.parts if p.held is not None} == (
                 own or {batch.parts[0].session}
@@ -121,7 +121,7 @@ def test_validation_holds_every_trial_once_on_one_of_the_processes(sessions, dat
     seen = []
     for rank in range(2):
         with closing(Loader(sessions, settings())) as loader:
-            parts = list(loader.validation(Place(CPU, rank, 2)))
+            parts = list(loader.validation(Replica(CPU, rank, 2)))
             assert len(parts) == len(loader.validation_parts)
             for number, part in enumerate(parts):
                 assert (part.held is not None) == (number % 2 == rank)
@@ -162,7 +162,7 @@ def test_memory_stays_within_its_budget(sessions, monkeypatch, share):
 
     monkeypatch.setattr(Store, "ask", noted)
     with closing(Loader(sessions, settings(memory_gb=budget))) as loader:
-        for batch in itertools.islice(loader.training(), 3 * loader.order.steps_per_epoch):
+        for batch in itertools.islice(loader.training(), 3 * loader.sampler.steps_per_epoch):
             if batch.step % 40 == 0:
                 list(loader.validation())
     assert 0.5 * budget < max(taken) / 1e9 <= budget
@@ -185,7 +185,7 @@ def test_damage_ends_the_batches_and_names_the_session(sessions):
     damaged = list(sessions)
     damaged[3] = replace(damaged[3], spikes=replace(damaged[3].spikes, decode=broken))
     with closing(Loader(damaged, settings())) as loader:
-        n = loader.order.steps_per_epoch
+        n = loader.sampler.steps_per_epoch
         with pytest.raises(SessionError, match=f"{sessions[3].eid}: .*is damaged"):
             take(loader, n)
 

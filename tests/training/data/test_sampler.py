@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ibl_mtm.training.data.sampler import Batch, Order, Part
+from ibl_mtm.training.data.sampler import Batch, Part, TrialSampler
 
 #: Training trials of five sessions, by position.
 TRIALS = [np.arange(0, 2 * n, 2) for n in (14, 23, 9, 31, 18)]
@@ -24,11 +24,11 @@ def in_order(epoch):
 @pytest.mark.parametrize("pool", [1, 2, 16])
 @pytest.mark.parametrize("sessions_per_batch", [1, 2, 3])
 def test_an_epoch_holds_every_training_trial_once(sessions_per_batch, pool):
-    order = Order(TRIALS, 6, seed=0, sessions_per_batch=sessions_per_batch, pool=pool)
-    per_epoch = order.steps_per_epoch
+    sampler = TrialSampler(TRIALS, 6, seed=0, sessions_per_batch=sessions_per_batch, pool=pool)
+    per_epoch = sampler.steps_per_epoch
     epochs = []
     for number in range(2):
-        epoch = order.epoch(number)
+        epoch = sampler.epoch(number)
         assert [batch.step for batch in epoch] == [number * per_epoch + i for i in range(per_epoch)]
         assert sorted(pair for batch in epoch for pair in trials_of(batch)) == [
             (index, trial) for index, trials in enumerate(TRIALS) for trial in trials
@@ -46,10 +46,10 @@ def test_an_epoch_holds_every_training_trial_once(sessions_per_batch, pool):
 
 @pytest.mark.parametrize("pool", [1, 2, 3])
 def test_a_session_is_needed_once_an_epoch_while_it_is_in_the_pool(pool):
-    order = Order(TRIALS, 4, seed=3, pool=pool)
-    assert in_order(order.epoch(0)) != in_order(order.epoch(1))
+    sampler = TrialSampler(TRIALS, 4, seed=3, pool=pool)
+    assert in_order(sampler.epoch(0)) != in_order(sampler.epoch(1))
     for number in range(5):
-        sessions = np.array(in_order(order.epoch(number)))
+        sessions = np.array(in_order(sampler.epoch(number)))
         first, last = (
             np.array([pick(np.flatnonzero(sessions == s)) for s in range(5)]) for pick in (min, max)
         )
@@ -59,33 +59,33 @@ def test_a_session_is_needed_once_an_epoch_while_it_is_in_the_pool(pool):
 
 def test_a_pool_that_holds_all_sessions_shuffles_all():
     """Every session is as likely at the beginning of an epoch as at its end."""
-    order = Order([np.arange(8)] * 4, 2, seed=0, pool=4)
-    place = np.array([in_order(order.epoch(number)) for number in range(800)])
+    sampler = TrialSampler([np.arange(8)] * 4, 2, seed=0, pool=4)
+    place = np.array([in_order(sampler.epoch(number)) for number in range(800)])
     for position in (0, 7, 15):
         share = np.bincount(place[:, position], minlength=4) / len(place)
         assert share == pytest.approx([0.25] * 4, abs=0.06)
-    assert [trials_of(b) for b in order.epoch(2)] == [
-        trials_of(b) for b in Order([np.arange(8)] * 4, 2, seed=0, pool=99).epoch(2)
+    assert [trials_of(b) for b in sampler.epoch(2)] == [
+        trials_of(b) for b in TrialSampler([np.arange(8)] * 4, 2, seed=0, pool=99).epoch(2)
     ]
 
 
 def test_a_batch_may_mix_sessions():
-    mixed = Order(TRIALS, 6, seed=0, sessions_per_batch=3).epoch(0)
+    mixed = TrialSampler(TRIALS, 6, seed=0, sessions_per_batch=3).epoch(0)
     assert {len(batch.parts) for batch in mixed} == {1, 2, 3}
 
 
 @pytest.mark.parametrize("pool", [2, 16])
 @pytest.mark.parametrize("sessions_per_batch", [1, 3])
 def test_batches_may_start_at_any_step(sessions_per_batch, pool):
-    order = Order(TRIALS, 6, seed=5, sessions_per_batch=sessions_per_batch, pool=pool)
+    sampler = TrialSampler(TRIALS, 6, seed=5, sessions_per_batch=sessions_per_batch, pool=pool)
 
     def take(start, n):
-        some = itertools.chain.from_iterable(order.epochs(start))
+        some = itertools.chain.from_iterable(sampler.epochs(start))
         return [(batch.step, trials_of(batch)) for batch in itertools.islice(some, n)]
 
     everything = take(0, 80)
     assert [step for step, _ in everything] == list(range(80))
-    for start in (1, order.steps_per_epoch - 1, order.steps_per_epoch, 23):
+    for start in (1, sampler.steps_per_epoch - 1, sampler.steps_per_epoch, 23):
         assert take(start, 30) == everything[start : start + 30]
 
 

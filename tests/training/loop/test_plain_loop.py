@@ -23,7 +23,7 @@ from ibl_mtm.sessions.view import Session
 from ibl_mtm.training.checkpoint.build import build_model
 from ibl_mtm.training.checkpoint.pretrained import load_model
 from ibl_mtm.training.data.describe import describe_sessions
-from ibl_mtm.training.data.sampler import Order
+from ibl_mtm.training.data.sampler import TrialSampler
 from ibl_mtm.training.loop.module import Training
 from ibl_mtm.training.loop.objective import (
     SessionRows,
@@ -98,7 +98,7 @@ def plain_loop(settings: RunSettings, cache: Cache) -> tuple[MtM, MtM]:
     first, second, count = ({n: torch.zeros_like(p) for n, p in parameters.items()} for _ in "123")
     chosen, beta_1, beta_2 = settings.optimizer, 0.9, 0.999
     for step, batch in zip(
-        range(len(SCHEDULE)), Order.of(sessions, settings).epoch(0), strict=False
+        range(len(SCHEDULE)), TrialSampler.of(sessions, settings).epoch(0), strict=False
     ):
         model.zero_grad()
         losses = []

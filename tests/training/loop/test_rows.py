@@ -5,7 +5,7 @@ import torch
 from ibl_mtm.model.mtm import Group, MtM, Scope
 from ibl_mtm.model.settings import ModelSettings
 from ibl_mtm.sessions.trial_format import TrialFormat
-from ibl_mtm.training.loop.ema import Average
+from ibl_mtm.training.loop.ema import EMA
 from ibl_mtm.training.loop.objective import SessionRows
 from ibl_mtm.training.loop.optimizer import RowAdamW
 from ibl_mtm.training.loop.rows import Rows
@@ -127,7 +127,7 @@ def test_the_average_is_that_of_every_row_in_every_step():
     """The reference averages all weights after each step, whatever it touched."""
     sizes, model = (3, 4, 2), make_model()
     steps, decay = 60, 0.7
-    average = Average(model, decay, steps)
+    average = EMA(model, decay, steps)
     plain = {name: p.detach().clone() for name, p in model.named_parameters()}
     generator = torch.Generator().manual_seed(3)
     for step in range(steps):

@@ -13,7 +13,7 @@ from ibl_mtm.model.masking import SCHEMES, draw_mask, mask_last_bins
 from ibl_mtm.model.mtm import Group
 from ibl_mtm.training.checkpoint.pretrained import load_model
 from ibl_mtm.training.data.describe import describe_sessions
-from ibl_mtm.training.loop.dynamics import SHARES
+from ibl_mtm.training.loop.dynamics import SHARES, USUAL_SHARE, USUAL_TRIALS
 from ibl_mtm.training.loop.objective import SessionRows
 from ibl_mtm.training.run import train
 
@@ -39,7 +39,9 @@ def run(cache, tmp_path_factory):
     return folder
 
 
-def test_systems_are_fitted_to_all_but_test_trials_and_shares_are_tried_ones(cache, run):
+def test_systems_are_fitted_to_all_but_test_trials_and_shares_lie_between_tried_and_usual(
+    cache, run
+):
     model = load_model(run)
     sessions = describe_sessions(cache, settings().data)
     for session, rows in zip(sessions, SessionRows.of(sessions, model.scope), strict=True):
@@ -51,7 +53,9 @@ def test_systems_are_fitted_to_all_but_test_trials_and_shares_are_tried_ones(cac
         torch.testing.assert_close(found.loading, expected.loading, atol=1e-4, rtol=1e-3)
         torch.testing.assert_close(found.course, expected.course, atol=1e-3, rtol=1e-2)
     tasks = [SCHEMES.index(s) for s in ("neuron", "causal", "intra_region", "inter_region")]
-    assert np.isclose(model.dynamics_share[tasks, None].numpy(), SHARES, atol=1e-6).any(1).all()
+    n_val = sum(len(session.trials_in("val")) for session in sessions)
+    drawn = (n_val * SHARES + USUAL_TRIALS * USUAL_SHARE) / (n_val + USUAL_TRIALS)
+    assert np.isclose(model.dynamics_share[tasks, None].numpy(), drawn, atol=1e-6).any(1).all()
 
 
 def test_a_resumed_run_that_had_ended_ends_alike(cache, run):

@@ -1,0 +1,135 @@
+"""One archive of the bulk release, a tar file or the folder unpacked from it, and its manifest.
+
+    with open_archive(root, "bwm_ephys") as archive:
+        archive.version                                     # "1.2.0"
+        archive.read("metadata/sessions.parquet")           # bytes, as the manifest has them
+
+Nothing is unpacked: the tar is not compressed, and its files are read where they lie.
+"""
+
+import hashlib
+import json
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ibl_mtm.errors import UserError
+
+__all__ = ["Archive", "find_archive", "open_archive"]
+
+_KNOWN = {"bwm_ephys": "1.", "bwm_behavior": "2."}
+"""Archives, and how the versions begin that are read."""
+
+
+@dataclass
+class Archive:
+    """An open archive.
+
+    Attributes
+    ----------
+    path
+        The tar file, or the folder.
+    version
+        Of the dataset in it.
+    """
+
+    path: Path
+    version: str = ""
+    _tar: tarfile.TarFile | None = None
+    _members: dict[str, tarfile.TarInfo] = field(default_factory=dict)
+    _manifest: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._members if self._tar else (self.path / name).is_file()
+
+    def read(self, name: str) -> bytes:
+        """Read a file; its size and SHA-256 are compared with the manifest.
+
+        Raises
+        ------
+        ValueError
+            If there is no such file, or it is not as the manifest has it; names both.
+        """
+        data = self.read_unverified(name)
+        entry = self._manifest.get(name)
+        if entry is None:
+            raise ValueError(f"{self.path}: {name} is not in its manifest")
+        if len(data) != entry["size_bytes"] or hashlib.sha256(data).hexdigest() != entry["sha256"]:
+            raise ValueError(
+                f"{self.path}: {name} is not as its manifest has it; fetch the archive anew"
+            )
+        return data
+
+    def read_unverified(self, name: str) -> bytes:
+        """Read a file that the manifest does not list, such as the manifest."""
+        if name not in self:
+            raise ValueError(f"{self.path}: no {name}")
+        if self._tar is None:
+            return (self.path / name).read_bytes()
+        file = self._tar.extractfile(self._members[name])
+        assert file is not None
+        return file.read()
+
+
+def find_archive(root: Path, dataset: str) -> Path | None:
+    """Where an archive lies below a folder, or in it; the newest version where there are some.
+
+    A folder is that of a version, with ``schema.yaml``; a tar is named ``DATASET-VERSION.tar``.
+    """
+    if (root / "schema.yaml").is_file() and root.parent.name == dataset:
+        return root
+    folders = [path.parent for path in root.glob(f"{dataset}/*/schema.yaml")]
+    tars = [*root.glob(f"{dataset}-*.tar"), *root.glob(f"{dataset}/*/{dataset}-*.tar")]
+    return max(folders, default=None) or max(tars, default=None)
+
+
+@contextmanager
+def open_archive(root: Path, dataset: str) -> Iterator[Archive]:
+    """Open an archive that lies in a folder.
+
+    Raises
+    ------
+    UserError
+        If it is not there, cannot be read, or is of a version that is not known.
+    """
+    path = find_archive(root, dataset)
+    if path is None:
+        raise UserError(f"no {dataset} in {root}: neither {dataset}-VERSION.tar nor its folder")
+    archive = Archive(path)
+    try:
+        if path.is_dir():
+            yield _checked(archive, dataset)
+            return
+        with tarfile.open(path, "r:") as tar:
+            archive._tar = tar
+            for member in tar:
+                # Within are DATASET/VERSION/…
+                name = "/".join(member.name.split("/")[2:])
+                if member.isfile() and name:
+                    archive._members[name] = member
+            yield _checked(archive, dataset)
+    except tarfile.TarError as error:
+        raise UserError(f"{path}: no whole tar file ({error}); fetch it anew") from error
+
+
+def _checked(archive: Archive, dataset: str) -> Archive:
+    try:
+        schema = yaml.safe_load(archive.read_unverified("schema.yaml"))
+        manifest = json.loads(archive.read_unverified("manifest.json"))
+        files = {entry["path"]: entry for entry in manifest["files"]}
+        name, version = str(schema["dataset_name"]), str(schema["dataset_version"])
+    except (ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        raise UserError(
+            f"{archive.path}: not whole, or no archive of the bulk release ({error})"
+        ) from error
+    if name != dataset or not version.startswith(_KNOWN[dataset]):
+        raise UserError(
+            f"{archive.path}: {name} {version}, where {dataset} {_KNOWN[dataset]}x is known"
+        )
+    archive.version, archive._manifest = version, files
+    return archive
