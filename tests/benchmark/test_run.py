@@ -9,13 +9,18 @@ import pytest
 import torch
 from safetensors.numpy import load
 
-from ibl_mtm.benchmark.adaptation import WINDOWS, adaptation_data, bins_before, windows_to_adapt
-from ibl_mtm.benchmark.baselines import fit_activity
-from ibl_mtm.benchmark.behaviour import predict_behaviour
 from ibl_mtm.benchmark.check import check_submission
 from ibl_mtm.benchmark.data import BenchmarkData
-from ibl_mtm.benchmark.neural import predict_windows, score_windows
-from ibl_mtm.benchmark.run import Request, adapted, read_seeds, run_benchmark
+from ibl_mtm.benchmark.predict.adaptation import (
+    WINDOWS,
+    adaptation_data,
+    bins_before,
+    windows_to_adapt,
+)
+from ibl_mtm.benchmark.predict.baselines import fit_activity
+from ibl_mtm.benchmark.predict.behaviour import predict_behaviour
+from ibl_mtm.benchmark.predict.neural import predict_windows, score_windows
+from ibl_mtm.benchmark.predict.requests import Request, adapted, read_seeds, run_benchmark
 from ibl_mtm.benchmark.score import score_submissions
 from ibl_mtm.benchmark.submission import Place, open_submission
 from ibl_mtm.benchmark.tasks import TASKS, Suite, choose_tasks

@@ -24,16 +24,16 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from ibl_mtm.benchmark.entity_ids import encode_ids
+from ibl_mtm.benchmark.predict.unit_features import firing_features, model_rows
 from ibl_mtm.benchmark.submission import Place, write_predictions
 from ibl_mtm.benchmark.tasks import BUILD_OF, COSMOS_LABELS, Task
 from ibl_mtm.benchmark.truth import scored_units
-from ibl_mtm.benchmark.unit_features import firing_features, model_rows
 from ibl_mtm.brainsets.layout import Regime, recordings_in
 from ibl_mtm.disk.replace import replace_file
 from ibl_mtm.errors import SessionError, UserError
 
 if TYPE_CHECKING:
-    from ibl_mtm.benchmark.run import Report, Request
+    from ibl_mtm.benchmark.predict.requests import Report, Request
     from ibl_mtm.model.mtm import MtM
 
 __all__ = ["average_neighbours", "predict_regions"]

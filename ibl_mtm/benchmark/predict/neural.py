@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ibl_mtm.benchmark.adaptation import bins_before
 from ibl_mtm.benchmark.entity_ids import encode_ids
 from ibl_mtm.benchmark.metrics import PoissonSums
+from ibl_mtm.benchmark.predict.adaptation import bins_before
 from ibl_mtm.benchmark.tasks import BIN, N_BINS, N_FORECAST, WINDOW
 from ibl_mtm.benchmark.truth import NeuralTruth
 from ibl_mtm.model.masking import Scheme

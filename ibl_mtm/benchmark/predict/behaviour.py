@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from ibl_mtm.benchmark.features import Reduced, window_features
 from ibl_mtm.benchmark.metrics import score_trials
+from ibl_mtm.benchmark.predict.features import Reduced, window_features
 from ibl_mtm.benchmark.tasks import N_BINS, Task
 from ibl_mtm.benchmark.truth import TrialTruth, trial_truth
 from ibl_mtm.brainsets.recording import Recording
