@@ -18,7 +18,7 @@ from ibl_mtm.benchmark.predict.adaptation import (
     windows_to_adapt,
 )
 from ibl_mtm.benchmark.predict.baselines import fit_activity
-from ibl_mtm.benchmark.predict.behaviour import predict_behaviour
+from ibl_mtm.benchmark.predict.decoded import predict_behaviour
 from ibl_mtm.benchmark.predict.neural import predict_windows, score_windows
 from ibl_mtm.benchmark.predict.requests import Request, adapted, read_seeds, run_benchmark
 from ibl_mtm.benchmark.score import score_submissions
