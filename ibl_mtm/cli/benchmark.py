@@ -68,7 +68,7 @@ def run(
 ) -> None:
     """Adapt a model to each recording, and predict what the benchmark asks for."""
     from ibl_mtm.benchmark.data import BenchmarkData
-    from ibl_mtm.benchmark.run import Request, read_seeds, run_benchmark
+    from ibl_mtm.benchmark.predict.requests import Request, read_seeds, run_benchmark
     from ibl_mtm.benchmark.tasks import choose_tasks
     from ibl_mtm.cli.benchmark_terminal import show_run
     from ibl_mtm.cli.terminal import say

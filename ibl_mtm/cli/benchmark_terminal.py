@@ -10,7 +10,7 @@ from ibl_mtm.sessions.text import counted
 
 if TYPE_CHECKING:
     from ibl_mtm.benchmark.check import CheckReport
-    from ibl_mtm.benchmark.run import Report
+    from ibl_mtm.benchmark.predict.requests import Report
     from ibl_mtm.benchmark.score import Scores
 
 __all__ = ["show_benchmark", "show_check", "show_run"]

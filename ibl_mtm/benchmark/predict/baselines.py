@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 from sklearn.linear_model import PoissonRegressor
 
-from ibl_mtm.benchmark.adaptation import windows_to_adapt
 from ibl_mtm.benchmark.counts import count_window
-from ibl_mtm.benchmark.features import Reduced
 from ibl_mtm.benchmark.metrics import PoissonSums
+from ibl_mtm.benchmark.predict.adaptation import windows_to_adapt
+from ibl_mtm.benchmark.predict.features import Reduced
 from ibl_mtm.benchmark.tasks import N_BINS, N_FORECAST, Task
 from ibl_mtm.benchmark.truth import NeuralTruth
 from ibl_mtm.brainsets.recording import Recording
@@ -72,7 +72,7 @@ class LinearActivity:
         return np.repeat(rates[:, None], N_FORECAST, axis=1)
 
     def predict(self, truth: NeuralTruth) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-        """Every window of a split (see `ibl_mtm.benchmark.neural.predict_windows`)."""
+        """Every window of a split (see `ibl_mtm.benchmark.predict.neural.predict_windows`)."""
         for part, counts in truth.windows():
             yield part, self.log_rates(counts).astype(np.float32)
 

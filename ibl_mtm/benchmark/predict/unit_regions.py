@@ -9,6 +9,7 @@ written: each unit on its own (LABEL), and averaged over its neighbours on the p
 
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -23,16 +24,16 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from ibl_mtm.benchmark.entity_ids import encode_ids
+from ibl_mtm.benchmark.predict.unit_features import firing_features, model_rows
 from ibl_mtm.benchmark.submission import Place, write_predictions
 from ibl_mtm.benchmark.tasks import BUILD_OF, COSMOS_LABELS, Task
 from ibl_mtm.benchmark.truth import scored_units
-from ibl_mtm.benchmark.unit_features import firing_features, model_rows
 from ibl_mtm.brainsets.layout import Regime, recordings_in
 from ibl_mtm.disk.replace import replace_file
 from ibl_mtm.errors import SessionError, UserError
 
 if TYPE_CHECKING:
-    from ibl_mtm.benchmark.run import Report, Request
+    from ibl_mtm.benchmark.predict.requests import Report, Request
     from ibl_mtm.model.mtm import MtM
 
 __all__ = ["average_neighbours", "predict_regions"]
@@ -87,7 +88,10 @@ def predict_regions(
     for place in absent:
         multi = place.label.endswith("_multi") and place.label != request.label
         found = average_neighbours(odds, asked) if multi else odds
-        tensors = {"pred_proba": found.astype(np.float32), "entity_ids": encode_ids(asked["name"])}
+        tensors: dict[str, np.ndarray] = {
+            "pred_proba": found.astype(np.float32),
+            "entity_ids": encode_ids(asked["name"]),
+        }
         write_predictions(request.out, place, tensors, about)
         report.written.append(place.path)
     note = request.work / f"ts3_seed_{seed}.json"
@@ -136,7 +140,7 @@ def _units(
                 say(f"{task.name} {eid}: when its units fire")
                 file.parent.mkdir(parents=True, exist_ok=True)
                 firing = firing_features(recording)
-                replace_file(file, lambda aside, x=firing: _save(aside, x))
+                replace_file(file, partial(_save, firing))
             units["firing"] = list(np.load(file)[units.index])
             units["subject"] = recording.subject or eid
         if model_of is not None:
@@ -152,7 +156,7 @@ def _units(
     return pd.concat(tables, ignore_index=True)
 
 
-def _save(file: Path, values: Array) -> None:
+def _save(values: Array, file: Path) -> None:
     with file.open("wb") as opened:
         np.save(opened, values)
 

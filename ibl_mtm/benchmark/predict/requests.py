@@ -16,12 +16,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ibl_mtm.benchmark.adaptation import WINDOWS, adapt, bins_before
-from ibl_mtm.benchmark.baselines import BASELINES, fit_activity
-from ibl_mtm.benchmark.behaviour import predict_behaviour
 from ibl_mtm.benchmark.data import BenchmarkData
-from ibl_mtm.benchmark.neural import neural_tensors, predict_windows, score_windows
-from ibl_mtm.benchmark.regions import predict_regions
+from ibl_mtm.benchmark.predict.adaptation import WINDOWS, adapt, bins_before
+from ibl_mtm.benchmark.predict.baselines import BASELINES, fit_activity
+from ibl_mtm.benchmark.predict.decoded import predict_behaviour
+from ibl_mtm.benchmark.predict.neural import neural_tensors, predict_windows, score_windows
+from ibl_mtm.benchmark.predict.unit_regions import predict_regions
 from ibl_mtm.benchmark.submission import LABEL, Place, write_predictions
 from ibl_mtm.benchmark.tasks import SUITES, TASKS, Suite, Task
 from ibl_mtm.benchmark.truth import NeuralTruth

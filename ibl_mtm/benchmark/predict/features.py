@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from ibl_mtm.benchmark.adaptation import bins_before
 from ibl_mtm.benchmark.counts import count_window
+from ibl_mtm.benchmark.predict.adaptation import bins_before
 from ibl_mtm.benchmark.tasks import N_BINS
 from ibl_mtm.brainsets.recording import Recording
 from ibl_mtm.model.mtm import Group, MtM

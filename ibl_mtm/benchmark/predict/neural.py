@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ibl_mtm.benchmark.adaptation import bins_before
 from ibl_mtm.benchmark.entity_ids import encode_ids
 from ibl_mtm.benchmark.metrics import PoissonSums
+from ibl_mtm.benchmark.predict.adaptation import bins_before
 from ibl_mtm.benchmark.tasks import BIN, N_BINS, N_FORECAST, WINDOW
 from ibl_mtm.benchmark.truth import NeuralTruth
 from ibl_mtm.model.masking import Scheme
@@ -93,7 +93,7 @@ def neural_tensors(
     whole = np.empty(shape, np.float16)
     for part, log_rates in predictions:
         whole[part] = log_rates
-    tensors = {
+    tensors: dict[str, np.ndarray] = {
         "predictions": whole,
         "window_timestamps": truth.starts,
         "unit_ids": encode_ids(truth.units),

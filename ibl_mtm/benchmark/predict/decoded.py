@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from ibl_mtm.benchmark.features import Reduced, window_features
 from ibl_mtm.benchmark.metrics import score_trials
+from ibl_mtm.benchmark.predict.features import Reduced, window_features
 from ibl_mtm.benchmark.tasks import N_BINS, Task
 from ibl_mtm.benchmark.truth import TrialTruth, trial_truth
 from ibl_mtm.brainsets.recording import Recording
@@ -95,11 +95,14 @@ def predict_behaviour(
             best, best_score = candidate, score if np.isfinite(score) else best_score
     assert best is not None
     test = truth["test"]
-    tensors = {"predictions": best.test.astype(np.float32), "trial_id": test.trial_id}
+    tensors: dict[str, np.ndarray] = {
+        "predictions": best.test.astype(np.float32),
+        "trial_id": test.trial_id,
+    }
     if test.timestamps is not None:
         tensors["timestamps"] = test.timestamps
-    score = float(best_score) if np.isfinite(best_score) else None
-    return Found(tensors, {**best.about, f"val {task.metric}": score})
+    reached = float(best_score) if np.isfinite(best_score) else None
+    return Found(tensors, {**best.about, f"val {task.metric}": reached})
 
 
 def _fit_classes(
