@@ -48,8 +48,8 @@ def benchmark_page(scores: pd.DataFrame) -> str:
         _HEAD,
         f"{counted(len(labels), 'submission')}, {counted(n_recordings, 'recording')}, "
         f"seeds {seeds}. Scores are each task's primary metric: mean over seeds ± standard error, "
-        "and in brackets the standard error over recordings. R² and D² count as 0 where they are below, before "
-        "they are averaged.\n",
+        "and in brackets the standard error over recordings. R² and D² count as 0 where they are "
+        "below, before they are averaged.\n",
     ]
     summary = summarise(primary(scores)).set_index(["task", "label"])
     ranks = rank(scores)
