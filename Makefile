@@ -38,7 +38,7 @@ lint: install
 
 # A test without end is a failure, not a standstill.
 test: lint
-	$(BIN)/pytest -n auto --timeout 300
+	$(BIN)/pytest -n auto --dist loadgroup --timeout 300
 
 # One room of the package, such as training or evaluation/behaviour.
 quick: install

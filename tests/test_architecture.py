@@ -31,7 +31,7 @@ FLOORS = (
 INGEST = (
     ("files", "outcome", "targets"),
     ("on_disk",),
-    ("alyx",),
+    ("alyx", "brainsets", "bulk"),
     ("brainsets", "bulk"),
     ("sources",),
     ("job",),

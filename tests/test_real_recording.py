@@ -12,6 +12,9 @@ from ibl_mtm.ingest.run import ingest
 from ibl_mtm.training.run import train
 from ibl_mtm.training.settings import read_run_settings
 
+# Its set-up takes long: once, however many processes tests run in.
+pytestmark = pytest.mark.xdist_group("real_recording")
+
 
 @pytest.fixture(scope="module")
 def scores(shared_data, tmp_path_factory):

@@ -1,13 +1,21 @@
 """The recipes of docs/architecture.md, tried from outside: each a few lines long."""
 
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from synthetic import make_regions, make_session
 
 import ibl_mtm
 from ibl_mtm.cache.store import create_cache, write_session
+
+#: A training that takes a second.
+TINY = [
+    *("steps=2", "validate_every=2", "batch_size=8", "model.width=16", "model.layers=1"),
+    *("model.heads=2", "model.mlp=16", "model.dynamics=0"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -64,3 +72,69 @@ def test_a_figure(cache, tmp_path):
     svg = save_figure(mean_rate(responses), tmp_path / "rate")
     assert "Mean rate" in svg
     assert {path.suffix for path in Path(tmp_path).iterdir()} == {".svg", ".png"}
+
+
+def test_a_masking_scheme(cache, monkeypatch, tmp_path):
+    """Ten bins in a row of all units; without a prompt, of which old models would have no row."""
+    from ibl_mtm.model.draws import uniform
+    from ibl_mtm.model.masking import DRAWS, Draw, Mask
+
+    def draw(key, n_time, regions, ratios):
+        start = (uniform(key, 1) * (n_time - 10)).long()
+        bins = torch.arange(n_time)
+        hidden = ((bins >= start) & (bins < start + 10))[:, :, None]
+        return Mask(hidden, hidden, torch.full_like(key, -1))
+
+    monkeypatch.setitem(DRAWS, "burst", Draw(draw))
+    settings = ibl_mtm.read_run_settings("mtm_small", [*TINY, "model.prompt=false"])
+    masks = settings.masks.model_copy(update={"schemes": {"burst": 1.0}})
+    settings = settings.model_copy(update={"masks": masks})
+    report = ibl_mtm.train(settings, cache, tmp_path / "run", progress=False)
+    assert set(report.val) == {"burst"}
+
+
+def test_an_activity_task(cache, monkeypatch, tmp_path):
+    """The first half of every trial, from the second."""
+    from ibl_mtm.evaluation.activity import tasks
+
+    def first_half(region, n_time, near):
+        hidden = np.arange(n_time) < n_time // 2
+        yield tasks.HeldOut(hidden[:, None], np.arange(len(region)), slice(0, n_time // 2), "")
+
+    monkeypatch.setitem(tasks.HELD_OUT, "first_half", first_half)
+    monkeypatch.setitem(tasks.TASK_SCHEME, "first_half", "temporal")
+    settings = ibl_mtm.read_run_settings("temporal_small", TINY)
+    ibl_mtm.train(settings, cache, tmp_path / "run", progress=False)
+    ds = next(iter(cache.values()))
+    rates = ibl_mtm.predict(ibl_mtm.load_model(tmp_path / "run"), ds, task="first_half")
+    assert rates.notnull().sum("time").values.tolist() == np.full(rates.shape[::2], 10).tolist()
+
+
+def test_a_kind_of_source(monkeypatch, tmp_path):
+    """A list of session folders, wherever they lie, in a text file."""
+    from ibl_mtm.config.dataset import Dataset
+    from ibl_mtm.config.sources import SourceSettings
+    from ibl_mtm.ingest.on_disk.folder import open_folder
+    from ibl_mtm.ingest.run import ingest
+    from ibl_mtm.ingest.sources.find import SOURCES
+    from ibl_mtm.ingest.sources.local import OnDisk
+    from ibl_mtm.simulate.simulation import Simulation, simulate
+
+    class Listed(SourceSettings):
+        kind: str = "listed"
+
+    class MyDataset(Dataset):
+        source: Listed
+
+    @contextmanager
+    def find(search):
+        root = Path(search.folder.read_text().strip())
+        with open_folder(root, search.aside) as folder:
+            yield OnDisk(search.choose(list(folder.sessions().index)), folder)
+
+    simulate(tmp_path / "ONE", Simulation(sessions=2, units=20, trials=20, seed=1))
+    (tmp_path / "list.txt").write_text(str(tmp_path / "ONE"))
+    monkeypatch.setitem(SOURCES, "listed", find)
+    dataset = MyDataset(source=Listed(path=tmp_path / "list.txt"))
+    report = ingest(dataset, "mine", tmp_path / "cache.zarr", limit=1)
+    assert [outcome.status for outcome in report.sessions.values()] == ["ingested"]

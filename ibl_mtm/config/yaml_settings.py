@@ -241,6 +241,13 @@ def _explain(problem: Any, model: type[BaseModel], where: str, places: Places) -
         if known:
             where = places[max(known, key=len)]
             break
+    # Values that do not go together: those that were given on the command line are to blame.
+    given = [
+        place
+        for key, place in places.items()
+        if len(key) > len(location) > 0 and key[: len(location)] == location and place[0] == "'"
+    ]
+    where = ", ".join(given) or where
     name = ".".join(map(str, location))
     if problem["type"] != "extra_forbidden":
         message = problem["msg"].removeprefix("Value error, ")

@@ -28,7 +28,7 @@ from ibl_mtm.evaluation.baselines.registry import BASELINES, BaselinePredictor
 from ibl_mtm.evaluation.behaviour.behaviours import BEHAVIOUR_TASKS
 from ibl_mtm.evaluation.document import data_digest, make_document
 from ibl_mtm.evaluation.predictors import ModelPredictor, Predictor
-from ibl_mtm.evaluation.request import Request, chosen_sessions, known_tasks, sessions_of
+from ibl_mtm.evaluation.request import Request, chosen_sessions, deals_of, known_tasks, sessions_of
 from ibl_mtm.evaluation.result import Evaluation
 from ibl_mtm.evaluation.score_session import (
     TASKS,
@@ -37,7 +37,7 @@ from ibl_mtm.evaluation.score_session import (
     score_session,
 )
 from ibl_mtm.evaluation.side_by_side import sessions_at_once, side_by_side
-from ibl_mtm.sessions.deal import Deal, deal_trials, read_deals
+from ibl_mtm.sessions.deal import Deal, deal_trials
 from ibl_mtm.sessions.schema import UNKNOWN_COLOR
 from ibl_mtm.sessions.text import as_text
 from ibl_mtm.sessions.view import describe_session
@@ -114,7 +114,7 @@ def evaluate(
     model = load_model(folder, device)
     settings = _settings_of(folder)
 
-    deals = _deals_of(folder, settings.data)
+    deals = deals_of(folder, settings.data)
 
     def prepare(ds: xr.Dataset, deal: Deal) -> tuple[Predictor, xr.Dataset]:
         with reading(ds.attrs["eid"]):
@@ -182,7 +182,7 @@ def evaluate_baseline(
     if like is not None:
         like = Path(like)
         settings = read_data_settings(like)
-    deals = _deals_of(like, settings) if like is not None else {}
+    deals = deals_of(like, settings) if like is not None else {}
 
     def prepare(ds: xr.Dataset, deal: Deal) -> tuple[Predictor, xr.Dataset]:
         with reading(ds.attrs["eid"]):
@@ -207,23 +207,6 @@ def _settings_of(folder: Path) -> RunSettings:
     if (folder / "config.yaml").is_file():
         return read_settings(folder / "config.yaml", RunSettings)
     return RunSettings(name=folder.resolve().name)
-
-
-def _deals_of(run: Path, settings: DataSettings) -> dict[str, Deal]:
-    """How the trials of a run's sessions were dealt out, if it is young enough to say."""
-    deals = read_deals(run)
-    if not deals and settings.included_only and settings.split is not None:
-        raise UserError(
-            f"{run} was trained by a version that split included trials on their own "
-            "(data.included_only with data.split), so which are held out is not known; train anew"
-        )
-    if not deals:
-        logger.warning(
-            "%s does not tell which trials it was trained on (an earlier version made it): test "
-            "trials are those that its settings and this cache give now",
-            run,
-        )
-    return deals
 
 
 def _evaluate(

@@ -11,8 +11,10 @@ from ibl_mtm.disk.targets import check_folder
 from ibl_mtm.errors import UserError
 from ibl_mtm.evaluation.merge import check_joins
 from ibl_mtm.evaluation.score_session import ALL_TASKS
+from ibl_mtm.sessions.deal import Deal, read_deals
+from ibl_mtm.training.settings import DataSettings
 
-__all__ = ["Request", "chosen_sessions", "known_tasks", "sessions_of"]
+__all__ = ["Request", "chosen_sessions", "deals_of", "known_tasks", "sessions_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -83,3 +85,20 @@ def sessions_of(known: Sequence[str], cache: Cache) -> list[str]:
             ", ".join(missing[:3]) + (", …" if len(missing) > 3 else ""),
         )
     return found
+
+
+def deals_of(run: Path, settings: DataSettings) -> dict[str, Deal]:
+    """How the trials of a run's sessions were dealt out, if it is young enough to say."""
+    deals = read_deals(run)
+    if not deals and settings.included_only and settings.split is not None:
+        raise UserError(
+            f"{run} was trained by a version that split included trials on their own "
+            "(data.included_only with data.split), so which are held out is not known; train anew"
+        )
+    if not deals:
+        logger.warning(
+            "%s does not tell which trials it was trained on (an earlier version made it): test "
+            "trials are those that its settings and this cache give now",
+            run,
+        )
+    return deals

@@ -8,6 +8,7 @@ Tensors that are constant over time or over units keep a dimension of length 1 t
 Source: Zhang, Wang, et al., arXiv 2407.14668, section 3.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -19,7 +20,9 @@ from ibl_mtm.config.yaml_settings import Settings
 from ibl_mtm.model.draws import uniform
 
 __all__ = [
+    "DRAWS",
     "SCHEMES",
+    "Draw",
     "Mask",
     "MaskRatios",
     "Scheme",
@@ -94,29 +97,76 @@ def draw_mask(
     ValueError
         For a region scheme without any eligible region, or an unknown scheme.
     """
-    n_units = len(regions)
-    none = torch.full_like(key, -1)
-    if scheme == "neuron":
-        hidden = (uniform(key, n_units) < ratios.neuron)[:, None, :]
-        return Mask(hidden, hidden, none)
-    if scheme == "causal":
-        hidden = _draw_steps(key, n_time, ratios)[:, :, None]
-        return Mask(hidden, hidden, none)
-    if scheme == "temporal":
-        hidden = (uniform(key, n_time) < ratios.temporal)[:, :, None]
-        return Mask(hidden, hidden, none)
-    if scheme == "random":
-        draws = uniform(key, n_time * n_units).view(-1, n_time, n_units)
-        return Mask(draws < ratios.random, draws < ratios.random, none)
-    if scheme in ("intra_region", "inter_region"):
-        # The first number chooses the region, the others the units within it.
-        draws = uniform(key, n_units + 1)
-        eligible = regions[regions >= 0].unique()
-        if not len(eligible):
-            raise ValueError(f"the {scheme} scheme needs units of an eligible region")
-        region = eligible[(draws[:, 0] * len(eligible)).long()]
-        return mask_region(scheme, region, regions, draws[:, 1:], ratios)
-    raise ValueError(f"unknown masking scheme '{scheme}'; known: {', '.join(SCHEMES)}")
+    if scheme not in DRAWS:
+        raise ValueError(f"unknown masking scheme '{scheme}'; known: {', '.join(DRAWS)}")
+    if DRAWS[scheme].n_regions and not (regions >= 0).any():
+        raise ValueError(f"the {scheme} scheme needs units of an eligible region")
+    return DRAWS[scheme].draw(key, n_time, regions, ratios)
+
+
+def _draw_units(key: Tensor, n_time: int, regions: Tensor, ratios: MaskRatios) -> Mask:
+    hidden = (uniform(key, len(regions)) < ratios.neuron)[:, None, :]
+    return Mask(hidden, hidden, torch.full_like(key, -1))
+
+
+def _draw_causal(key: Tensor, n_time: int, regions: Tensor, ratios: MaskRatios) -> Mask:
+    hidden = _draw_steps(key, n_time, ratios)[:, :, None]
+    return Mask(hidden, hidden, torch.full_like(key, -1))
+
+
+def _draw_bins(key: Tensor, n_time: int, regions: Tensor, ratios: MaskRatios) -> Mask:
+    hidden = (uniform(key, n_time) < ratios.temporal)[:, :, None]
+    return Mask(hidden, hidden, torch.full_like(key, -1))
+
+
+def _draw_entries(key: Tensor, n_time: int, regions: Tensor, ratios: MaskRatios) -> Mask:
+    draws = uniform(key, n_time * len(regions)).view(-1, n_time, len(regions))
+    return Mask(draws < ratios.random, draws < ratios.random, torch.full_like(key, -1))
+
+
+def _draw_within_region(key: Tensor, n_time: int, regions: Tensor, ratios: MaskRatios) -> Mask:
+    region, draws = _draw_region(key, regions)
+    return mask_region("intra_region", region, regions, draws, ratios)
+
+
+def _draw_whole_region(key: Tensor, n_time: int, regions: Tensor, ratios: MaskRatios) -> Mask:
+    region, draws = _draw_region(key, regions)
+    return mask_region("inter_region", region, regions, draws, ratios)
+
+
+def _draw_region(key: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
+    """An eligible region for each trial (B,), and numbers for the units in it (B, N)."""
+    # The first number chooses the region, the others the units within it.
+    draws = uniform(key, len(regions) + 1)
+    eligible = regions[regions >= 0].unique()
+    return eligible[(draws[:, 0] * len(eligible)).long()], draws[:, 1:]
+
+
+@dataclass(frozen=True)
+class Draw:
+    """How the masks of a scheme are drawn.
+
+    Attributes
+    ----------
+    draw
+        As `draw_mask`, without the scheme.
+    n_regions
+        How many regions a session must have: 1, one that is eligible; 2, and units outside of it.
+    """
+
+    draw: Callable[[Tensor, int, Tensor, MaskRatios], Mask]
+    n_regions: int = 0
+
+
+DRAWS: dict[Scheme, Draw] = {
+    "neuron": Draw(_draw_units),
+    "causal": Draw(_draw_causal),
+    "intra_region": Draw(_draw_within_region, n_regions=1),
+    "inter_region": Draw(_draw_whole_region, n_regions=2),
+    "temporal": Draw(_draw_bins),
+    "random": Draw(_draw_entries),
+}
+"""By scheme."""
 
 
 def mask_region(

@@ -14,6 +14,9 @@ from ibl_mtm.cache.store import create_cache, write_session
 from ibl_mtm.cli import main
 from ibl_mtm.errors import UserError
 
+# Its set-up takes long: once, however many processes tests run in.
+pytestmark = pytest.mark.xdist_group("cli")
+
 
 @pytest.fixture
 def run(monkeypatch, capsys):
@@ -240,6 +243,17 @@ def test_the_quick_demo_goes_the_whole_way(tmp_path, run):
     metrics = json.loads((tmp_path / "demo/runs/mtm/metrics.json").read_text())
     assert len(metrics["sessions"]) == 2
     assert metrics["simulated"] is True
+
+
+def test_ctrl_c_does_not_wait_for_what_libraries_close(monkeypatch):
+    """Dask and ibllib take seconds to; nothing of ours is left open by then."""
+    ended = []
+    monkeypatch.setattr("os._exit", ended.append)
+    for code in (0, 1, 2, 130, 143):
+        monkeypatch.setattr("ibl_mtm.cli.app", lambda words, code=code: sys.exit(code))
+        with pytest.raises(SystemExit):
+            main()
+    assert ended == [130]
 
 
 def test_a_tilde_after_an_equals_sign_is_the_home_folder(run, cache, monkeypatch):

@@ -1,7 +1,7 @@
 """Settings files: inheritance, overrides, and errors that name the file, the line and the key."""
 
 import pytest
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ibl_mtm.config.yaml_settings import Settings, read_settings
 from ibl_mtm.errors import UserError
@@ -10,6 +10,12 @@ from ibl_mtm.errors import UserError
 class Inner(Settings):
     depth: int = 1
     names: list[str] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _deep_enough(self):
+        if len(self.names) > self.depth:
+            raise ValueError("more names than depth")
+        return self
 
 
 class Outer(Settings):
@@ -73,6 +79,23 @@ def test_overrides_that_do_not_fit_are_named(write, override):
     with pytest.raises(UserError) as error:
         read_settings(write("rate: 1\n"), Outer, [override])
     assert override.partition("=")[0] in str(error.value)
+
+
+def test_values_that_do_not_go_together_are_blamed_on_those_that_were_given_last(write):
+    path = write("rate: 1\ninner:\n  depth: 2\n")
+    for overrides, told in [
+        (["inner.names=[a, b, c]"], "'inner.names=[a, b, c]': inner: more names than depth"),
+        (
+            ["inner.depth=0", "rate=2", "inner.names=[a]"],
+            "'inner.depth=0', 'inner.names=[a]': inner",
+        ),
+    ]:
+        with pytest.raises(UserError) as error:
+            read_settings(path, Outer, overrides)
+        assert str(error.value).startswith(told)
+    path = write("inner:\n  names: [a, b]\n")
+    with pytest.raises(UserError, match=r"config.yaml, line 1: inner: more names than depth"):
+        read_settings(path, Outer, ["rate=2"])
 
 
 def test_an_override_is_to_blame_for_itself(write):

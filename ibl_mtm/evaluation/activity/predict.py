@@ -18,6 +18,7 @@ from ibl_mtm.errors import UserError
 from ibl_mtm.evaluation.activity.by_dynamics import by_dynamics
 from ibl_mtm.evaluation.activity.tasks import (
     ACTIVITY_TASKS,
+    HELD_OUT,
     TASK_SCHEME,
     ActivityTask,
     HeldOut,
@@ -293,7 +294,7 @@ def predict(
     >>> bool(rates.notnull().all())              # every entry was held out once, and predicted
     True
     """
-    if task is not None and task not in ACTIVITY_TASKS:
+    if task is not None and task not in HELD_OUT:
         raise UserError(f"unknown task '{task}'; known: {', '.join(ACTIVITY_TASKS)}")
     if prompt not in SCHEMES:
         raise UserError(f"unknown prompt '{prompt}'; known: {', '.join(SCHEMES)}")

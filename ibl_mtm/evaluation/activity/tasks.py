@@ -11,7 +11,7 @@ region from one other region alone.
 Source: Zhang, Wang, et al., arXiv 2407.14668, section 4.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -22,6 +22,7 @@ from ibl_mtm.model.masking import last_bins as forward_bins
 
 __all__ = [
     "ACTIVITY_TASKS",
+    "HELD_OUT",
     "TASK_SCHEME",
     "ActivityTask",
     "HeldOut",
@@ -106,27 +107,48 @@ def held_out(
         Units that are not shown where another one is predicted from single units (see
         `neighbours`).
     """
-    units, everything = np.arange(len(region)), slice(0, n_time)
     if near is None:
         near = np.zeros((len(region), len(region)), bool)
-    if task == "co_smoothing":
-        for unit in units:
-            yield HeldOut(
-                ((units == unit) | near[unit])[None], units[unit : unit + 1], everything, ""
-            )
-    elif task == "forward_prediction":
-        first = n_time - forward_bins(n_time)
-        late = np.arange(n_time) >= first
-        yield HeldOut(late[:, None], units, slice(first, n_time), "")
-    elif task == "intra_region":
-        for unit in units[region != ""]:
-            hidden = (region != region[unit]) | (units == unit) | near[unit]
-            yield HeldOut(hidden[None], units[unit : unit + 1], everything, str(region[unit]))
-    else:
-        for name in np.unique(region[region != ""]):
-            inside = region == name
-            if not inside.all():
-                yield HeldOut(inside[None], units[inside], everything, str(name))
+    return HELD_OUT[task](region, n_time, near)
+
+
+def _each_unit(region: np.ndarray, n_time: int, near: np.ndarray) -> Iterator[HeldOut]:
+    units = np.arange(len(region))
+    for unit in units:
+        hidden = (units == unit) | near[unit]
+        yield HeldOut(hidden[None], units[unit : unit + 1], slice(0, n_time), "")
+
+
+def _last_bins(region: np.ndarray, n_time: int, near: np.ndarray) -> Iterator[HeldOut]:
+    first = n_time - forward_bins(n_time)
+    late = np.arange(n_time) >= first
+    yield HeldOut(late[:, None], np.arange(len(region)), slice(first, n_time), "")
+
+
+def _each_unit_in_its_region(
+    region: np.ndarray, n_time: int, near: np.ndarray
+) -> Iterator[HeldOut]:
+    units = np.arange(len(region))
+    for unit in units[region != ""]:
+        hidden = (region != region[unit]) | (units == unit) | near[unit]
+        yield HeldOut(hidden[None], units[unit : unit + 1], slice(0, n_time), str(region[unit]))
+
+
+def _each_region(region: np.ndarray, n_time: int, near: np.ndarray) -> Iterator[HeldOut]:
+    for name in np.unique(region[region != ""]):
+        inside = region == name
+        if not inside.all():
+            units = np.flatnonzero(inside)
+            yield HeldOut(inside[None], units, slice(0, n_time), str(name))
+
+
+HELD_OUT: dict[ActivityTask, Callable[[np.ndarray, int, np.ndarray], Iterator[HeldOut]]] = {
+    "co_smoothing": _each_unit,
+    "forward_prediction": _last_bins,
+    "intra_region": _each_unit_in_its_region,
+    "inter_region": _each_region,
+}
+"""What each task holds out (see `held_out`)."""
 
 
 def region_pairs(region: np.ndarray, n_time: int) -> Iterator[HeldOut]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from ibl_mtm.errors import UserError
 from ibl_mtm.model.draws import keys, uniform
 from ibl_mtm.model.loss import Reduction, masked_loss
-from ibl_mtm.model.masking import Scheme, draw_mask
+from ibl_mtm.model.masking import DRAWS, Scheme, draw_mask
 from ibl_mtm.model.mtm import Group, Scope
 from ibl_mtm.sessions.view import Session
 from ibl_mtm.training.data.held import send
@@ -93,13 +93,9 @@ def trial_keys(seed: int, step: int, session: int, trial: np.ndarray) -> Tensor:
 
 def possible_schemes(schemes: Sequence[Scheme], regions: Tensor) -> list[Scheme]:
     """Schemes that a session allows: those of regions need one, and units outside of it."""
-    inside = regions >= 0
-    allowed = {"neuron", "causal", "temporal", "random"}
-    if inside.any():
-        allowed.add("intra_region")
-        if (regions != regions[inside][0]).any():
-            allowed.add("inter_region")
-    return [scheme for scheme in schemes if scheme in allowed]
+    inside = regions[regions >= 0]
+    n_regions = 0 if not len(inside) else 2 if (regions != inside[0]).any() else 1
+    return [scheme for scheme in schemes if DRAWS[scheme].n_regions <= n_regions]
 
 
 def check_schemes(sessions: Sequence[Session], masks: MaskSettings, minimum: int) -> None:
