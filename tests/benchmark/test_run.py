@@ -1,5 +1,6 @@
 """Predictions of a model: what it may not see, what is there already, and what is refused."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -26,10 +27,15 @@ from ibl_mtm.benchmark.submission import Place, open_submission
 from ibl_mtm.benchmark.tasks import TASKS, Suite, choose_tasks
 from ibl_mtm.benchmark.truth import NeuralTruth, trial_truth
 from ibl_mtm.brainsets.layout import file_of
+from ibl_mtm.cache.cache import open_cache
+from ibl_mtm.config.dataset import Dataset
 from ibl_mtm.errors import UserError
+from ibl_mtm.ingest.run import ingest
 from ibl_mtm.model.mtm import Group, MtM
 from ibl_mtm.sessions.trial_format import TrialFormat
-from ibl_mtm.training.checkpoint.pretrained import model_digest
+from ibl_mtm.training.checkpoint.pretrained import load_model, model_digest
+from ibl_mtm.training.run import train
+from ibl_mtm.training.settings import read_run_settings
 
 QUICK = ("steps=3", "validate_every=3", "model.dynamics=3", "model.width=16", "model.mlp=16",
          "model.heads=2", "average=0")  # fmt: skip
@@ -298,3 +304,47 @@ def test_one_damaged_recording_fails_alone(data: BenchmarkData, tmp_path: Path) 
     assert list(report.failed) == [f"l/ts1-reward/{broken}/seed_1.safetensors"]
     assert "fetch it anew" in next(iter(report.failed.values()))
     assert len(report.written) == len(data.recordings) - 1
+
+
+@pytest.mark.slow
+def test_a_pretrained_model_is_adapted_and_its_rows_tell_regions(
+    data: BenchmarkData, tmp_path: Path
+) -> None:
+    """Its body stands still for TS3, so that rows of all sessions can be compared."""
+    source = {"kind": "brainsets", "path": str(data.root), "build": "selected_units"}
+    dataset = Dataset.model_validate(
+        {
+            "source": source | {"regime": "pretrain"},
+            "align": {"contiguous": 1.0, "bin": 0.02},
+            "split": {"kind": "file"},
+        }
+    )
+    ingest(dataset, "pre", tmp_path / "pre.zarr", workers=1)
+    run = tmp_path / "pretrained"
+    settings = read_run_settings("benchmark", QUICK)
+    train(settings, open_cache(str(tmp_path / "pre.zarr")), run, progress=False)
+    tasks = choose_tasks(["ts2", "ts3"], ["forecasting", "unit_cosmos"])
+    request = Request(data, tmp_path / "out", "pre", [43], tasks, init=run, overrides=QUICK)
+    report = run_benchmark(request)
+    assert report.failed == {}
+    names = {Path(path).parts[0] for path in report.written}
+    assert names == {"pre", "pre_multi"}
+    codes = {f.code for f in check_submission(tmp_path / "out", data).findings}
+    assert codes == {"E101"}  # a single seed
+    scores = score_submissions(tmp_path / "out", data)
+    assert scores.failed == {}
+    known = load_model(run)
+    frozen, tuned = (
+        load_model(request.work / suite / data.recordings[0] / "seed_43" / "run")
+        for suite in ("ts3", "ts2")
+    )
+    body = [name for name, _ in known.blocks.named_parameters()]
+    for name in body:
+        before = known.blocks.state_dict()[name]
+        assert torch.equal(before, frozen.blocks.state_dict()[name]), name
+    assert any(
+        not torch.equal(known.blocks.state_dict()[name], tuned.blocks.state_dict()[name])
+        for name in body
+    )
+    chosen = json.loads((request.work / "ts3_seed_43.json").read_text())
+    assert chosen["classifier"] in ("linear", "network")

@@ -8,6 +8,7 @@ written: each unit on its own (LABEL), and averaged over its neighbours on the p
 """
 
 import json
+import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 from sklearn.model_selection import GroupKFold
@@ -76,8 +78,11 @@ def predict_regions(
     )
     asked = _units(request, task, "eval", adapted, say)
     say(f"{task.name}, seed {seed}: {len(learned)} units to learn from, {len(asked)} to tell")
-    classifier, columns, chosen = _choose(learned, seed)
-    fitted = classifier.fit(_matrix(learned, columns), learned["target"].to_numpy())
+    with warnings.catch_warnings():
+        # Of the network: it stops where its passes are over, as early stopping would.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        classifier, columns, chosen = _choose(learned, seed)
+        fitted = classifier.fit(_matrix(learned, columns), learned["target"].to_numpy())
     odds = np.zeros((len(asked), len(COSMOS_LABELS)))
     odds[:, fitted.classes_] = fitted.predict_proba(_matrix(asked, columns))
     about = {
