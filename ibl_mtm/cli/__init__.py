@@ -38,6 +38,7 @@ _EXTRAS = {
         "requests",
     ),
     "remote": ("obstore",),
+    "brainsets": ("h5py",),
     "workflows": ("snakemake",),
     "hub": ("huggingface_hub",),
     "wandb": ("wandb",),

@@ -1,4 +1,4 @@
-"""Commands for the IBL's BrainWideBench: benchmark check, score, pack."""
+"""Commands for the IBL's BrainWideBench: benchmark run, check, score, pack."""
 
 from pathlib import Path
 from typing import Annotated
@@ -34,6 +34,61 @@ Tasks = Annotated[
     list[str] | None,
     typer.Option("--task", help="This task only, as ts1-choice or choice; may be repeated."),
 ]
+
+
+@benchmark.command("run")
+def run(
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Where the folder of the label goes.")
+    ],
+    data: Data,
+    label: Annotated[str, typer.Option(metavar="NAME", help="Of the submission.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Override settings of the adaptations."),
+    ] = None,
+    init: Annotated[
+        Path | None,
+        typer.Option(
+            "--init", metavar="RUN", help="A pre-trained run to adapt; else from scratch."
+        ),
+    ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Predict by this baseline instead: linear."),
+    ] = None,
+    config: Annotated[
+        str, typer.Option(help="Settings of the adaptations: a YAML file, or a shipped one.")
+    ] = "benchmark",
+    seeds: Annotated[str, typer.Option(help="Consecutive ones, as 43-45.")] = "43-45",
+    suite: Suites = None,
+    task: Tasks = None,
+    session: Sessions = None,
+    as_json: Json = False,
+) -> None:
+    """Adapt a model to each recording, and predict what the benchmark asks for."""
+    from ibl_mtm.benchmark.data import BenchmarkData
+    from ibl_mtm.benchmark.predict.requests import Request, read_seeds, run_benchmark
+    from ibl_mtm.benchmark.tasks import choose_tasks
+    from ibl_mtm.cli.benchmark_terminal import show_run
+    from ibl_mtm.cli.terminal import say
+
+    request = Request(
+        BenchmarkData(data),
+        out,
+        label,
+        read_seeds(seeds),
+        choose_tasks(_split(suite), task or ()),
+        session,
+        init,
+        config,
+        tuple(settings or ()),
+        baseline,
+    )
+    report = run_benchmark(request, say)
+    print_json(report.to_json()) if as_json else show_run(report)
+    if report.failed:
+        raise typer.Exit(1)
 
 
 @benchmark.command("check")

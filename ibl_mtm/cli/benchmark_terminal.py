@@ -10,11 +10,20 @@ from ibl_mtm.sessions.text import counted
 
 if TYPE_CHECKING:
     from ibl_mtm.benchmark.check import CheckReport
+    from ibl_mtm.benchmark.predict.requests import Report
     from ibl_mtm.benchmark.score import Scores
 
-__all__ = ["show_benchmark", "show_check"]
+__all__ = ["show_benchmark", "show_check", "show_run"]
 
 _LINES = 5  # of one rule; more of the same say nothing new
+
+
+def show_run(report: "Report") -> None:
+    """What was predicted, and what could not be."""
+    written, there = len(report.written), len(report.skipped)
+    out.print(f"{counted(written, 'file')} written, {there} were there", highlight=False)
+    for name, reason in report.failed.items():
+        out.print(f"failed {name}: {reason}", style="red", highlight=False)
 
 
 def show_check(report: "CheckReport") -> None:

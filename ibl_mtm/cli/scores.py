@@ -91,3 +91,17 @@ def results_page(
 
     write_page(folders, out)
     typer.echo(f"Page: {out}")
+
+
+@results.command("benchmark")
+def results_benchmark(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Where `benchmark score` wrote scores.csv.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="The page to write.")] = Path("benchmark.md"),
+) -> None:
+    """Write a Markdown page of a BrainWideBench folder: scores, errors, ranks, each recording."""
+    from ibl_mtm.benchmark.results import write_page
+
+    write_page(folder, out)
+    typer.echo(f"Page: {out}")

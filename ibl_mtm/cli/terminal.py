@@ -259,8 +259,8 @@ def show_pairs(pairs: Sequence["Pair"]) -> None:
     for pair in pairs:
         interval = "" if pair.low is None else f"{pair.low:+.3f} to {pair.high:+.3f}"
         # Units of a session share their noise: a p over units would be too small.
-        known = pair.p_sessions
-        p = "too few" if known is None else "< 0.001" if known < 0.001 else f"{known:.3f}"
+        chance = pair.p_sessions
+        p = "too few" if chance is None else "< 0.001" if chance < 0.001 else f"{chance:.3f}"
         table.add_row(
             f"{pair.a} - {pair.b}",
             in_text(pair.task),
@@ -272,6 +272,12 @@ def show_pairs(pairs: Sequence["Pair"]) -> None:
             str(pair.n_sessions),
         )
     out.print(table)
+    for pair in pairs:
+        others = {"pooled": pair.pooled, "Poisson D²": pair.poisson_d2}
+        known = [f"{name} {value:+.3f}" for name, value in others.items() if value is not None]
+        if known:
+            who = f"{in_text(pair.task)}, {pair.a} - {pair.b}"
+            out.print(f"{who} by other scores: {', '.join(known)}", highlight=False)
     for pair in pairs:
         if len(pair.by_region) > 1:
             regions = list(pair.by_region.items())

@@ -52,6 +52,11 @@ class Pair:
         Share of the units (for behaviour: sessions) in which `a` is better.
     by_session, by_region
         Mean difference by eid, and by region (mean over units) where 5 units are compared.
+    pooled, poisson_d2
+        Mean over sessions of the differences in other scores of activity: bits/spike of all
+        spikes of a session taken together, and the units' mean Poisson D² (see
+        `ibl_mtm.evaluation.metrics`). None for behaviour, and where an evaluation of an earlier
+        version has no D².
     """
 
     a: str
@@ -67,6 +72,8 @@ class Pair:
     better: float
     by_session: dict[str, float]
     by_region: dict[str, float]
+    pooled: float | None = None
+    poisson_d2: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As plain Python."""
@@ -131,14 +138,18 @@ def compare_activity(a: ScoredRun, b: ScoredRun) -> list[Pair]:
         If they were scored on different trials.
     """
     keys = ["eid", "unit", "task"]
-    columns = [*keys, "bits_per_spike", "n_spikes"]
+    columns = [*keys, "bits_per_spike", "n_spikes", "poisson_d2"]
     if a.units.empty or b.units.empty:
         return []
-    both = a.units[[*columns, "region"]].merge(b.units[columns], on=keys, suffixes=("_a", "_b"))
+    tables = [run.units.reindex(columns=[*columns, "region"]) for run in (a, b)]
+    both = tables[0].merge(tables[1][columns], on=keys, suffixes=("_a", "_b"))
     other = both[both["n_spikes_a"] != both["n_spikes_b"]]
     if len(other):
         raise UserError(_other_trials(a, b, str(other["eid"].iloc[0])))
-    both = both.assign(difference=both["bits_per_spike_a"] - both["bits_per_spike_b"])
+    both = both.assign(
+        difference=both["bits_per_spike_a"] - both["bits_per_spike_b"],
+        d2=both["poisson_d2_a"] - both["poisson_d2_b"],
+    )
     both = both[both["difference"].notna()]
     return [
         _pair(a, b, task, both[both["task"] == task])
@@ -190,7 +201,20 @@ def _pair(a: ScoredRun, b: ScoredRun, task: str, table: pd.DataFrame) -> Pair:
             for name, row in regions.sort_values("mean", ascending=False).iterrows()
             if row["size"] >= _FEWEST_UNITS
         },
+        pooled=_pooled(table) if of_units else None,
+        poisson_d2=_known(table.groupby("eid")["d2"].mean()) if of_units else None,
     )
+
+
+def _pooled(table: pd.DataFrame) -> float | None:
+    """A unit's bits/spike times its spikes is what its spikes gain; so is the sum over units."""
+    gained = (table["difference"] * table["n_spikes_a"]).groupby(table["eid"]).sum()
+    return _known(gained / table.groupby("eid")["n_spikes_a"].sum())
+
+
+def _known(by_session: "pd.Series[float]") -> float | None:
+    mean = float(by_session.mean())
+    return None if np.isnan(mean) else round(mean, 6)
 
 
 def paired_interval(

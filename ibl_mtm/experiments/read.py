@@ -18,6 +18,7 @@ from ibl_mtm.sessions import titles
 from ibl_mtm.training.outcome import read_outcome
 
 __all__ = [
+    "OTHER_SCORES",
     "RAW_SPIKES",
     "TASK_TITLES",
     "TRUE_RATES",
@@ -31,6 +32,9 @@ TASK_TITLES = {task: (title, "bits/spike") for task, title in titles.TASK_TITLES
     task: (behaviour.title, behaviour.unit) for task, behaviour in BEHAVIOURS.items()
 }
 """Every task in the order of tables: what to call it, and what its score counts in."""
+
+OTHER_SCORES = ("pooled_bits_per_spike", "poisson_d2")
+"""Of activity, beside the mean over units of bits/spike: see `ibl_mtm.evaluation.metrics`."""
 
 TRUE_RATES, RAW_SPIKES = "true rates", "decoded from raw spikes"
 """Rows that no run is behind."""
@@ -142,7 +146,8 @@ def score_lines(runs: Sequence[Replicate], row_names: Sequence[str]) -> pd.DataF
 
     Returns
     -------
-    Columns row, replicate (seed and split), eid, task, score, reference (no run is behind it).
+    Columns row, replicate (seed and split), eid, task, score, reference (no run is behind it),
+    and `OTHER_SCORES` (NaN where a task, a reference or an earlier version has none).
     """
     lines = []
     for run, row in zip(runs, row_names, strict=True):
@@ -156,8 +161,10 @@ def score_lines(runs: Sequence[Replicate], row_names: Sequence[str]) -> pd.DataF
                 scores = ((row, found.get(key)), (TRUE_RATES, found.get("oracle")))
                 for name, score in (*scores, (RAW_SPIKES, raw)):
                     if score is not None:
-                        lines.append((name, replicate, eid, task, score, name != row))
-    columns = ["row", "replicate", "eid", "task", "score", "reference"]
+                        own = found if name == row else {}
+                        others = [own.get(other) for other in OTHER_SCORES]
+                        lines.append((name, replicate, eid, task, score, name != row, *others))
+    columns = ["row", "replicate", "eid", "task", "score", "reference", *OTHER_SCORES]
     return pd.DataFrame(lines, columns=columns)
 
 

@@ -8,12 +8,19 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from ibl_mtm.experiments.read import TASK_TITLES, tasks_of
+from ibl_mtm.experiments.read import OTHER_SCORES, TASK_TITLES, tasks_of
 from ibl_mtm.experiments.results import Results
 from ibl_mtm.experiments.summary import HOW
 from ibl_mtm.report.tables import Cell, Row, digits
 
-__all__ = ["caption", "csv_table", "difference_table", "markdown_table", "score_table"]
+__all__ = [
+    "caption",
+    "csv_table",
+    "difference_table",
+    "markdown_table",
+    "other_table",
+    "score_table",
+]
 
 
 def score_table(results: Results) -> tuple[list[tuple[str, str]], list[Row]]:
@@ -67,6 +74,29 @@ def _markdown(cell: Cell) -> str:
         return ""
     value = f"**{digits(cell.value)}**" if cell.best else digits(cell.value)
     return " ".join([value, *cell.notes])
+
+
+def other_table(results: Results) -> str:
+    """Pooled bits/spike and Poisson D² of the activity tasks as Markdown; empty without any."""
+    known = results.summary.reindex(columns=["row", "task", *OTHER_SCORES])
+    known = known.dropna(subset=list(OTHER_SCORES), how="all")
+    if known.empty:
+        return ""
+    tasks = [task for task in tasks_of(results.lines) if task in set(known["task"])]
+    lines = [["pooled bits/spike; D²", *(TASK_TITLES[task][0] for task in tasks)]]
+    for name, group in known.groupby("row", sort=False):
+        cells = {entry["task"]: entry for entry in group.to_dict("records")}
+        shown = [
+            "; ".join(
+                digits(cells[task][score])
+                if task in cells and _is_number(cells[task][score])
+                else ""
+                for score in OTHER_SCORES
+            )
+            for task in tasks
+        ]
+        lines.append([str(name), *shown])
+    return _pipes(lines)
 
 
 def difference_table(results: Results) -> str:

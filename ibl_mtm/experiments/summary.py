@@ -11,6 +11,7 @@ run of a single session there is none.
 import numpy as np
 import pandas as pd
 
+from ibl_mtm.experiments.read import OTHER_SCORES
 from ibl_mtm.report.tables import digits
 
 __all__ = ["HOW", "average_scores", "paired_difference"]
@@ -27,17 +28,20 @@ def average_scores(lines: pd.DataFrame) -> pd.DataFrame:
 
     Returns
     -------
-    Columns row, task, mean, sem (NaN where there is none), n_sessions, n_runs, reference and best:
-    whether no row but a reference does better in the task, as printed. Rows and tasks are in
-    their order of appearance, references last.
+    Columns row, task, mean, sem (NaN where there is none), n_sessions, n_runs, reference, best:
+    whether no row but a reference does better in the task, as printed, and the means of
+    `OTHER_SCORES`. Rows and tasks are in their order of appearance, references last.
     """
     records = []
     for (row, task), group in lines.groupby(["row", "task"], sort=False):
         mean, sem = _mean_and_error(group)
         reference = bool(group["reference"].iloc[0])
         sessions, runs = group["eid"].nunique(), group.groupby("eid")["replicate"].size().max()
-        records.append((row, task, mean, sem, sessions, 0 if reference else int(runs), reference))
-    columns = ["row", "task", "mean", "sem", "n_sessions", "n_runs", "reference"]
+        n_runs = 0 if reference else int(runs)
+        by_session = group.reindex(columns=["eid", *OTHER_SCORES]).groupby("eid").mean()
+        others = by_session.astype(float).mean()
+        records.append((row, task, mean, sem, sessions, n_runs, reference, *others))
+    columns = ["row", "task", "mean", "sem", "n_sessions", "n_runs", "reference", *OTHER_SCORES]
     table = pd.DataFrame(records, columns=columns).sort_values("reference", kind="stable")
     rows = table[~table["reference"]]
     best = rows.groupby("task")["mean"].max().map(digits)

@@ -139,7 +139,8 @@ def _run_cell(run: ScoredRun, task: str) -> Cell:
     if scores.get("poisson_d2") is not None:
         lines.append(f"D² {number(scores['poisson_d2'])}")
     if scores.get("fraction_of_oracle") is not None:
-        lines.append(f"{scores['fraction_of_oracle']:.0%} of true rates")
+        part = f"{scores['fraction_of_oracle']:.0%}".replace("-", "−")
+        lines.append(f"{part} of true rates")
     return Cell(scores["bits_per_spike"], tuple(lines))
 
 

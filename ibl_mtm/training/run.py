@@ -94,6 +94,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     progress: bool = True,
+    refit: bool = True,
     say: Callable[[str], None] = lambda message: None,
 ) -> TrainReport:
     """Train a model on every session of a cache.
@@ -116,6 +117,8 @@ def train(
         a checkpoint, begin anew where there is none.
     progress
         Show a progress bar on standard error.
+    refit
+        Fit linear dynamics to the validation trials too, once nothing is left to choose.
     say
         Called with a line of text for each thing that a user should know.
 
@@ -148,7 +151,9 @@ def train(
         if resume:
             check_unchanged(run, settings, sessions)
             _check_same_init(run, init)
-            return fit(settings, sessions, model, run, run / CHECKPOINT, progress, say=say)
+            return fit(
+                settings, sessions, model, run, run / CHECKPOINT, progress, say=say, refit=refit
+            )
         taken = None
         if init:
             source = find_model(init)
@@ -168,7 +173,7 @@ def train(
                 for line in taken.lines():
                     say(line)
 
-        return fit(settings, sessions, model, run, None, progress, begin, say)
+        return fit(settings, sessions, model, run, None, progress, begin, say, refit=refit)
 
 
 def fit(
@@ -180,6 +185,7 @@ def fit(
     progress: bool = True,
     begin: Callable[[], None] = lambda: None,
     say: Callable[[str], None] = lambda message: None,
+    refit: bool = True,
 ) -> TrainReport:
     """Train a model on sessions (see `train`); `begin` is called before anything is written."""
     check_schemes(sessions, settings.masks, settings.data.min_units_per_region)
@@ -205,7 +211,7 @@ def fit(
         ) from error
     begun = time.perf_counter()
     if settings.model.dynamics and on_first_process():
-        _add_dynamics(run, sessions, settings, say)
+        _add_dynamics(run, sessions, settings, say, refit)
     taken = _read_init(run)
     report = TrainReport(
         run=str(run),
@@ -231,13 +237,15 @@ def _add_dynamics(
     sessions: Sequence[Session],
     settings: RunSettings,
     say: Callable[[str], None],
+    refit: bool,
 ) -> None:
     """Put linear dynamics beside the best transformer: no step of its training needed them."""
     model = load_model(run)
     fit_systems(model, sessions, ("train",), say)
     choose_shares(model, sessions, settings)
-    # As baselines are: to all but the test trials, now that nothing is left to choose.
-    fit_systems(model, sessions, ("train", "val"), say, again=True)
+    if refit:
+        # As baselines are: to all but the test trials, now that nothing is left to choose.
+        fit_systems(model, sessions, ("train", "val"), say, again=True)
     save_model(model, run)
 
 

@@ -10,11 +10,13 @@ from judges import ask_judge, judge_python
 from submissions import write_submission
 
 from ibl_mtm.benchmark.data import BenchmarkData
+from ibl_mtm.benchmark.entity_ids import encode_ids
 from ibl_mtm.benchmark.metrics import PoissonSums, score_trials, score_units
 from ibl_mtm.benchmark.ranks import competition_ranks, rank, summarise
 from ibl_mtm.benchmark.score import COLUMNS, Scores, read_scores, score_submissions, write_scores
 from ibl_mtm.benchmark.submission import Place, write_predictions
 from ibl_mtm.benchmark.tasks import TASKS, choose_tasks
+from ibl_mtm.benchmark.truth import NeuralTruth
 from ibl_mtm.errors import UserError
 
 
@@ -186,3 +188,27 @@ def test_scores_and_ranks_are_the_official_ones(
         assert (row.score, row.sem, row.n_seeds) == pytest.approx((mean, sem, n), abs=1e-6)
     for task, ranks in rank(scores.table).drop(columns="overall").items():
         assert ranks.to_dict() == official["ranks"][str(task)]
+
+
+def test_windows_are_matched_by_their_start_to_the_bit(wide_map: Path, tmp_path: Path) -> None:
+    """Those that are missing, or moved by a last bit, are left out, whatever their order."""
+    data, name = BenchmarkData(wide_map), "ts2-co_smoothing"
+    eid = data.recordings[0]
+    with data.open("ts2", eid) as recording:
+        truth = NeuralTruth.of(recording, TASKS[name], "test")
+        targets = np.concatenate([part for _, part in truth.targets()])
+    rng = np.random.default_rng(0)
+    kept = rng.permutation(len(targets))[: len(targets) // 2]
+    log_rates = rng.normal(-3, 1, (len(kept), *targets.shape[1:])).astype(np.float16)
+    starts = truth.starts[kept]
+    starts[:7] = np.nextafter(starts[:7], np.inf)
+    tensors = {
+        "predictions": log_rates,
+        "window_timestamps": starts,
+        "unit_ids": encode_ids(truth.units),
+    }
+    write_predictions(tmp_path, Place("a", name, eid, 1), tensors, {})
+    sums = PoissonSums(len(truth.units))
+    sums.add(log_rates[7:], targets[kept[7:]])
+    found = score_submissions(tmp_path, data).table.set_index("metric")["score"].to_dict()
+    assert found == pytest.approx(sums.scores(), rel=1e-6)

@@ -53,6 +53,7 @@ def test_the_last_window_ends_with_the_trial() -> None:
     assert starts[-1] == 12.013 - 1.0
     assert np.all(np.diff(starts) > 0)
     assert start_of_windows(5.0, 6.0).tolist() == [5.0]
+    assert start_of_windows(0.1, 1.1).tolist() == [0.1]  # and not 1.1 - 1.0
     assert len(start_of_windows(10.0, 12.013, stride=3)) == 17 + 1
 
 

@@ -125,8 +125,12 @@ def test_a_pair_is_worked_out_by_hand(tmp_path):
         run = write_run(tmp_path / name, size=Size(sessions=1, units=12))
         units = pd.DataFrame(
             {"eid": eid, "unit": [f"u{i}" for i in range(9)], "task": "co_smoothing",
-             "region": region, "bits_per_spike": values, "n_spikes": 7}
+             "region": region, "bits_per_spike": values, "n_spikes": [2, 2, 2, 2, 2, 2, 30, 5, 4]}
         )  # fmt: skip
+        if name == "a":
+            units["poisson_d2"] = [0.1] * 8 + [0.5]
+        else:
+            units["poisson_d2"] = [0.2] * 4 + [0.05] * 4 + [0.1]
         units.to_parquet(run / "per_unit.parquet")
         runs.append(run)
     (pair,) = (p for p in compare_runs(runs) if p.task == "co_smoothing")
@@ -138,3 +142,7 @@ def test_a_pair_is_worked_out_by_hand(tmp_path):
     assert pair.by_region == pytest.approx({"CA1": 0.73 / 5}, abs=1e-6)
     assert pair.p == pytest.approx(wilcoxon([0.4, -0.13, 0.16, 0.3, -0.25, -0.07, 0.8]).pvalue)
     assert pair.p_sessions is None
+    # x gains 2 (0.4 + 0 - 0.13 + 0.16 + 0.3 - 0.25) - 30 * 0.07 of 42 spikes; y 0.8 of each.
+    assert pair.pooled == pytest.approx(((0.96 - 2.1) / 42 + 0.8) / 2, abs=1e-6)
+    # The eighth unit has no bits/spike in a, and counts in neither score.
+    assert pair.poisson_d2 == pytest.approx(((4 * -0.1 + 3 * 0.05) / 7 + 0.4) / 2, abs=1e-6)

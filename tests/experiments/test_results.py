@@ -14,6 +14,7 @@ from ibl_mtm.experiments.result_table import (
     csv_table,
     difference_table,
     markdown_table,
+    other_table,
 )
 from ibl_mtm.experiments.results import make_results, read_results
 from ibl_mtm.experiments.write import write_results
@@ -39,6 +40,37 @@ def test_over_several_sessions_the_error_is_that_of_the_sessions_means(tmp_path)
     assert found["mean"] == pytest.approx((0.3 + 0.7) / 2)
     assert found["sem"] == pytest.approx(np.std([0.3, 0.7], ddof=1) / math.sqrt(2))
     assert (found["n_sessions"], found["n_runs"]) == (2, 2)
+
+
+def test_other_scores_of_activity_have_a_table_of_their_own(tmp_path):
+    pooled, d2 = {"a": (0.3, 0.5), "b": (0.1, 0.2)}, {"a": (0.02, 0.04), "b": (0.06, 0.08)}
+    runs = []
+    for seed in (0, 1):
+        scores = {
+            eid: {
+                "co_smoothing": {
+                    "bits_per_spike": 0.1,
+                    "oracle": 0.4,
+                    "pooled_bits_per_spike": pooled[eid][seed],
+                    "poisson_d2": d2[eid][seed],
+                },
+                "choice": 0.8,
+            }
+            for eid in "ab"[: 2 - seed]
+        }
+        runs.append(write_scored(tmp_path / f"mtm-{seed}", "MtM", scores, seed=seed))
+    results = make_results("ablation", runs)
+    # Of session a the mean of two seeds, of session b its only one.
+    found = cell(results, "MtM", "co_smoothing")
+    assert found["pooled_bits_per_spike"] == pytest.approx((0.4 + 0.1) / 2)
+    assert found["poisson_d2"] == pytest.approx((0.03 + 0.06) / 2)
+    assert other_table(results).splitlines() == [
+        "| pooled bits/spike; D² | Co-smoothing |",
+        "| --- | --- |",
+        "| MtM | 0.250; 0.045 |",
+    ]
+    write_results(results, tmp_path / "out")
+    assert "| MtM | 0.250; 0.045 |" in (tmp_path / "out" / "table.md").read_text()
 
 
 def test_of_one_session_the_error_is_that_of_its_runs(tmp_path):

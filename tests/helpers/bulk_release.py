@@ -59,8 +59,8 @@ def write_release(root: Path, *, packed: bool = True, seed: int = 0) -> Release:
             pid = f"bbbbbbbb-0000-4000-8000-0000000000{number}{probe}"
             named_probe = {"pid": pid, "probe_name": f"probe{probe:02d}", **named}
             tables["insertions"].append({**named_probe, "session_number": 1})
-            ids = np.sort(rng.choice(300, 6, replace=False))
-            for cluster in ids:
+            ids = 1 + np.sort(rng.choice(300, 6, replace=False))
+            for cluster in [0, *ids]:  # one unit is in the table alone
                 tables["units"].append(_unit(rng, named_probe, int(cluster)))
             ephys |= _write_spikes(rng, release, pid, ids)
         tables["trials"] += _trials(rng, eid)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "PoissonFit",
+    "fit_few",
     "fit_poisson",
     "fit_reduced_rank",
     "highest_log_rate",
@@ -22,6 +23,9 @@ __all__ = [
 ]
 
 Array = NDArray[np.float32]
+
+#: Added to counts: a unit that is silent would have no best rate.
+SILENT = 1e-6
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,62 @@ def fit_poisson(
     return PoissonFit(weights().detach().numpy(), b.detach().numpy(), highest)
 
 
+def fit_few(x: Array, counts: Array, penalty: float, steps: int = 30) -> tuple[Array, Array]:
+    """Fit each unit to a few features of its own, all of them together by Newton's method.
+
+    Parameters
+    ----------
+    x
+        Features (unit, sample, feature), or (1, sample, feature) if units share them.
+    counts
+        (sample, unit).
+    penalty
+        Of squared weights: minimised is ``mean(exp(f) - y f) + penalty / 2 |w|²``, as by
+        scikit-learn's ``PoissonRegressor``.
+    steps
+        The most iterations; a unit's step is halved until it does not lose by it.
+
+    Returns
+    -------
+    weights : ndarray (unit, feature)
+    intercepts : ndarray (unit,)
+    """
+    features = torch.from_numpy(x).double()
+    features = torch.cat([torch.ones_like(features[..., :1]), features], -1)
+    y = torch.from_numpy(counts).double().T  # (unit, sample)
+    n_units, n = y.shape
+    highest = highest_log_rate(counts)
+    draw = torch.full((features.shape[-1],), penalty, dtype=torch.float64)
+    draw[0] = 0
+    w = torch.zeros(n_units, features.shape[-1], dtype=torch.float64)
+    w[:, 0] = (y.mean(1) + SILENT).log()
+
+    def value(w: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        f = (features @ w[..., None])[..., 0]
+        fits = (_bounded_exp(f, highest) - (y + SILENT) * f).mean(1)
+        return fits + (draw * w**2).sum(1) / 2, f
+
+    best, f = value(w)
+    for _ in range(steps):
+        rate = torch.exp(f.clamp(max=highest))
+        slope = ((_bounded_slope(f, highest) - y - SILENT)[:, None] @ features)[:, 0] / n + draw * w
+        curvature = features.mT @ (features * rate[..., None]) / n + torch.diag(draw + 1e-12)
+        step = torch.linalg.solve(curvature, slope)
+        length = torch.ones(n_units, 1, dtype=torch.float64)
+        for _ in range(20):
+            tried, at = value(w - length * step)
+            worse = ~(tried <= best)
+            if not worse.any():
+                break
+            length[worse] /= 2
+        w = torch.where(worse[:, None], w, w - length * step)
+        f, gain = torch.where(worse[:, None], f, at), torch.where(worse, 0, best - tried)
+        best = best - gain
+        if gain.amax() < 1e-12:
+            break
+    return w[:, 1:].float().numpy(), w[:, 0].float().numpy()
+
+
 def fit_reduced_rank(
     x: Array,
     counts: Array,
@@ -169,6 +229,11 @@ def _among(fit: PoissonFit, used: NDArray[np.bool_]) -> PoissonFit:
 def highest_log_rate(counts: NDArray[np.generic]) -> float:
     """A log rate just beyond any count that was seen."""
     return float(np.log(counts.max() + 2.0))
+
+
+def _bounded_slope(f: torch.Tensor, highest: float) -> torch.Tensor:
+    """Derivative of `_bounded_exp`."""
+    return torch.exp(f.clamp(max=highest))
 
 
 def _bounded_exp(f: torch.Tensor, highest: float) -> torch.Tensor:

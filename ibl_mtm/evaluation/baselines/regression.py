@@ -10,11 +10,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.linear_model import PoissonRegressor
+from numpy.typing import NDArray
 
 from ibl_mtm.evaluation.activity.tasks import ActivityTask
 from ibl_mtm.evaluation.baselines.poisson import (
     PoissonFit,
+    fit_few,
     fit_poisson,
     fit_reduced_rank,
     highest_log_rate,
@@ -37,6 +38,10 @@ PENALTIES = (100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1)
 """Of squared weights; the largest first."""
 RANKS = (2, 4, 8, 16)
 COMPONENTS = (3, 6, 12)
+PCA_PENALTY = 3e-3
+"""Of squared weights of components: less overfits quiet units, more is worse for all others."""
+#: Units that are fitted at a time.
+_UNITS = 32
 
 
 def choose_poisson(data: BaselineData, task: ActivityTask) -> tuple[float, float]:
@@ -119,18 +124,24 @@ def pca_poisson(
     rest = squares[:-n_components]
     noise = max(float(rest.mean()) if len(rest) else 0.0, 1e-3)
     rates = np.ones((len(asked), y.shape[1]), np.float32)
-    # Units that are predicted from the same others share their scores.
-    shown, group = np.unique(allowed[:, targets], axis=1, return_inverse=True)
-    for at, rows in enumerate(shown.T):
-        seen = loading[rows]
-        infer = np.linalg.solve(seen.T @ seen + noise * np.eye(n_components), seen.T).T
-        score_known, score_asked = seen_x[:, rows] @ infer, asked[:, rows] @ infer
-        for unit in targets[group == at]:
-            model = PoissonRegressor(alpha=1e-4, solver="newton-cholesky", max_iter=30)
-            model.fit(score_known, y[:, unit] + 1e-6)  # a silent unit has no maximum
-            log_rate = score_asked @ model.coef_ + model.intercept_
-            rates[:, unit] = np.exp(np.minimum(log_rate, highest_log_rate(y)))
+    highest = highest_log_rate(y)
+    for first in range(0, len(targets), _UNITS):
+        units = targets[first : first + _UNITS]
+        infer = _scores_from(loading, noise, allowed[:, units])
+        # One for all where units are predicted from the same others.
+        weights, intercept = fit_few(seen_x @ infer, np.ascontiguousarray(y[:, units]), PCA_PENALTY)
+        log_rate = ((asked @ infer) @ weights[..., None])[..., 0].T + intercept
+        rates[:, units] = np.exp(np.minimum(log_rate, highest))
     return rates.reshape(*data.counts[split][:, data.bins(task)].shape)
+
+
+def _scores_from(loading: Array, noise: float, allowed: NDArray[np.bool_]) -> Array:
+    """What shown units' activity is multiplied by, (1 or unit, feature, component)."""
+    shown = np.unique(allowed, axis=1) if (allowed == allowed[:, :1]).all() else allowed
+    seen = loading * shown.T[..., None]
+    square = seen.mT @ seen + noise * np.eye(loading.shape[1])
+    infer: Array = np.linalg.solve(square, seen.mT).mT.astype(np.float32)
+    return infer
 
 
 def choose_pca(data: BaselineData, task: ActivityTask) -> tuple[Any, ...]:

@@ -180,6 +180,7 @@ def test_what_was_begun_of_another_version_is_not_gone_on_with(
     new = list_recordings(bucket, "all_units", "eval")[eid]
     assert new.etag != old.etag
     fetch(bucket, new, path, Patience())
+    assert asked[3][0] == 0
     assert path.read_bytes() == _bytes(wide_map, other)
     assert not list(tmp_path.glob("*.part"))
 

@@ -76,15 +76,8 @@ def test_spikes_on_an_edge_but_for_rounding() -> None:
     starts = rng.uniform(0, 4000, 400)
     edges = bin_edges(starts, 0.0, 0.02, 50)
     # Spikes exactly where others put edges: added up, multiplied, and a bit to either side.
-    times = np.concatenate(
-        [
-            edges[:, 7],
-            starts + 7 * 0.02,
-            np.nextafter(edges[:, 9], 0),
-            np.nextafter(edges[:, 9], 1e9),
-        ]
-    )
-    times = np.sort(times)
+    exact = np.concatenate([edges.ravel(), (starts[:, None] + np.arange(50) / 50).ravel()])
+    times = np.sort(np.concatenate([exact, np.nextafter(exact, 0), np.nextafter(exact, 1e9)]))
     units = np.zeros(len(times), int)
     counts = count_from_start(times, units, 1, starts, 0.02, 50)
     for trial, start in enumerate(starts):
@@ -132,6 +125,27 @@ def test_event_windows_outside_of_the_domains_are_left_out(
         assert ds.attrs["trials_outside_domains"] == (split == "").sum() > 0
         assert np.array_equal(ds.window_start.values, stim_on[trial] - 0.5)
         assert ds.attrs["role"] == "finetune"
+
+
+def test_windows_across_the_edge_of_a_domain_are_left_out(wide_map: Path, tmp_path: Path) -> None:
+    """Windows longer than trials: some begin in one domain and end beyond it."""
+    align = {"event": "stimOn_times", "window": [-4.0, 6.0], "bin": 0.1}
+    report = ingest(dataset(wide_map, align=align), "long", tmp_path / "c.zarr", workers=1)
+    assert report.failed == {}
+    crossing = 0
+    for eid, ds in open_cache(report.cache).items():
+        with _open(wide_map, eid) as recording:
+            domains = {s: recording.domain(f"ts1_{s}") for s in ("train", "val", "test")}
+            stim_on = recording.trials["stim_on_time"].to_numpy()
+        starts = ds.window_start.values
+        windows = np.stack([starts, starts + 10.0], axis=1)
+        for split in domains:
+            own = windows[ds.split.values == split]
+            assert inside(own, domains[split]).all()
+        both = np.concatenate(list(domains.values()))
+        begun = inside(np.stack([stim_on - 4.0] * 2, axis=1), both)
+        crossing += (begun & ~inside(np.stack([stim_on - 4.0, stim_on + 6.0], axis=1), both)).sum()
+    assert crossing > 0
 
 
 def test_chunks_are_another_split(wide_map: Path, tmp_path: Path) -> None:

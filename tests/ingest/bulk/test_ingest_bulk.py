@@ -56,7 +56,7 @@ def test_spikes_are_what_they_were_to_a_tenth_of_a_millisecond(release: Release)
 def test_counts_per_trial_and_unit(release: Release, cache: Any) -> None:
     eid = release.eids[1]
     ds = cache[eid]
-    assert ds.sizes["unit"] == 12
+    assert ds.sizes["unit"] == 14
     assert list(dict.fromkeys(ds.probe.values)) == ["probe00", "probe01"]
     for pid, (times, clusters) in release.spikes.items():
         own = ds.isel(unit=np.flatnonzero(ds.pid.values == pid))

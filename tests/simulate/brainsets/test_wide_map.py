@@ -81,6 +81,16 @@ def test_invalid_trials_and_unsure_paws_occur(wide_map: Path) -> None:
                 assert windows["num_left_paw_confident"].iloc[trial] == sure.sum()
 
 
+def test_units_without_spikes_pass_nothing(wide_map: Path) -> None:
+    silent = 0
+    for eid in recordings_in(wide_map, "all_units", "pretrain"):
+        with open_recording(file_of(wide_map, "all_units", "pretrain", eid)) as recording:
+            units = recording.units
+        assert (units["label"][units["spike_count"] == 0] == 0).all()
+        silent += (units["spike_count"] == 0).sum()
+    assert silent > 0
+
+
 def test_normalisation_is_of_the_training_windows(wide_map: Path) -> None:
     eid = recordings_in(wide_map, "all_units", "eval")[1]
     with open_recording(file_of(wide_map, "all_units", "eval", eid)) as recording:

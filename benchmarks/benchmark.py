@@ -1,0 +1,109 @@
+"""Speed of BrainWideBench's neural prediction on a full-size session: predicting and scoring.
+
+python benchmarks/benchmark.py [--quick] [--data DIR]
+"""
+
+import argparse
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ibl_mtm.benchmark.data import BenchmarkData
+from ibl_mtm.benchmark.predict.adaptation import WINDOWS, adaptation_data
+from ibl_mtm.benchmark.predict.neural import neural_tensors, predict_windows
+from ibl_mtm.benchmark.score import score_submissions
+from ibl_mtm.benchmark.submission import Place, write_predictions
+from ibl_mtm.benchmark.tasks import N_BINS, TASKS
+from ibl_mtm.benchmark.truth import NeuralTruth
+from ibl_mtm.model.mtm import MtM, Scope
+from ibl_mtm.simulate.brainsets.wide_map import WideMap, simulate_map
+from ibl_mtm.training.settings import read_run_settings
+
+sys.path.insert(0, str(Path(__file__).parent))
+from evaluate import matrix_product_speed
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="a small session")
+    parser.add_argument("--data", type=Path, help="files that are there, instead of simulated ones")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        root = given.data or Path(folder) / "bwb"
+        if not given.data:
+            size = {"units": 80, "trials": 180} if given.quick else {"scale": "full"}
+            simulate_map(root, WideMap(sessions=2, **size))
+        session(BenchmarkData(root), Path(folder) / "predictions")
+
+
+def session(data: BenchmarkData, out: Path) -> None:
+    """One session: the shipped model, of random weights, without dynamics and with them."""
+    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}")
+    eid, threads = data.recordings[0], torch.get_num_threads()
+    with data.open("ts2", eid) as recording:
+        start = time.perf_counter()
+        ds, _ = adaptation_data(recording, "ts2")
+        n_units = ds.sizes["unit"]
+        print(
+            f"{n_units} units: {ds.sizes['trial']} windows to adapt to in "
+            f"{time.perf_counter() - start:.1f} s"
+        )
+        units = tuple(recording.unit_ids.tolist())
+        settings = read_run_settings("benchmark").model
+        for dynamics in (0, settings.dynamics):
+            scope = Scope(units, (eid,), (), WINDOWS, ("neuron", "causal"))
+            model = MtM(settings.model_copy(update={"dynamics": dynamics}), scope).eval()
+            rate = np.log(ds.spikes.values.mean((0, 1)) + 1e-4)
+            null = torch.from_numpy(rate).float()
+            rows = torch.arange(n_units)
+            model.start_units(rows, torch.zeros(n_units), torch.ones(n_units), null)
+            if dynamics:
+                model.dynamics_share.fill_(0.6)
+                model.dynamics_offset[:] = null
+                model.dynamics_loading.normal_(std=0.2)
+                model.dynamics_transition[:] = 0.9 * torch.eye(dynamics)
+                model.dynamics_noise[:] = 0.19 * torch.eye(dynamics)
+            for name in ("ts2-co_smoothing", "ts2-forecasting"):
+                predict(model, recording, name, out, dynamics)
+    assert threads == torch.get_num_threads()
+    start = time.perf_counter()
+    scores = score_submissions(out, data)
+    print(f"score of both: {time.perf_counter() - start:.1f} s {scores.failed or ''}")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    print(f"peak memory {peak:.1f} GB")
+
+
+def predict(model: MtM, recording, name: str, out: Path, dynamics: int) -> None:
+    truth = NeuralTruth.of(recording, TASKS[name], "test")
+    product = matrix_product_speed(torch.float32)
+    start = time.perf_counter()
+    predictions = predict_windows(model, recording.eid, recording.unit_ids, truth)
+    tensors, about = neural_tensors(truth, predictions)
+    took = time.perf_counter() - start
+    about |= {"unit_filtering": recording.build, "dataset_version": recording.version}
+    write_predictions(out, Place("random", name, recording.eid, 43), tensors, about)
+    flop = len(truth.starts) * flop_per_window(model, truth.n_units, len(truth.columns))
+    with_ = f"with {dynamics} dynamics" if dynamics else "transformer alone"
+    print(
+        f"{name}, {with_}: {len(truth.starts):,} windows in {took:.1f} s; "
+        f"transformer's {flop / 1e12:.2f} TFLOP at {flop / took / product:.0%} of a matrix "
+        f"product ({product / 1e9:.0f} GFLOP/s)"
+    )
+
+
+def flop_per_window(model: MtM, n_units: int, n_outputs: int) -> float:
+    """Multiplications and additions of a forward pass."""
+    s, n = model.settings, N_BINS + 2
+    read = N_BINS * (n_units + n_outputs) * s.width
+    block = n * (4 * s.width**2 + 2 * s.width * s.mlp) + 2 * n**2 * s.width
+    convolution = N_BINS * s.convolution * s.width  # of each feature by itself
+    return 2.0 * (read + s.layers * block + convolution)
+
+
+if __name__ == "__main__":
+    main()

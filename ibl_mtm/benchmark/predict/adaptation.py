@@ -1,0 +1,220 @@
+"""A recording as a session that the trainings take: the windows of its train and val domains alone.
+
+    ds, regions = adaptation_data(recording, "ts2", TrialFormat(50, 0.02, "contiguous", 0.0))
+    adapt(work, recording, "ts2", settings, init)   # a run folder, as `ibl-mtm train` makes it
+
+Spikes outside of these windows are dropped before anything is computed from them: whatever is in
+the test domain, the session and the weights that follow from it are the same.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from ibl_mtm.benchmark.counts import count_window
+from ibl_mtm.benchmark.tasks import BIN, N_BINS, WINDOW, Suite
+from ibl_mtm.brainsets.intervals import inside, intersect
+from ibl_mtm.brainsets.recording import Recording, Spikes
+from ibl_mtm.cache.cache import open_cache
+from ibl_mtm.cache.store import create_cache, write_session
+from ibl_mtm.errors import UserError
+from ibl_mtm.sessions.schema import CONTIGUOUS
+from ibl_mtm.sessions.trial_format import TrialFormat
+from ibl_mtm.training.run import train
+from ibl_mtm.training.settings import RunSettings
+
+__all__ = ["WINDOWS", "adapt", "adaptation_data", "bins_before", "windows_to_adapt"]
+
+WINDOWS = TrialFormat(N_BINS, BIN, CONTIGUOUS, 0.0)
+"""What a model that begins at random is made for: the benchmark's own windows."""
+
+STRIDE = {"train": 0.5, "val": 1.0}
+"""From one window to the next (s): training gains from windows that overlap."""
+
+
+def bins_before(format_: TrialFormat) -> int:
+    """Bins before the second that is scored, of a model's windows.
+
+    Raises
+    ------
+    UserError
+        If the model's windows cannot hold those of the benchmark.
+    """
+    if format_.bin_size != BIN or format_.n_time < N_BINS:
+        raise UserError(
+            f"the model was trained on {format_.n_time} bins of {format_.bin_size:g} s; the "
+            f"benchmark needs {N_BINS} or more of {BIN:g} s: pre-train on such windows"
+        )
+    return format_.n_time - N_BINS
+
+
+def windows_to_adapt(
+    recording: Recording, suite: Suite, split: str, n_before: int = 0
+) -> NDArray[np.float64]:
+    """Starts (s) of windows within trials of a domain, wholly within it with what is before."""
+    domain = recording.domain(f"{suite}_{split}")
+    pieces = intersect(recording.trial_domains, domain)
+    starts = np.concatenate(
+        [np.empty(0), *(np.arange(a, b - WINDOW + 1e-9, STRIDE[split]) for a, b in pieces)]
+    )
+    whole = np.stack([starts - n_before * BIN, starts + WINDOW], axis=1)
+    return starts[inside(whole, domain)]
+
+
+def adaptation_data(
+    recording: Recording, suite: Suite, format_: TrialFormat = WINDOWS
+) -> tuple[xr.Dataset, pd.DataFrame]:
+    """The session, in the format of a cache, and its regions' table.
+
+    Parameters
+    ----------
+    recording
+        Of the build that the suite is defined on.
+    suite
+        Whose domains: TS3 takes those of TS2, whose units are the same.
+    format_
+        Of the model's windows; the benchmark's second comes last in them.
+
+    Raises
+    ------
+    SessionError
+        If a domain holds no whole window.
+    """
+    n_before, domains = bins_before(format_), "ts2" if suite == "ts3" else suite
+    starts, split = [], []
+    for name in ("train", "val"):
+        found = windows_to_adapt(recording, domains, name, n_before)
+        if not len(found):
+            raise recording.wrong(f"no whole window of a trial in {domains}_{name}_domain")
+        starts.append(found)
+        split += [name] * len(found)
+    start = np.concatenate(starts)
+    order = np.argsort(start, kind="stable")
+    start, split_ = start[order], np.array(split)[order]
+    spikes = _within(recording.spikes(), start, n_before)
+    counts = np.stack([count_window(spikes, len(recording.unit_ids), t, n_before) for t in start])
+    if counts.max(initial=0) < 256:
+        counts = counts.astype(np.uint8)
+    first = format_.start
+    variables = {"spikes": (("trial", "time", "unit"), counts), "split": ("trial", split_)}
+    coordinates: dict[str, Any] = {
+        "trial": ("trial", np.arange(len(start))),
+        "time": ("time", first + np.arange(format_.n_time) * BIN),
+        "window_start": ("trial", start - n_before * BIN),
+    }
+    attributes = {
+        "eid": recording.eid,
+        "subject": recording.subject,
+        "lab": recording.lab,
+        "date": recording.date,
+        "number": 1,
+        "dataset": f"BrainWideBench {domains}",
+        "role": "finetune",
+        "alignment": CONTIGUOUS,
+        "window": [first, first + format_.n_time * BIN],
+        "bin_size": BIN,
+        "brainset": {
+            "derived_version": recording.version,
+            "build": recording.build,
+            "regime": recording.regime,
+        },
+    } | _definition(recording, domains, format_)
+    units = _units(recording.units, counts)
+    ds = xr.Dataset(variables | units, coords=coordinates, attrs=attributes)
+    acronyms = {str(a) for name in ("region", "beryl", "cosmos") for a in ds[name].values}
+    # Of names and colours, which need the atlas, nothing here makes use.
+    names = sorted(acronyms)
+    table = {"acronym": names, "name": names, "order": range(len(names)), "color": "#808080"}
+    return ds, pd.DataFrame(table)
+
+
+def adapt(
+    work: Path,
+    recording: Recording,
+    suite: Suite,
+    settings: RunSettings,
+    init: str | Path | None = None,
+    format_: TrialFormat = WINDOWS,
+    say: Callable[[str], None] = lambda message: None,
+) -> Path:
+    """Train a model on a recording; what an interrupted training did is gone on with.
+
+    Returns
+    -------
+    The run folder, below `work`.
+    """
+    cache, run = work / "cache.zarr", work / "run"
+    create_cache(cache)
+    write_session(cache, *adaptation_data(recording, suite, format_))
+    train(
+        settings,
+        open_cache(str(cache)),
+        run,
+        init=init,
+        resume=(run / "checkpoints" / "last.ckpt").is_file(),
+        overwrite=True,
+        progress=False,
+        refit=False,
+        say=say,
+    )
+    return run
+
+
+def _within(spikes: Spikes, start: NDArray[np.float64], n_before: int) -> Spikes:
+    """Spikes of these windows alone."""
+    first = np.searchsorted(spikes.times, start - n_before * BIN)
+    last = np.searchsorted(spikes.times, start + WINDOW)
+    mark = np.zeros(len(spikes.times) + 1, np.int64)
+    np.add.at(mark, first, 1)
+    np.add.at(mark, last, -1)
+    keep = np.cumsum(mark)[:-1] > 0
+    return Spikes(spikes.times[keep], spikes.units[keep])
+
+
+def _definition(recording: Recording, domains: str, format_: TrialFormat) -> dict[str, str]:
+    text = json.dumps(
+        {
+            "brainset": recording.version,
+            "build": recording.build,
+            "domains": domains,
+            "n_time": format_.n_time,
+            "start": format_.start,
+            "stride": STRIDE,
+        },
+        sort_keys=True,
+    )
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return {"definition": text, "definition_hash": digest}
+
+
+def _units(table: pd.DataFrame, counts: np.ndarray) -> dict[str, Any]:
+    n = len(table)
+
+    def text(name: str, other: str) -> np.ndarray:
+        return table[name].to_numpy(str) if name in table else np.full(n, other)
+
+    def number(name: str, kind: type, other: float) -> np.ndarray:
+        return table[name].to_numpy(kind) if name in table else np.full(n, other, kind)
+
+    seconds = counts.shape[0] * counts.shape[1] * BIN
+    values = {
+        "unit": text("id", ""),
+        "region": text("region_allen", "unknown"),
+        "beryl": text("region_beryl", "unknown"),
+        "cosmos": text("region_cosmos", "unknown"),
+        "pid": text("probe_id", ""),
+        "probe": text("probe_id", "probe"),
+        "cluster_id": number("cluster_id", np.int64, 0),
+        "channel": number("channels", np.int64, -1),
+        "depth": number("depths", np.float32, np.nan),
+        **{name: number(name, np.float32, np.nan) for name in ("x", "y", "z", "label")},
+        "firing_rate": (counts.sum((0, 1), dtype=np.int64) / seconds).astype(np.float32),
+    }
+    return {name: ("unit", array) for name, array in values.items()}

@@ -1,0 +1,155 @@
+"""What needs no network, scored by the same code: Poisson regressions for TS2.
+
+    fitted = fit_activity(recording, TASKS["ts2-forecasting"])
+    for part, log_rates in fitted.predict(truth):
+        ...
+
+Co-smoothing: a unit from the components of all visible units around each bin (population
+coupling). Forecasting: a unit from its own trailing means and those of the components. Penalties
+are chosen on val by D²; ``linear`` for TS1 decodes spikes alone, and for TS3 reads when units fire.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
+from sklearn.linear_model import PoissonRegressor
+
+from ibl_mtm.benchmark.counts import count_window
+from ibl_mtm.benchmark.metrics import PoissonSums
+from ibl_mtm.benchmark.predict.adaptation import windows_to_adapt
+from ibl_mtm.benchmark.predict.features import Reduced
+from ibl_mtm.benchmark.tasks import N_BINS, N_FORECAST, Task
+from ibl_mtm.benchmark.truth import NeuralTruth
+from ibl_mtm.brainsets.recording import Recording
+
+__all__ = ["BASELINES", "LinearActivity", "fit_activity"]
+
+BASELINES = ("linear",)
+
+_PENALTIES = (1e-3, 1e-1)
+_COMPONENTS = 30
+_TRAILING = (3, 10, 45)  # bins before the forecast
+_MOST = 40_000  # bins to fit to
+_LOWEST = -14.0
+
+Array = NDArray[np.float64]
+
+
+@dataclass
+class LinearActivity:
+    """Poisson regressions of one session.
+
+    Attributes
+    ----------
+    visible : ndarray
+        Rows of the units that are seen.
+    columns : ndarray
+        Rows of those that are predicted.
+    weights, offset : ndarray (feature, n), (n,)
+        Of log rates.
+    """
+
+    task: Task
+    visible: NDArray[np.int64]
+    columns: NDArray[np.int64]
+    reduced: Reduced
+    weights: Array
+    offset: Array
+
+    def log_rates(self, counts: np.ndarray) -> Array:
+        """Of windows (w, 50, unit): (w, 50 or 5, n)."""
+        if self.task.n_steps != N_FORECAST:
+            x = _around(counts, self.visible, self.reduced)
+            found: Array = (x @ self.weights + self.offset).clip(_LOWEST, 3.0)
+            return found
+        own, shared = _trailing(counts, self.reduced)
+        n_own = len(_TRAILING)
+        rates = np.einsum("wlu,lu->wu", own, self.weights[:n_own]) + self.offset
+        rates = (rates + shared @ self.weights[n_own:]).clip(_LOWEST, 3.0)
+        return np.repeat(rates[:, None], N_FORECAST, axis=1)
+
+    def predict(self, truth: NeuralTruth) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+        """Every window of a split (see `ibl_mtm.benchmark.predict.neural.predict_windows`)."""
+        for part, counts in truth.windows():
+            yield part, self.log_rates(counts).astype(np.float32)
+
+
+def fit_activity(recording: Recording, task: Task) -> LinearActivity:
+    """Fit to the train domain; the units that test holds out are the ones that are asked for."""
+    spikes, n_units = recording.spikes(), len(recording.unit_ids)
+    truth = NeuralTruth.of(recording, task, "test", spikes=False)
+    counts = {
+        split: np.stack(
+            [count_window(spikes, n_units, t) for t in windows_to_adapt(recording, "ts2", split)]
+        )
+        for split in ("train", "val")
+    }
+    columns = truth.columns
+    visible = np.setdiff1d(np.arange(n_units), columns)
+    seen = visible if task.n_steps != N_FORECAST else np.arange(n_units)
+    smooth = _smooth(counts["train"], seen)
+    reduced = Reduced(smooth.reshape(-1, len(seen)), _COMPONENTS)
+    best: tuple[float, LinearActivity] | None = None
+    for penalty in _PENALTIES:
+        fitted = _fit(task, counts["train"], seen, columns, reduced, penalty)
+        sums = PoissonSums(len(columns))
+        asked = counts["val"][:, -task.n_steps :][..., columns]
+        sums.add(fitted.log_rates(counts["val"]), asked)
+        score = sums.scores()["poisson_d2"]
+        if best is None or score > best[0]:
+            best = score, fitted
+    assert best is not None
+    return best[1]
+
+
+def _fit(
+    task: Task,
+    counts: np.ndarray,
+    seen: NDArray[np.int64],
+    columns: NDArray[np.int64],
+    reduced: Reduced,
+    penalty: float,
+) -> LinearActivity:
+    if task.n_steps == N_FORECAST:
+        own, shared = _trailing(counts, reduced)
+        y = counts[:, -N_FORECAST:].mean(1)
+        designs = (np.concatenate([own[:, :, u], shared], axis=1) for u in columns)
+    else:
+        x = _around(counts, seen, reduced).reshape(-1, len(reduced.axes.T))
+        thin = slice(None, None, max(1, len(x) // _MOST))
+        y = counts.reshape(-1, counts.shape[-1])[thin][:, columns]
+        designs = (x[thin] for _ in columns)
+    n_samples = len(y)
+    weights, offset = [], []
+    for at, design in enumerate(designs):
+        target = y[:, at]
+        if not target.any():
+            weights.append(np.zeros(design.shape[1]))
+            offset.append(np.log(0.5 / (n_samples * max(1, N_FORECAST))))
+            continue
+        model = PoissonRegressor(alpha=penalty * target.mean(), max_iter=200).fit(design, target)
+        weights.append(model.coef_)
+        offset.append(model.intercept_)
+    return LinearActivity(task, seen, columns, reduced, np.stack(weights, 1), np.array(offset))
+
+
+def _smooth(counts: np.ndarray, units: NDArray[np.int64]) -> NDArray[np.float32]:
+    roots = np.sqrt(counts[..., units], dtype=np.float32)
+    smooth: NDArray[np.float32] = gaussian_filter1d(roots, 2.5, axis=1)
+    return smooth
+
+
+def _around(counts: np.ndarray, units: NDArray[np.int64], reduced: Reduced) -> Array:
+    smooth = _smooth(counts, units)
+    return reduced(smooth.reshape(-1, len(units))).reshape(len(counts), N_BINS, -1)
+
+
+def _trailing(counts: np.ndarray, reduced: Reduced) -> tuple[Array, Array]:
+    """Trailing means of visible bins: of each unit (w, 3, unit), of the components (w, ...)."""
+    seen = np.sqrt(counts[:, :-N_FORECAST], dtype=np.float32)
+    own = np.stack([seen[:, -n:].mean(1) for n in _TRAILING], axis=1).astype(np.float64)
+    shared = [reduced(own[:, at]) for at in range(len(_TRAILING))]
+    return own, np.concatenate(shared, axis=1)

@@ -1,0 +1,93 @@
+# BrainWideBench: a model adapted to every recording, its predictions checked, scored and packed.
+#
+#     snakemake -s pipelines/benchmark.smk --configfile pipelines/workflows/benchmark.yaml \
+#         --profile pipelines/profiles/local
+# A job for each submission, suite and recording; what one has finished is never declared as its
+# output, so that nothing is deleted before it is run again.
+from pathlib import Path
+
+from ibl_mtm.benchmark.data import BenchmarkData
+
+if not config:
+    raise WorkflowError("give settings: --configfile pipelines/workflows/benchmark.yaml")
+
+OUT, DATA, THREADS = config["out"], config["data"], config.get("threads", 1)
+PREDICTIONS, DONE = f"{OUT}/predictions", f"{OUT}/done"
+RECORDINGS = config.get("recordings") or BenchmarkData(Path(DATA)).recordings
+LABELS = config["labels"]
+SUITES = config.get("suites", ["ts1", "ts2", "ts3"])
+
+
+localrules:
+    page,
+    check,
+    score,
+
+
+wildcard_constraints:
+    label="|".join(LABELS),
+    suite="ts[123]",
+    eid="[0-9a-f-]{36}",
+
+
+rule page:
+    default_target: True
+    input:
+        f"{OUT}/scored",
+        expand(DONE + "/{label}.checked", label=LABELS),
+    output:
+        f"{OUT}/benchmark.md",
+    shell:
+        "ibl-mtm results benchmark {PREDICTIONS:q} --out {output:q}"
+
+
+def finished(label):
+    by_recording = [suite for suite in SUITES if suite != "ts3"]
+    jobs = [f"{DONE}/{label}/{suite}/{eid}" for suite in by_recording for eid in RECORDINGS]
+    return jobs + ([f"{DONE}/{label}/ts3/all"] if "ts3" in SUITES else [])
+
+
+rule score:
+    input:
+        [job for label in LABELS for job in finished(label)],
+    output:
+        touch(f"{OUT}/scored"),
+    shell:
+        "ibl-mtm benchmark score {PREDICTIONS:q} --data {DATA:q}"
+
+
+rule check:
+    input:
+        lambda w: finished(w.label),
+    output:
+        touch(DONE + "/{label}.checked"),
+    shell:
+        "ibl-mtm benchmark check {PREDICTIONS:q} --label {wildcards.label:q} --data {DATA:q}"
+
+
+def options(wildcards):
+    return LABELS[wildcards.label] or ""
+
+
+rule recording:
+    output:
+        touch(DONE + "/{label}/{suite}/{eid}"),
+    params:
+        options=options,
+    threads: THREADS
+    shell:
+        "ibl-mtm benchmark run --data {DATA:q} --out {PREDICTIONS:q} --label {wildcards.label:q} "
+        "--seeds {config[seeds]:q} --suite {wildcards.suite} --session {wildcards.eid} "
+        "{params.options}"
+
+
+# Units of all recordings are told together.
+rule regions:
+    output:
+        touch(DONE + "/{label}/ts3/all"),
+    params:
+        options=options,
+    threads: THREADS
+    shell:
+        "ibl-mtm benchmark run --data {DATA:q} --out {PREDICTIONS:q} --label {wildcards.label:q} "
+        "--seeds {config[seeds]:q} --suite ts3 {params.options}"

@@ -1,0 +1,43 @@
+"""The page of a benchmark folder."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from ibl_mtm.benchmark.results import benchmark_page, write_page
+from ibl_mtm.benchmark.score import COLUMNS, Scores, write_scores
+from ibl_mtm.errors import UserError
+
+ROWS = [
+    ("mtm", "ts1-wheel_speed", "x", 1, "r2", 0.5),
+    ("mtm", "ts1-wheel_speed", "x", 2, "r2", 0.7),
+    ("mtm", "ts1-wheel_speed", "y", 1, "r2", -1.0),
+    ("mtm", "ts1-wheel_speed", "y", 2, "r2", 0.2),
+    ("mtm", "ts1-wheel_speed", "y", 2, "mae", 9.0),
+    ("linear", "ts1-wheel_speed", "x", 1, "r2", 0.1),
+    ("linear", "ts1-wheel_speed", "y", 1, "r2", 0.3),
+    ("linear", "ts3-unit_cosmos", "", 1, "macro/f1-score", 0.25),
+]
+
+
+def test_scores_errors_ranks_and_each_recording() -> None:
+    page = benchmark_page(pd.DataFrame(ROWS, columns=COLUMNS))
+    # Seeds: (0.5 + 0) / 2 and (0.7 + 0.2) / 2; recordings: 0.6 and 0.1.
+    assert "| wheel speed | r2 | 0.200 (0.100) | **0.350 ± 0.100 (0.250)** |" in page
+    assert "| region of units | macro/f1-score | 0.250 | – |" in page
+    assert "9.0" not in page
+    assert "| wheel speed | y | 0.300 | -0.400 |" in page
+    assert "| linear | 1.50 | 1.00 | 1.25 |" in page
+    assert "| mtm | 1.50 |  |  |" in page
+
+
+def test_a_page_replaces_pages_only(tmp_path: Path) -> None:
+    write_scores(Scores(pd.DataFrame(ROWS, columns=COLUMNS)), tmp_path)
+    out = tmp_path / "page.md"
+    write_page(tmp_path, out)
+    write_page(tmp_path, out)
+    out.write_text("my notes")
+    with pytest.raises(UserError, match="not replaced"):
+        write_page(tmp_path, out)
+    assert out.read_text() == "my notes"

@@ -1,0 +1,39 @@
+"""The benchmark's workflow on a simulated map: it runs to the page, and has nothing left to do."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from test_workflows import ROOT, run
+from wide_maps import make_wide_map
+
+pytestmark = pytest.mark.slow
+
+QUICK = "steps=3 validate_every=3 model.dynamics=3 model.width=16 model.mlp=16 model.heads=2"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("snakemake")
+    folder = tmp_path_factory.mktemp("benchmark")
+    make_wide_map(folder / "bwb")
+    pipelines = folder / "pipelines"
+    pipelines.mkdir()
+    for path in (ROOT / "pipelines").iterdir():
+        if path.name != "workflows":
+            (pipelines / path.name).symlink_to(path)
+    (pipelines / "workflows").mkdir()
+    settings = yaml.safe_load((ROOT / "pipelines/workflows/benchmark.yaml").read_text())
+    assert set(settings) == {"out", "data", "seeds", "labels"}
+    settings |= {"seeds": "1-3", "labels": {"quick": QUICK, "linear": "--baseline linear"}}
+    (pipelines / "workflows" / "quick.yaml").write_text(yaml.safe_dump(settings))
+    return folder
+
+
+def test_from_files_to_a_page(folder: Path) -> None:
+    run(folder, "benchmark", size="quick")
+    page = (folder / "experiments/benchmark/benchmark.md").read_text()
+    for expected in ("## TS1", "## TS2", "## TS3", "| co-smoothing | poisson_d2 |", "quick_multi"):
+        assert expected in page
+    again = run(folder, "benchmark", "-n", size="quick")
+    assert "Nothing to be done" in again
