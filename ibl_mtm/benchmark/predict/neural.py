@@ -1,6 +1,6 @@
 """Predictions of a model for TS2: every window of a split, some at a time.
 
-for part, log_rates in predict_windows(model, recording, truth):
+for part, log_rates in predict_windows(model, eid, units, truth):
     log_rates                                   # (w, 50 or 5, n), log expected counts per bin
 """
 

@@ -1,6 +1,6 @@
 """Predictions for TS3: regions of units, by a classifier that learned from other animals' units.
 
-    predict_regions(request, TASKS["ts3-unit_cosmos"], seed, report, say)
+    predict_regions(request, TASKS["ts3-unit_cosmos"], seed, report, say, None)
 
 Units for pre-training, with their regions, are what classifiers are fitted to. Which of them
 (linear, or a small network) and which features is chosen by folds of animals. Two submissions are

@@ -1,6 +1,6 @@
 """The units of a brain-wide session: ten parts of the brain along its probes, and their tables.
 
-    placed = place_units(rng, population, probes)
+    placed = place_units(rng, population, part, probes)
     placed.order                       # rows of the population, probe after probe
     placed.table                       # columns of `units` that do not depend on spikes
 

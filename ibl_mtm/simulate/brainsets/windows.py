@@ -1,6 +1,6 @@
 """A trials table in BrainWideBench's codes, and the windows of its tasks.
 
-table = encode(trials, onset)                          # choice 0 right, 1 left, 2 none; …
+table = encode(trials, extra, onset)                   # choice 0 right, 1 left, 2 none; …
 windows = task_windows(table)                          # name -> (bounds, columns)
 trial_domains(windows)                                 # one interval for each valid trial
 """
