@@ -1,0 +1,33 @@
+"""The figure of a table: a panel for each task, whose rows are named once."""
+
+from scored_runs import write_scored
+
+from ibl_mtm.experiments.result_figures import draw
+from ibl_mtm.experiments.results import make_results
+
+
+def scored(folder, name, score, **options):
+    scores = {"s": {"co_smoothing": score, "inter_region": score / 2}}
+    return write_scored(folder, name, scores, **options)
+
+
+def test_rows_are_named_at_the_left_alone(tmp_path):
+    runs = [scored(tmp_path / name, name, 0.2 + n / 10) for n, name in enumerate("abc")]
+    left, right = draw(make_results("recording", runs)).axes
+    assert {label.get_text() for label in left.get_yticklabels()} == {"a", "b", "c"}
+    assert not any(label.get_text() for label in right.get_yticklabels())
+
+
+def test_curves_have_their_scores_at_every_panel(tmp_path):
+    runs = [
+        scored(tmp_path / f"n{n}", "MtM", score, animals=n)
+        for n, score in {1: 0.2, 10: 0.4, 34: 0.45}.items()
+    ]
+    results = make_results("scaling", runs)
+    assert list(results.rows) == [
+        "MtM, pre-trained on 1 animal",
+        "MtM, pre-trained on 10 animals",
+        "MtM, pre-trained on 34 animals",
+    ]
+    for axes in draw(results).axes:
+        assert any(label.get_text() for label in axes.get_yticklabels())
