@@ -10,6 +10,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,7 @@ def _score_group(
     score: Callable[[dict[str, np.ndarray]], dict[str, float]]
     if task.suite == "ts3":
         units = pd.concat([_units(data, task, eid) for eid in data.recordings])
-        score = lambda tensors: _score_ts3(tensors, units)  # noqa: E731
+        score = partial(_score_ts3, units=units)
     else:
         if recording not in data.recordings:
             failed |= {
@@ -125,10 +126,10 @@ def _score_group(
         with data.open(task, recording) as opened:
             if task.suite == "ts1":
                 truth = trial_truth(opened, task, "test")
-                score = lambda tensors: _score_ts1(tensors, task, truth)  # noqa: E731
+                score = partial(_score_ts1, task=task, truth=truth)
             else:
                 neural = NeuralTruth.of(opened, task, "test")
-                score = lambda tensors: _score_ts2(tensors, neural)  # noqa: E731
+                score = partial(_score_ts2, truth=neural)
     for member in group:
         try:
             yield member, score(member[1].tensors())

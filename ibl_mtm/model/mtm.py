@@ -220,6 +220,10 @@ class MtM(nn.Module):
         tables |= {name: getattr(self, name)[session] for name in self.DYNAMICS_SESSION_TABLES}
         return LinearDynamics(**{n.removeprefix("dynamics_"): t for n, t in tables.items()})
 
+    def is_causal(self, scheme: Scheme) -> bool:
+        """Whether a bin sees the past alone under a scheme's prompt: only if that was trained."""
+        return scheme == "causal" and "causal" in self.scope.schemes
+
     def share_of(self, scheme: Scheme) -> float:
         """Share of the dynamical systems in log rates under a scheme's prompt; 0 without any."""
         return float(self.dynamics_share[SCHEMES.index(scheme)]) if self.settings.dynamics else 0.0

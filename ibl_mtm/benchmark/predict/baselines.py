@@ -118,7 +118,7 @@ def _fit(
         y = counts[:, -N_FORECAST:].mean(1)
         designs = (np.concatenate([own[:, :, u], shared], axis=1) for u in columns)
     else:
-        x = _around(counts, seen, reduced).reshape(-1, len(reduced.axes.T))
+        x = _around(counts, seen, reduced).reshape(-1, reduced.n_components)
         thin = slice(None, None, max(1, len(x) // _MOST))
         y = counts.reshape(-1, counts.shape[-1])[thin][:, columns]
         designs = (x[thin] for _ in columns)

@@ -8,6 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
+from sklearn.decomposition import PCA
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from ibl_mtm.benchmark.counts import count_window
 from ibl_mtm.benchmark.predict.adaptation import bins_before
@@ -81,21 +84,15 @@ class Reduced:
     """
 
     def __init__(self, values: np.ndarray, n_most: int) -> None:
-        self.mean, spread = values.mean(0), values.std(0)
-        self.scale = np.where(spread > 1e-6, spread, 1.0)
-        x = ((values - self.mean) / self.scale).astype(np.float64)
-        # Of the smaller side's inner products: windows are few, or features are.
-        wide = x.shape[1] > x.shape[0]
-        size, vectors = np.linalg.eigh(x @ x.T if wide else x.T @ x)
-        keep = np.argsort(size)[::-1][:n_most]
-        keep = keep[size[keep] > 1e-9 * max(size.max(initial=0.0), 1e-30)]
-        self.axes = vectors[:, keep]
-        if wide:
-            self.axes = x.T @ (self.axes / np.sqrt(size[keep]))
-        first = np.sqrt(size[keep][:1] / len(x)) if len(keep) else np.ones(1)
-        self.unit = float(first[0]) if len(first) else 1.0
+        n_components = min(n_most, *values.shape)
+        self._steps = make_pipeline(StandardScaler(), PCA(n_components, svd_solver="full"))
+        self._steps.fit(values.astype(np.float64))
+        spread = np.sqrt(self._steps[-1].explained_variance_)
+        # What varies by nothing but rounding would be noise.
+        self.n_components = max(1, int((spread > 1e-5 * spread[0]).sum()))
+        self._unit = float(spread[0]) or 1.0
 
     def __call__(self, values: np.ndarray) -> NDArray[np.float64]:
         """Components of windows, (window, component); the first varies by about 1."""
-        found: NDArray[np.float64] = ((values - self.mean) / self.scale) @ self.axes / self.unit
-        return found
+        found: NDArray[np.float64] = self._steps.transform(values.astype(np.float64))
+        return found[:, : self.n_components] / self._unit

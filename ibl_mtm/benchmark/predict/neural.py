@@ -64,7 +64,7 @@ def predict_windows(
         hidden = torch.zeros(1, 1, len(units), dtype=torch.bool, device=device)
         hidden[..., torch.from_numpy(truth.columns)] = True
         outputs = torch.from_numpy(truth.columns).to(device)
-    causal = scheme == "causal" and "causal" in model.scope.schemes
+    causal = model.is_causal(scheme)
     for part, counts in truth.windows(n_before):
         seen = torch.from_numpy(counts.astype(np.int16)).to(device)
         group = Group(seen, hidden, rows, session, scheme, causal, outputs=outputs)

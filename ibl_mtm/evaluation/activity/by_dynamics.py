@@ -61,8 +61,11 @@ def _from_one_start(
         y = counts[trials]
         start = None
         if len(some) > 1:
-            together = torch.stack([mask.expand(y.shape[1:]) for mask in hidden]).any(0)
-            start = system.infer(y, ~together[None]).mean
+            masks = torch.stack([mask.expand(y.shape[1:]) for mask in hidden])
+            together = masks.any(0)
+            # Of whole regions, together nearly everything is hidden: such a start knows nothing.
+            if (~together).sum() > (~masks).sum((1, 2)).max() / 2:
+                start = system.infer(y, ~together[None]).mean
         for part, mask, units in zip(parts, hidden, outputs, strict=True):
             part.append(system.log_rates(system.infer(y, ~mask[None], start), units))
     return [torch.cat(part) for part in parts]

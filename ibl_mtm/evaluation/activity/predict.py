@@ -113,14 +113,10 @@ class Population:
         recurring: bool = False,
     ) -> Group:
         """Trials of this session under a scheme; attention is causal only if that was trained."""
-        causal, counts = self.is_causal(scheme), self.counts[trials]
+        causal, counts = self.model.is_causal(scheme), self.counts[trials]
         return Group(
             counts, hidden, self.rows, self.session, scheme, causal, region, outputs, recurring
         )
-
-    def is_causal(self, scheme: Scheme) -> bool:
-        """Whether a bin sees the past alone under a scheme's prompt."""
-        return scheme == "causal" and "causal" in self.model.scope.schemes
 
 
 def predict_held_out(
@@ -160,6 +156,7 @@ def _predict_alike(
     region_row = {name: row for row, name in enumerate(model.scope.regions)}
     shape = (n_trials, population.counts.shape[1], len(items[0].outputs))
     at_once = max(1, min(BATCH, _ROOM // (4 * math.prod(shape))))
+    items = sorted(items, key=lambda held: held.region)  # neighbours share a start: `by_dynamics`
     for start in range(0, len(items), at_once):
         some = items[start : start + at_once]
         hidden = torch.from_numpy(np.stack([held.hidden for held in some])).to(device)
@@ -187,7 +184,7 @@ def _predict_alike(
 
 def _by_dynamics(population: Population, scheme: Scheme, items: Sequence[HeldOut]) -> Tensor | None:
     """Log rates (item, trial, time, M) of the dynamical system, where it takes part."""
-    model, causal = population.model, population.is_causal(scheme)
+    model, causal = population.model, population.model.is_causal(scheme)
     if not model.share_of(scheme):
         return None
     if causal and not all(hides_the_end(torch.from_numpy(held.hidden)[None]) for held in items):

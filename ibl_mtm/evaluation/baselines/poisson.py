@@ -154,8 +154,8 @@ def fit_few(x: Array, counts: Array, penalty: float, steps: int = 30) -> tuple[A
 
     best, f = value(w)
     for _ in range(steps):
-        rate = torch.exp(f.clamp(max=highest))
-        slope = ((_bounded_slope(f, highest) - y - SILENT)[:, None] @ features)[:, 0] / n + draw * w
+        rate = torch.exp(f.clamp(max=highest))  # the derivative of `_bounded_exp`
+        slope = ((rate - y - SILENT)[:, None] @ features)[:, 0] / n + draw * w
         curvature = features.mT @ (features * rate[..., None]) / n + torch.diag(draw + 1e-12)
         step = torch.linalg.solve(curvature, slope)
         length = torch.ones(n_units, 1, dtype=torch.float64)
@@ -229,11 +229,6 @@ def _among(fit: PoissonFit, used: NDArray[np.bool_]) -> PoissonFit:
 def highest_log_rate(counts: NDArray[np.generic]) -> float:
     """A log rate just beyond any count that was seen."""
     return float(np.log(counts.max() + 2.0))
-
-
-def _bounded_slope(f: torch.Tensor, highest: float) -> torch.Tensor:
-    """Derivative of `_bounded_exp`."""
-    return torch.exp(f.clamp(max=highest))
 
 
 def _bounded_exp(f: torch.Tensor, highest: float) -> torch.Tensor:

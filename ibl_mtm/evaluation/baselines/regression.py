@@ -137,7 +137,7 @@ def pca_poisson(
 
 def _scores_from(loading: Array, noise: float, allowed: NDArray[np.bool_]) -> Array:
     """What shown units' activity is multiplied by, (1 or unit, feature, component)."""
-    shown = np.unique(allowed, axis=1) if (allowed == allowed[:, :1]).all() else allowed
+    shown = allowed[:, :1] if (allowed == allowed[:, :1]).all() else allowed
     seen = loading * shown.T[..., None]
     square = seen.mT @ seen + noise * np.eye(loading.shape[1])
     infer: Array = np.linalg.solve(square, seen.mT).mT.astype(np.float32)

@@ -117,7 +117,7 @@ def choose_shares(model: MtM, sessions: Sequence[Session], settings: RunSettings
                     rows.units,
                     rows.session,
                     scheme,
-                    causal=scheme == "causal" and "causal" in model.scope.schemes,
+                    causal=model.is_causal(scheme),
                     region=part.region,
                 )
                 (own,) = model([group])
