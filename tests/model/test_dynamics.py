@@ -5,10 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from sklearn.decomposition import PCA
+from sklearn.preprocessing import StandardScaler
 
 from ibl_mtm.evaluation.metrics import bits_per_spike
 from ibl_mtm.model import dynamics
-from ibl_mtm.model.dynamics import LinearDynamics
+from ibl_mtm.model.dynamics import LinearDynamics, Posterior
 from ibl_mtm.model.dynamics_fit import (
     fit_dynamics,
     fit_loadings,
@@ -271,3 +273,38 @@ def test_more_components_than_units_and_silent_units_are_no_trouble():
     rates = fitted.log_rates(fitted.infer(counts, torch.ones(1, 1, 1, dtype=torch.bool))).exp()
     assert torch.isfinite(rates).all()
     assert rates[..., 1].max() < 0.05
+
+
+def test_moves_by_hand():
+    """One component, two trials, three bins; three more trials of persistence are added."""
+    z = torch.tensor([[1.0, 0.5, 0.0], [-1.0, 1.5, 2.0]]).double()[..., None]
+    variance, between = (
+        torch.full((2, 3, 1, 1), 0.2).double(),
+        torch.full((2, 2, 1, 1), 0.1).double(),
+    )
+    found = fit_moves(make_system(), Posterior(z, variance, between))
+    # The course is 0, 1, 1: away from it 1, -0.5, -1 and -1, 0.5, 1.
+    np.testing.assert_allclose(found.course[:, 0], [0, 1, 1])
+    now, after = 1 + 1 + 0.25 + 0.25 + 4 * 0.2 + 6, 0.25 + 0.25 + 1 + 1 + 4 * 0.2 + 6
+    crossed = -0.5 - 0.5 + 0.5 + 0.5 + 4 * 0.1 + 6 * 0.95
+    a = crossed / (now + 10 * 1e-5)
+    assert float(found.transition) == pytest.approx(a)
+    noise = (after - 2 * a * crossed + a * a * now) / 10 + 1e-3
+    assert float(found.noise) == pytest.approx(noise)
+    assert float(found.first_noise) == pytest.approx((2 + 2 * 0.2 + 3) / 5 + 1e-3)
+
+
+def test_the_start_is_principal_components_of_unit_variance():
+    rng = np.random.default_rng(3)
+    course = rng.normal(size=(30, 20, 2))
+    counts = rng.poisson(np.exp(-1 + course @ rng.normal(size=(2, 6)) * [1, 1, 1, 1, 1, 0.1]))
+    found = start_dynamics(torch.from_numpy(counts).double(), 2)
+    time = np.arange(20)
+    kernel = np.exp(-(((time[:, None] - time) / 3.0) ** 2) / 2)
+    kernel /= kernel.sum(1, keepdims=True)
+    roots = (kernel @ np.sqrt(counts)).reshape(-1, 6)
+    scores = PCA(2).fit_transform(StandardScaler().fit_transform(roots))
+    scores /= scores.std(0)
+    relative = (kernel @ counts).reshape(-1, 6) / ((counts.sum((0, 1)) + 0.5) / 600) - 1
+    expected = np.linalg.lstsq(scores, relative, rcond=None)[0].T.clip(-1, 1)
+    np.testing.assert_allclose(found.loading.abs(), abs(expected), atol=2e-3)

@@ -30,6 +30,7 @@ __all__ = [
     "pca_poisson",
     "poisson_regression",
     "reduced_rank",
+    "scores_from",
 ]
 
 WIDTHS = (1.5, 3.0, 5.0, 8.0)
@@ -127,7 +128,7 @@ def pca_poisson(
     highest = highest_log_rate(y)
     for first in range(0, len(targets), _UNITS):
         units = targets[first : first + _UNITS]
-        infer = _scores_from(loading, noise, allowed[:, units])
+        infer = scores_from(loading, noise, allowed[:, units])
         # One for all where units are predicted from the same others.
         weights, intercept = fit_few(seen_x @ infer, np.ascontiguousarray(y[:, units]), PCA_PENALTY)
         log_rate = ((asked @ infer) @ weights[..., None])[..., 0].T + intercept
@@ -135,7 +136,7 @@ def pca_poisson(
     return rates.reshape(*data.counts[split][:, data.bins(task)].shape)
 
 
-def _scores_from(loading: Array, noise: float, allowed: NDArray[np.bool_]) -> Array:
+def scores_from(loading: Array, noise: float, allowed: NDArray[np.bool_]) -> Array:
     """What shown units' activity is multiplied by, (1 or unit, feature, component)."""
     shown = allowed[:, :1] if (allowed == allowed[:, :1]).all() else allowed
     seen = loading * shown.T[..., None]

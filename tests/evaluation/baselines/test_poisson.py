@@ -4,6 +4,7 @@ import numpy as np
 from sklearn.linear_model import PoissonRegressor
 
 from ibl_mtm.evaluation.baselines.poisson import SILENT, fit_few
+from ibl_mtm.evaluation.baselines.regression import scores_from
 
 
 def test_units_with_features_of_their_own_are_fitted_as_by_scikit_learn():
@@ -22,3 +23,17 @@ def test_units_with_features_of_their_own_are_fitted_as_by_scikit_learn():
     assert intercept[1] < -10
     shared, _ = fit_few(x[:1], counts[:, :1].repeat(2, 1), penalty=0.01)
     np.testing.assert_allclose(shared, weights[[0, 0]], atol=1e-6)
+
+
+def test_scores_of_components_are_the_posterior_mean_of_probabilistic_pca():
+    """In the space of shown units: L'(LL' + noise)^-1 x, for units that others are shown for."""
+    rng = np.random.default_rng(1)
+    loading, allowed = rng.normal(size=(6, 2)), ~np.eye(6, dtype=bool)
+    allowed[4] = False
+    found = scores_from(loading, 0.3, allowed)
+    x = rng.normal(size=(5, 6))
+    for unit, shown in enumerate(allowed.T):
+        own = loading[shown]
+        expected = x[:, shown] @ np.linalg.inv(own @ own.T + 0.3 * np.eye(len(own))) @ own
+        np.testing.assert_allclose(x @ found[unit], expected, rtol=1e-4, atol=1e-5)
+    assert len(scores_from(loading, 0.3, np.ones((6, 3), bool))) == 1  # one for all

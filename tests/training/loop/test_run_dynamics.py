@@ -6,8 +6,13 @@ import torch
 from training_runs import make_cache, tiny_settings
 
 from ibl_mtm.cache.cache import open_cache
-from ibl_mtm.evaluation.activity.predict import population_of, predict, predict_unmasked
-from ibl_mtm.evaluation.activity.tasks import ACTIVITY_TASKS, held_out
+from ibl_mtm.evaluation.activity.predict import (
+    population_of,
+    predict,
+    predict_held_out,
+    predict_unmasked,
+)
+from ibl_mtm.evaluation.activity.tasks import ACTIVITY_TASKS, TASK_SCHEME, held_out
 from ibl_mtm.model.dynamics_fit import fit_dynamics
 from ibl_mtm.model.masking import SCHEMES, draw_mask, mask_last_bins
 from ibl_mtm.model.mtm import Group
@@ -80,6 +85,26 @@ def test_log_rates_are_averaged_by_the_share(cache, run):
     with torch.inference_mode():
         (alone,) = model([population.group(nothing, torch.arange(4), "causal")])
     np.testing.assert_array_equal(predict_unmasked(population, "causal")[:4], alone.numpy())
+
+
+@pytest.mark.parametrize("task", ACTIVITY_TASKS)
+def test_what_is_held_out_is_predicted_by_the_average_too(cache, run, task):
+    """Item by item, each from what it shows, in any order."""
+    model = load_model(run)
+    model.dynamics_share.fill_(0.25)
+    population = population_of(model, next(iter(cache.values())).load())
+    trials, n_time = torch.arange(len(population.counts)), population.counts.shape[1]
+    row = {name: at for at, name in enumerate(model.scope.regions)}
+    found = list(predict_held_out(population, task))
+    assert len(found) == len(list(held_out(task, population.region, n_time)))
+    for held, rates in found:
+        with torch.inference_mode():
+            region = torch.full((len(trials),), row.get(held.region, -1))
+            hidden, outputs = torch.from_numpy(held.hidden)[None], torch.from_numpy(held.outputs)
+            group = population.group(hidden, trials, TASK_SCHEME[task], region, outputs)
+            expected = model.blend(model([group])[0], group).exp()
+        # Where a search begins may move the curvature that covariances are taken at.
+        np.testing.assert_allclose(rates, expected.numpy(), rtol=0.02)
 
 
 @pytest.mark.parametrize("scheme", [s for s in SCHEMES if s != "temporal"])
