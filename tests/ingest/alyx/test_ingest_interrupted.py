@@ -39,6 +39,8 @@ def start(server, tmp_path, *arguments):
         cwd=tmp_path,
         env=os.environ | {"IBL_MTM_PASSWORD": PASSWORD},
         start_new_session=True,
+        # Shells start what runs in the background deaf to Ctrl-C, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
