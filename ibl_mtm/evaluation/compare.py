@@ -20,6 +20,7 @@ from scipy.stats import wilcoxon
 from ibl_mtm.errors import UserError
 from ibl_mtm.evaluation.activity.tasks import ACTIVITY_TASKS
 from ibl_mtm.evaluation.behaviour.behaviours import BEHAVIOURS
+from ibl_mtm.evaluation.metrics import pooled
 from ibl_mtm.evaluation.scored_run import ScoredRun, read_scored_runs
 
 __all__ = ["Pair", "compare_activity", "compare_runs", "paired_interval", "paired_p"]
@@ -149,6 +150,7 @@ def compare_activity(a: ScoredRun, b: ScoredRun) -> list[Pair]:
     both = both.assign(
         difference=both["bits_per_spike_a"] - both["bits_per_spike_b"],
         d2=both["poisson_d2_a"] - both["poisson_d2_b"],
+        n_spikes=both["n_spikes_a"],
     )
     both = both[both["difference"].notna()]
     return [
@@ -201,20 +203,13 @@ def _pair(a: ScoredRun, b: ScoredRun, task: str, table: pd.DataFrame) -> Pair:
             for name, row in regions.sort_values("mean", ascending=False).iterrows()
             if row["size"] >= _FEWEST_UNITS
         },
-        pooled=_pooled(table) if of_units else None,
-        poisson_d2=_known(table.groupby("eid")["d2"].mean()) if of_units else None,
+        pooled=_known(pooled(table, "difference")) if of_units else None,
+        poisson_d2=_known(table.groupby("eid")["d2"].mean().mean()) if of_units else None,
     )
 
 
-def _pooled(table: pd.DataFrame) -> float | None:
-    """A unit's bits/spike times its spikes is what its spikes gain; so is the sum over units."""
-    gained = (table["difference"] * table["n_spikes_a"]).groupby(table["eid"]).sum()
-    return _known(gained / table.groupby("eid")["n_spikes_a"].sum())
-
-
-def _known(by_session: "pd.Series[float]") -> float | None:
-    mean = float(by_session.mean())
-    return None if np.isnan(mean) else round(mean, 6)
+def _known(mean: float) -> float | None:
+    return None if np.isnan(mean) else round(float(mean), 6)
 
 
 def paired_interval(

@@ -233,9 +233,10 @@ def _evaluate(
     for eid in eids:
         try:
             with reading(eid):
-                deal = deals.get(eid) or deal_trials(cache[eid], settings)
-                deal.check(cache[eid])
-                data[eid] = data_digest(cache[eid], deal)
+                ds = cache[eid]
+                deal = deals.get(eid) or deal_trials(ds, settings)
+                deal.check(ds)
+                data[eid] = data_digest(ds, deal)
         except SessionError as error:
             leave_out(error)
         else:

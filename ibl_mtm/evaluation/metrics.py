@@ -12,7 +12,15 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import xlogy
 
-__all__ = ["ZERO_RATE", "balanced_accuracy", "bits_per_spike", "poisson_d2", "r2", "summarise"]
+__all__ = [
+    "ZERO_RATE",
+    "balanced_accuracy",
+    "bits_per_spike",
+    "poisson_d2",
+    "pooled",
+    "r2",
+    "summarise",
+]
 
 ZERO_RATE = 1e-9
 """Spikes per bin that a predicted rate of exactly zero stands for, as in the Neural Latents
@@ -237,16 +245,24 @@ def _summarise_task(scores: pd.DataFrame) -> list[float]:
         float(psth),
         float(residual),
         int(responses["psth_r2"].notna().sum()),
-        _pooled(scored),
+        pooled(scored),
         float(explained.groupby("eid")["poisson_d2"].mean().mean()),
     ]
 
 
-def _pooled(scored: pd.DataFrame) -> float:
-    """Of sessions whose units' spikes are known; NaN without."""
+def pooled(scored: pd.DataFrame, column: str = "bits_per_spike") -> float:
+    """Bits/spike, or their differences, of all spikes of a session, averaged over sessions.
+
+    A unit's bits/spike times its spikes is what its spikes gain. NaN where spikes are not known.
+
+    Parameters
+    ----------
+    scored
+        Units, with columns eid, n_spikes and `column`.
+    """
     if "n_spikes" not in scored or scored.empty:
         return float("nan")
-    gains = (scored["bits_per_spike"] * scored["n_spikes"]).groupby(scored["eid"]).sum()
+    gains = (scored[column] * scored["n_spikes"]).groupby(scored["eid"]).sum()
     return float((gains / scored.groupby("eid")["n_spikes"].sum()).mean())
 
 

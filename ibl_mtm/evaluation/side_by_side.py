@@ -55,7 +55,7 @@ def side_by_side(
     many threads would mostly wait.
     """
     threads = torch.get_num_threads()
-    workers = min(at_once or threads, len(eids))
+    workers = max(1, min(at_once or threads, len(eids)))
     torch.set_num_threads(max(1, threads // workers))
     try:
         with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers) as pool:

@@ -39,7 +39,7 @@ __all__ = [
 
 CHECKPOINT = Path("checkpoints") / "last.ckpt"
 #: Settings that do not decide the outcome of a training.
-_FREE: Any = {"trainer": True, "data": {"memory_gb", "device_cache"}}
+_FREE: Any = {"trainer": True, "data": {"memory_gb", "device_cache", "evaluated_animals"}}
 _LOCK, _SETTINGS, _UNITS = ".lock", "config.yaml", "units.parquet"
 _OF_A_RUN = {"data", "masks", "model", "optimizer", "trainer"}
 #: What a training that got anywhere leaves.

@@ -104,9 +104,10 @@ def test_the_command_says_so_and_ends_with_1(folder):
     assert any(damaged in note for note in notes([read_scored_run(folder / "run")]))
 
 
-def test_where_no_session_can_be_read_there_is_nothing_to_write(folder):
+@pytest.mark.parametrize("spoil", DAMAGE.values(), ids=DAMAGE)
+def test_where_no_session_can_be_read_there_is_nothing_to_write(folder, spoil):
     for eid in open_cache(folder / "cache.zarr"):
-        flip(folder / "cache.zarr" / eid / "spikes" / "c" / "0" / "0" / "0")
+        spoil(folder / "cache.zarr" / eid)
     with pytest.raises(SessionError, match="check CACHE --repair"):
         evaluate(folder / "run", open_cache(folder / "cache.zarr"), tasks=TASKS)
 

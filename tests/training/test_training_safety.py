@@ -152,6 +152,8 @@ def test_memory_may_be_set_anew_on_resuming_and_what_is_too_little_is_told(cache
         return train(settings, cache, run, resume=True, progress=False)
 
     assert resume(memory_gb=1.0, device_cache="on").steps == report.steps
+    # A run of before evaluated animals were refused goes on where that is allowed.
+    assert resume(evaluated_animals="use").steps == report.steps
     with pytest.raises(UserError, match=r"begun with data\.pool=16, not 3"):
         resume(pool=3)
     settings = tiny_settings(data=TINY["data"] | {"memory_gb": 1e-6})

@@ -91,7 +91,7 @@ def decode_behaviour(
         chance: dict[str, Any] = {"shuffles": SHUFFLES}
         if task == "block":
             trial = ds.trial.values
-            first = min(UNBIASED, int(trial[target != 0].min(initial=UNBIASED)))
+            first = int(trial[target != 0].min(initial=UNBIASED))
             chance = {"surrogates": pseudo_blocks(trial, PSEUDO_SESSIONS, 0, first)}
         try:
             from_raw = decode(raw, target, fit, test, **({} if prompts else chance))

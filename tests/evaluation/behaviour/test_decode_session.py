@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from synthetic import make_session
 
+from ibl_mtm.evaluation.behaviour import decode_session
 from ibl_mtm.evaluation.behaviour.decode_session import decode_behaviour
 from ibl_mtm.evaluation.behaviour.linear_decoders import Features
+from ibl_mtm.evaluation.behaviour.pseudo_sessions import pseudo_blocks
 
 TASKS = ["choice", "whisker_motion_energy"]
 
@@ -81,3 +83,23 @@ def test_the_headline_is_of_the_predictors_prompt_and_raw_spikes_stand_beside(ds
             assert score["raw_spikes"][key] == score["by_prompt"][first][key]
             assert "chance" in score["by_prompt"]["neuron"]
             assert "chance" not in score["by_prompt"]["causal"]
+
+
+@pytest.mark.parametrize(("first", "unbiased"), [(12, 3 * 12 + 7), (60, 90)])
+def test_pseudo_sessions_begin_to_have_blocks_where_the_session_does(
+    ds, split, monkeypatch, first, unbiased
+):
+    """In numbers of trials, not positions; the task's 90 at the latest."""
+    asked = []
+    monkeypatch.setattr(
+        decode_session,
+        "pseudo_blocks",
+        lambda trial, n, seed, unbiased: (
+            asked.append(unbiased) or pseudo_blocks(trial, n, seed, unbiased)
+        ),
+    )
+    blocks = np.where(np.arange(80) // 7 % 2, 0.2, 0.8)
+    blocks[:first] = 0.5
+    ds["probability_left"] = "trial", blocks
+    decode_behaviour(Known({}), ds, split, ["block"])
+    assert asked == [unbiased]
