@@ -249,7 +249,8 @@ def show_scores(scores: Sequence[dict[str, Any]]) -> None:
             for task, reason in tasks.items():
                 out.print(f"skipped {task} of {eid}: {reason}", style="dim", highlight=False)
         for eid, reason in s.get("failed", {}).items():
-            out.print(f"left out {eid}: {reason}", style="red", highlight=False)
+            what = "not scored again" if eid in s["sessions"] else "left out"
+            out.print(f"{what} {eid}: {reason}", style="red", highlight=False)
 
 
 def show_pairs(pairs: Sequence["Pair"]) -> None:

@@ -104,7 +104,9 @@ def notes(runs: Sequence[ScoredRun]) -> list[str]:
             prefix = f"{run.name}: " if len(runs) > 1 else ""
             notes.append(f"{prefix}{titles.get(task, task)} skipped in {where}: {reason}")
         for eid, reason in run.scores.get("failed", {}).items():
-            notes.append(f"{run.name}: session {eid} is left out: {reason}")
+            # It may have scores of an earlier evaluation.
+            what = "was not scored again" if eid in run.scores["sessions"] else "is left out"
+            notes.append(f"{run.name}: session {eid} {what}: {reason}")
     return notes
 
 

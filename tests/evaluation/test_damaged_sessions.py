@@ -127,3 +127,13 @@ def test_scores_join_those_of_before_and_a_mended_session_failed_no_longer(train
     joined = json.loads((run / "metrics.json").read_text())
     assert joined["failed"] == {}
     assert joined["sessions"].keys() == trained[1].metrics["sessions"].keys()
+
+
+def test_what_was_scored_before_is_not_called_left_out(folder):
+    run, cache = folder / "run", open_cache(folder / "cache.zarr")
+    evaluate(run, cache, tasks=TASKS[:1]).write(run)
+    damaged = list(cache)[1]
+    flip(folder / "cache.zarr" / damaged / "spikes" / "c" / "0" / "0" / "0")
+    evaluate(run, open_cache(cache.path), tasks=TASKS).write(run)
+    (note,) = [note for note in notes([read_scored_run(run)]) if damaged in note]
+    assert f"{damaged} was not scored again: " in note
