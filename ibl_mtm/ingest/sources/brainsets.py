@@ -159,7 +159,7 @@ def find(search: Search) -> Iterator[Files]:
             f"of {source.url or here} ({source.build}, {source.regime})"
         )
     eids = search.choose(listed or known)
-    _refuse_to_mix(search.cache, eids, source)
+    _refuse_to_mix(search.cache, set(eids) if search.overwrite else set(), source)
     yield Files(eids, root, source, remotes)
 
 
@@ -181,11 +181,13 @@ def _why_none(root: Path, source: BrainsetsSource) -> str:
     return f"no recording in {root}; expected {place}"
 
 
-def _refuse_to_mix(cache: Path, eids: list[str], source: BrainsetsSource) -> None:
-    """Refuse to put recordings of two versions of the brainset into one cache."""
+def _refuse_to_mix(cache: Path, replaced: set[str], source: BrainsetsSource) -> None:
+    """Refuse to put recordings beside those of another version of the brainset."""
     if not cache.is_dir():
         return
-    for eid in set(eids) & set(list_eids(cache)):
+    for eid in list_eids(cache):
+        if eid in replaced:
+            continue
         try:
             version = (session_attrs(cache, eid) or {}).get("brainset", {}).get("derived_version")
         except SessionError:

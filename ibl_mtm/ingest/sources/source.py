@@ -97,6 +97,8 @@ class Search:
         Keep nothing.
     offline
         Ask nobody else for anything.
+    overwrite
+        Replace those that are in the cache already.
     aside
         Where a folder without cache tables is indexed; None: in a temporary folder.
     on_bytes
@@ -111,6 +113,7 @@ class Search:
     limit: int | None = None
     dry_run: bool = False
     offline: bool = False
+    overwrite: bool = False
     aside: Path | None = None
     on_bytes: Callable[[int, int], object] = lambda n, total: None
 

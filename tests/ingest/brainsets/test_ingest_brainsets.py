@@ -1,8 +1,10 @@
 """The brain-wide map in a cache: counts, windows, trials, behaviour and splits as in its files."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
@@ -272,10 +274,6 @@ def test_units_and_what_is_told_of_them(caches: dict[str, Any], wide_map: Path) 
 
 def test_the_file_need_not_list_probes_in_order_of_name(wide_map: Path, tmp_path: Path) -> None:
     """A published file has probe01 first: units stay as they are in it."""
-    import shutil
-
-    import h5py
-
     eid = recordings_in(wide_map, "all_units", "eval")[0]
     place = file_of(tmp_path, "all_units", "eval", eid)
     place.parent.mkdir(parents=True)
@@ -329,11 +327,24 @@ def test_a_session_that_is_not_there(wide_map: Path, tmp_path: Path) -> None:
 
 
 def test_two_versions_are_not_mixed(wide_map: Path, tmp_path: Path) -> None:
-    eids = recordings_in(wide_map, "all_units", "eval")
-    ingest(dataset(wide_map), "x", tmp_path / "c.zarr", sessions=eids[:1], workers=1)
-    newer = dataset(wide_map, source={"version": "0.1.1"})
-    with pytest.raises(UserError, match=r"0\.1\.0, and the source asks for 0\.1\.1"):
-        ingest(newer, "x", tmp_path / "c.zarr")
+    first, second = recordings_in(wide_map, "all_units", "eval")
+    cache = tmp_path / "c.zarr"
+    ingest(dataset(wide_map), "x", cache, sessions=[first], workers=1)
+    root = tmp_path / "newer"
+    shutil.copytree(wide_map / "all_units", root / "all_units")
+    for eid in (first, second):
+        with h5py.File(file_of(root, "all_units", "eval", eid), "r+") as file:
+            file["brainset"].attrs["derived_version"] = "0.1.1"
+    newer = dataset(root, source={"version": "0.1.1"})
+    # Whatever this call brings, the other stays; unless it is replaced itself.
+    for asked in ({"sessions": [first]}, {"sessions": [second]}, {"sessions": [second], "o": True}):
+        overwrite = bool(asked.pop("o", False))
+        with pytest.raises(UserError, match=r"0\.1\.0, and the source asks for 0\.1\.1"):
+            ingest(newer, "x", cache, overwrite=overwrite, workers=1, **asked)
+    assert ingest(newer, "x", cache, sessions=[first], overwrite=True, workers=1).failed == {}
+    assert ingest(newer, "x", cache, sessions=[second], workers=1).failed == {}
+    versions = [ds.attrs["brainset"]["derived_version"] for ds in open_cache(cache).values()]
+    assert versions == ["0.1.1", "0.1.1"]
 
 
 def test_settings_that_contradict_each_other(wide_map: Path) -> None:
@@ -362,8 +373,6 @@ def test_definitions_of_other_datasets_are_as_they_were() -> None:
 
 
 def test_a_broken_file_fails_alone(wide_map: Path, tmp_path: Path) -> None:
-    import shutil
-
     root = tmp_path / "bwb"
     shutil.copytree(wide_map / "all_units", root / "all_units")
     broken, whole = recordings_in(root, "all_units", "eval")
