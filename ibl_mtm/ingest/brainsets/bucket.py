@@ -137,6 +137,7 @@ def fetch(
     path: Path,
     patience: Patience,
     on_bytes: OnBytes = lambda n: None,
+    check: Callable[[Path], object] = lambda part: None,
 ) -> None:
     """Download an object, unless it is on disk as the bucket has it.
 
@@ -150,6 +151,8 @@ def fetch(
         With the server.
     on_bytes
         Called with the number of bytes that came; negative where they were in vain.
+    check
+        Called with what came, whole, before it has its name; what it raises ends it.
 
     Raises
     ------
@@ -177,6 +180,7 @@ def fetch(
                 on_bytes(-remote.size)
                 part.unlink()
                 continue
+            check(part)
             os.replace(part, path)
             _note(remote, path)
             return

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from ibl_mtm.brainsets.evaluated import evaluated_among
@@ -121,7 +122,7 @@ def _fetch(source: BwmSource, root: Path, search: Search) -> None:
         )
     bucket = open_bucket(source.url, source.endpoint, source.anonymous, source.timeout)
     remotes = {name: describe(bucket, f"{name}-{ARCHIVES[name][0]}.tar") for name in lacking}
-    total = sum(missing_bytes(remote, _aside(root, remote)) for remote in remotes.values())
+    total = sum(missing_bytes(remote, root / remote.key) for remote in remotes.values())
     if search.dry_run:
         names = ", ".join(remote.key for remote in remotes.values())
         raise UserError(
@@ -129,27 +130,21 @@ def _fetch(source: BwmSource, root: Path, search: Search) -> None:
             "known which sessions there are; without --dry-run they are"
         )
     for name, remote in remotes.items():
-        whole = _aside(root, remote)
         try:
             fetch(
                 bucket,
                 remote,
-                whole,
+                root / remote.key,
                 Patience(source.attempts, source.timeout),
                 lambda n: search.on_bytes(n, total),
+                partial(_check_sha1, remote=remote, sha1=ARCHIVES[name][1]),
             )
         except SessionError as error:
             raise UserError(error.reason) from error
-        _check_sha1(whole, remote, ARCHIVES[name][1])
-        whole.rename(root / remote.key)
-
-
-def _aside(root: Path, remote: Remote) -> Path:
-    """Where an archive is until it was compared with what was published."""
-    return root / f"{remote.key}.whole"
 
 
 def _check_sha1(path: Path, remote: Remote, sha1: str) -> None:
+    """Compare an archive, before it has its name, with what was published."""
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha1").hexdigest()
     if found != sha1:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from ibl_mtm.ingest.bulk.load_release import LIMITS
 from ibl_mtm.ingest.bulk.shards import BehaviourShard, read_spikes
 from ibl_mtm.ingest.run import ingest
 from ibl_mtm.ingest.sources import bwm
+from ibl_mtm.ingest.sources.source import Search
 
 
 def dataset(root: Path | None, **source: Any) -> Dataset:
@@ -233,6 +235,43 @@ def test_the_archives_are_downloaded_once_and_compared(
         )
         assert report.failed == {}
         assert sum(came) == (release.root / "bwm_behavior-2.0.0.tar").stat().st_size
+    kept = {path.name for path in (tmp_path / "c.one").iterdir() if path.suffix != ".lock"}
+    assert kept == {f"{tar.stem}{end}" for tar in folder.iterdir() for end in (".tar", ".json")}
+
+
+def test_two_ingests_that_download_the_archives_at_once(
+    release: Release, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second begins while the first one compares what came: it waits, and fetches nothing."""
+    folder = tmp_path / "published" / "x"
+    folder.mkdir(parents=True)
+    sums = {}
+    for tar in release.root.glob("*.tar"):
+        shutil.copy(tar, folder)
+        name, version = tar.stem.rsplit("-", 1)
+        sums[name] = (version, hashlib.sha1(tar.read_bytes()).hexdigest())
+    monkeypatch.setattr(bwm, "ARCHIVES", sums)
+    came: list[int] = []
+    with serve_s3(tmp_path / "published", "bwm", "public-read") as options:
+        source = dataset(None, url="s3://bwm/x", endpoint=options["endpoint_url"])
+        search = Search(source, "bulk", tmp_path / "c.zarr", on_bytes=lambda n, _: came.append(n))
+
+        def find() -> list[str]:
+            with bwm.find(search) as found:
+                return found.eids
+
+        compare, began = bwm._check_sha1, []
+        with ThreadPoolExecutor(1) as pool:
+
+            def while_it_compares(*args: Any, **kwargs: Any) -> None:
+                if not began:
+                    began.append(pool.submit(find))
+                    wait(began, timeout=0.5)
+                compare(*args, **kwargs)
+
+            monkeypatch.setattr(bwm, "_check_sha1", while_it_compares)
+            assert find() == began[0].result() == release.eids[:2]
+    assert sum(came) == sum(tar.stat().st_size for tar in folder.iterdir())
 
 
 def _shard(spec: dict[str, Any], payloads: dict[str, np.ndarray]) -> BehaviourShard:
