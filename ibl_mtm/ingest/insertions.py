@@ -20,6 +20,7 @@ from one.api import One
 from ibl_mtm.errors import SessionError
 from ibl_mtm.ingest.channel_locations import place_units
 from ibl_mtm.ingest.files import find, load, numbers, place
+from ibl_mtm.ingest.recording import check_pids
 from ibl_mtm.one_files.regions import atlas
 
 __all__ = ["Insertion", "load_insertions"]
@@ -88,10 +89,7 @@ def load_insertions(
         raise SessionError(eid, "no spikes in any folder alf/probe*")
     if wanted is not None:
         known = {pids[probe]: probe for probe in probes if probe in pids}
-        strange = [pid for pid in wanted if pid not in known]
-        if strange:
-            found = ", ".join(known) or "of unknown id, as there is no table insertions.pqt"
-            raise SessionError(eid, f"no insertion {strange[0]} with spikes; its own are {found}")
+        check_pids(eid, wanted, known, "of unknown id, as there is no table insertions.pqt")
         probes = sorted(known[pid] for pid in wanted)
     notes: list[str] = []
     if wanted is None:

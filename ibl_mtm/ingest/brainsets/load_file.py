@@ -18,6 +18,7 @@ from ibl_mtm.errors import SessionError
 from ibl_mtm.ingest.behaviour import Behaviour, Signal
 from ibl_mtm.ingest.insertions import Insertion
 from ibl_mtm.ingest.load import Recording
+from ibl_mtm.ingest.recording import check_pids
 from ibl_mtm.one_files.regions import UNKNOWN
 
 __all__ = ["load_file"]
@@ -115,6 +116,8 @@ def _insertions(file: File, wanted: tuple[str, ...] | None) -> list[Insertion]:
         if f"region_{name}" in table:
             units[name] = _regions(table[f"region_{name}"])
     found = []
+    spiking = table["probe_id"].iloc[np.unique(spikes.units)].unique()
+    check_pids(file.eid, wanted, list(map(str, spiking)))
     for pid in table["probe_id"].unique():
         if wanted is not None and pid not in wanted:
             continue

@@ -23,6 +23,7 @@ from ibl_mtm.ingest.bulk.archive import Archive, open_archive
 from ibl_mtm.ingest.bulk.shards import BehaviourShard, open_behaviour, read_spikes
 from ibl_mtm.ingest.insertions import Insertion
 from ibl_mtm.ingest.load import Recording
+from ibl_mtm.ingest.recording import check_pids
 from ibl_mtm.ingest.trials import TRIAL_COLUMNS
 
 __all__ = ["LIMITS", "load_release", "read_table"]
@@ -95,8 +96,10 @@ def _load(ephys: Archive, behavior: Archive | None, eid: str, dataset: Dataset) 
 def _insertions(ephys: Archive, eid: str, wanted: Sequence[str] | None) -> list[Insertion]:
     probes = read_table(ephys, "insertions", eid).sort_values("probe_name")
     units = read_table(ephys, "units", eid).rename(columns=_UNITS)
+    pids = probes["pid"].astype(str)
+    check_pids(eid, wanted, list(pids[pids.isin(units["pid"].astype(str))]))
     found = []
-    for pid, probe in zip(probes["pid"].astype(str), probes["probe_name"].astype(str), strict=True):
+    for pid, probe in zip(pids, probes["probe_name"].astype(str), strict=True):
         own = units[units["pid"].astype(str) == pid].sort_values("cluster_id", ignore_index=True)
         if (wanted is not None and pid not in wanted) or own.empty:
             continue

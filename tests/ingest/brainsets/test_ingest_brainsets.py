@@ -20,6 +20,7 @@ from ibl_mtm.ingest.brainsets.load_file import load_file
 from ibl_mtm.ingest.run import ingest
 
 EVENT = {"event": "stimOn_times", "window": [-0.5, 1.5], "bin": 0.02}
+NOBODY = "00000000-0000-4000-8000-000000000000"
 SECOND = {"contiguous": 1.0, "bin": 0.02}
 
 
@@ -288,6 +289,18 @@ def test_the_file_need_not_list_probes_in_order_of_name(wide_map: Path, tmp_path
     assert [u for i in recording.insertions for u in i.units["unit"]] == ids
 
 
+def test_insertions_that_the_catalog_names(wide_map: Path) -> None:
+    eid = recordings_in(wide_map, "all_units", "eval")[0]
+    place = file_of(wide_map, "all_units", "eval", eid)
+    with _open(wide_map, eid) as recording:
+        first, *_ = pids = list(recording.units["probe_id"].unique())
+    one = dataset(wide_map, sessions=[{"eid": eid, "pids": [first]}])
+    assert [i.pid for i in load_file(place, eid, one).insertions] == [first]
+    typo = dataset(wide_map, sessions=[{"eid": eid, "pids": [first, NOBODY]}])
+    with pytest.raises(SessionError, match=f"no insertion {NOBODY}; its own are {pids[0]}, "):
+        load_file(place, eid, typo)
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
@@ -319,11 +332,10 @@ def test_a_folder_without_recordings(wide_map: Path, tmp_path: Path, below: str,
 
 
 def test_a_session_that_is_not_there(wide_map: Path, tmp_path: Path) -> None:
-    nobody = "00000000-0000-4000-8000-000000000000"
     with pytest.raises(UserError, match="no session '00000000"):
-        ingest(dataset(wide_map), "x", tmp_path / "c.zarr", sessions=[nobody])
+        ingest(dataset(wide_map), "x", tmp_path / "c.zarr", sessions=[NOBODY])
     with pytest.raises(UserError, match="the catalog lists session 0000"):
-        ingest(dataset(wide_map, sessions=[{"eid": nobody}]), "x", tmp_path / "c.zarr")
+        ingest(dataset(wide_map, sessions=[{"eid": NOBODY}]), "x", tmp_path / "c.zarr")
 
 
 def test_two_versions_are_not_mixed(wide_map: Path, tmp_path: Path) -> None:

@@ -16,9 +16,9 @@ from numcodecs import Blosc
 from ibl_mtm.cache.cache import open_cache
 from ibl_mtm.cache.check import check
 from ibl_mtm.config.dataset import Dataset
-from ibl_mtm.errors import UserError
+from ibl_mtm.errors import SessionError, UserError
 from ibl_mtm.ingest.bulk.archive import find_archive, open_archive
-from ibl_mtm.ingest.bulk.load_release import LIMITS
+from ibl_mtm.ingest.bulk.load_release import LIMITS, load_release
 from ibl_mtm.ingest.bulk.shards import BehaviourShard, read_spikes
 from ibl_mtm.ingest.run import ingest
 from ibl_mtm.ingest.sources import bwm
@@ -139,6 +139,18 @@ def test_folders_are_read_like_tars(release: Release, tmp_path: Path, cache: Any
     assert open_cache(tmp_path / "c.zarr")[eid].spikes.identical(cache[eid].spikes)
     assert find_archive(tmp_path / "unpacked", "bwm_ephys") is not None
     assert find_archive(tmp_path, "bwm_ephys") is None
+
+
+def test_insertions_that_the_catalog_names(release: Release) -> None:
+    eid = release.eids[1]
+    chosen = dataset(release.root).model_dump()
+    own = [pid for pid in release.spikes if pid[-2] == "1"]
+    one = Dataset.model_validate({**chosen, "sessions": [{"eid": eid, "pids": own[1:]}]})
+    assert [i.pid for i in load_release(release.root, eid, one).insertions] == own[1:]
+    typo = own[0][:-1] + "9"
+    two = Dataset.model_validate({**chosen, "sessions": [{"eid": eid, "pids": [typo, *own[1:]]}]})
+    with pytest.raises(SessionError, match=f"no insertion {typo}; its own are {own[0]}, {own[1]}"):
+        load_release(release.root, eid, two)
 
 
 def test_without_behaviour(release: Release, tmp_path: Path) -> None:
