@@ -1,6 +1,6 @@
 """Files of recordings in a bucket: listed once, fetched one by one, each compared with its ETag.
 
-    bucket = open_bucket("s3://brain-wide-bench/brainsets", endpoint=None, anonymous=True)
+    bucket = open_bucket(source)                                    # s3://brain-wide-bench/…
     listed = list_recordings(bucket, "all_units", "eval")           # eid -> Remote
     fetch(bucket, listed[eid], path, Patience())
 
@@ -21,6 +21,7 @@ from filelock import FileLock
 
 from ibl_mtm.brainsets.layout import Build, Regime, key_of
 from ibl_mtm.cache.location import RemotePath, explain_unreadable, locate
+from ibl_mtm.config.sources import BucketSource
 from ibl_mtm.disk.replace import replace_file
 from ibl_mtm.errors import SessionError, UserError
 from ibl_mtm.ingest.alyx.retry import GaveUpError, Patience, Transient, retry
@@ -50,29 +51,16 @@ class Remote:
         return PurePosixPath(self.key).stem
 
 
-def open_bucket(
-    url: str, endpoint: str | None = None, anonymous: bool = True, timeout: float = 20.0
-) -> RemotePath:
-    """Give access to a bucket, or a folder in one; nothing is asked.
-
-    Parameters
-    ----------
-    url
-        As ``s3://brain-wide-bench/brainsets``.
-    endpoint
-        Address of another server that speaks S3; None: Amazon's, or as the environment says.
-    anonymous
-        Ask without credentials, as public buckets allow.
-    timeout
-        How long to wait for a connection (s).
-    """
-    waits = {"connect_timeout": f"{timeout:g}s", "timeout": f"{_SLOWEST:g}s"}
+def open_bucket(source: BucketSource) -> RemotePath:
+    """Give access to the bucket of a source, or the folder in one; nothing is asked."""
+    assert source.url is not None
+    waits = {"connect_timeout": f"{source.timeout:g}s", "timeout": f"{_SLOWEST:g}s"}
     options: dict[str, Any] = {"client_options": waits}
-    if url.startswith("s3://"):
+    if source.url.startswith("s3://"):
         options |= {"region": os.environ.get("AWS_REGION", "us-east-1")}
-        options |= {"skip_signature": True} if anonymous else {}
-        options |= {"endpoint": endpoint} if endpoint else {}
-    bucket = locate(url, options)
+        options |= {"skip_signature": True} if source.anonymous else {}
+        options |= {"endpoint": source.endpoint} if source.endpoint else {}
+    bucket = locate(source.url, options)
     assert isinstance(bucket, RemotePath)
     return bucket
 

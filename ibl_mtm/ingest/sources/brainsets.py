@@ -7,7 +7,6 @@ from pathlib import Path
 
 from ibl_mtm.brainsets.layout import BRAINSET, file_of, key_of, recordings_in
 from ibl_mtm.brainsets.recording import open_recording
-from ibl_mtm.cache.location import RemotePath
 from ibl_mtm.cache.store import session_attrs
 from ibl_mtm.cache.tables import list_eids
 from ibl_mtm.config.dataset import Dataset
@@ -96,7 +95,7 @@ class RecordingFile:
         """See `Origin`."""
         source = self.source
         if self.remote is not None:
-            bucket = _open(source)
+            bucket = open_bucket(source)
             patience = Patience(source.attempts, source.timeout)
             fetch(bucket, self.remote, self.path, patience, on_bytes)
         elif source.url is not None and not self.path.is_file():
@@ -144,7 +143,7 @@ def find(search: Search) -> Iterator[Files]:
     here = expand(root)
     remotes: dict[str, Remote] = {}
     if source.url is not None and not search.offline:
-        bucket = _open(source)
+        bucket = open_bucket(source)
         remotes = list_recordings(bucket, source.build, source.regime)
         known = list(remotes)
     else:
@@ -161,11 +160,6 @@ def find(search: Search) -> Iterator[Files]:
     eids = search.choose(listed or known)
     _refuse_to_mix(search.cache, set(eids) if search.overwrite else set(), source)
     yield Files(eids, root, source, remotes)
-
-
-def _open(source: BrainsetsSource) -> RemotePath:
-    assert source.url is not None
-    return open_bucket(source.url, source.endpoint, source.anonymous, source.timeout)
 
 
 def _why_none(root: Path, source: BrainsetsSource) -> str:

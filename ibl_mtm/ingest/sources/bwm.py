@@ -120,7 +120,7 @@ def _fetch(source: BwmSource, root: Path, search: Search) -> None:
             f"no {' and no '.join(lacking)} in {root}"
             + ("; without --offline it is downloaded" if search.offline else "")
         )
-    bucket = open_bucket(source.url, source.endpoint, source.anonymous, source.timeout)
+    bucket = open_bucket(source)
     remotes = {name: describe(bucket, f"{name}-{ARCHIVES[name][0]}.tar") for name in lacking}
     total = sum(missing_bytes(remote, root / remote.key) for remote in remotes.values())
     if search.dry_run:

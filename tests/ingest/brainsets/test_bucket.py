@@ -12,6 +12,7 @@ from cache_servers import serve_s3
 
 from ibl_mtm.brainsets.layout import file_of, key_of, recordings_in
 from ibl_mtm.config.dataset import Dataset
+from ibl_mtm.config.sources import BucketSource
 from ibl_mtm.errors import SessionError, UserError
 from ibl_mtm.ingest.alyx import retry
 from ibl_mtm.ingest.alyx.retry import Patience
@@ -89,6 +90,12 @@ def dataset(server: Server, **source: Any) -> Dataset:
     )
 
 
+def source_of(server: Server) -> BucketSource:
+    source = dataset(server).source
+    assert isinstance(source, BucketSource)
+    return source
+
+
 def _bytes(wide_map: Path, eid: str) -> bytes:
     return file_of(wide_map, "all_units", "eval", eid).read_bytes()
 
@@ -136,7 +143,7 @@ def test_sessions_are_fetched_once_and_then_offline(
 def test_an_interrupted_download_goes_on_where_it_was(
     server: Server, wide_map: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bucket = open_bucket(URL, server.endpoint)
+    bucket = open_bucket(source_of(server))
     remote = next(iter(list_recordings(bucket, "all_units", "eval").values()))
     path = tmp_path / "x" / f"{remote.eid}.h5"
     get, asked = bucket_module._get, []
@@ -161,7 +168,7 @@ def test_an_interrupted_download_goes_on_where_it_was(
 def test_what_was_begun_of_another_version_is_not_gone_on_with(
     server: Server, wide_map: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bucket = open_bucket(URL, server.endpoint)
+    bucket = open_bucket(source_of(server))
     eid, other = recordings_in(wide_map, "all_units", "eval")
     old = list_recordings(bucket, "all_units", "eval")[eid]
     path = tmp_path / f"{eid}.h5"
@@ -188,7 +195,7 @@ def test_what_was_begun_of_another_version_is_not_gone_on_with(
 def test_a_file_that_the_bucket_replaced_is_fetched_anew(
     server: Server, wide_map: Path, tmp_path: Path
 ) -> None:
-    bucket = open_bucket(URL, server.endpoint)
+    bucket = open_bucket(source_of(server))
     eid, _ = recordings_in(wide_map, "all_units", "eval")
     path = tmp_path / f"{eid}.h5"
     fetch(bucket, list_recordings(bucket, "all_units", "eval")[eid], path, Patience())
@@ -205,7 +212,7 @@ def test_a_file_that_the_bucket_replaced_is_fetched_anew(
 def test_a_copy_that_somebody_else_made_is_taken_if_it_is_right(
     server: Server, wide_map: Path, tmp_path: Path
 ) -> None:
-    bucket = open_bucket(URL, server.endpoint)
+    bucket = open_bucket(source_of(server))
     eid, _ = recordings_in(wide_map, "all_units", "eval")
     remote = list_recordings(bucket, "all_units", "eval")[eid]
     path = tmp_path / f"{eid}.h5"
@@ -225,7 +232,7 @@ def test_a_copy_that_somebody_else_made_is_taken_if_it_is_right(
 def test_bytes_that_were_spoilt_on_their_way_are_fetched_again(
     server: Server, wide_map: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bucket = open_bucket(URL, server.endpoint)
+    bucket = open_bucket(source_of(server))
     remote = next(iter(list_recordings(bucket, "all_units", "eval").values()))
     path = tmp_path / f"{remote.eid}.h5"
     get, n = bucket_module._get, 0
@@ -247,7 +254,7 @@ def test_an_etag_that_is_no_md5(
     server: Server, wide_map: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Encrypted objects have ETags of another kind: twice the same contents are believed."""
-    bucket = open_bucket(URL, server.endpoint)
+    bucket = open_bucket(source_of(server))
     remote = next(iter(list_recordings(bucket, "all_units", "eval").values()))
     path = tmp_path / f"{remote.eid}.h5"
     monkeypatch.setattr(bucket_module, "agrees", lambda path, etag: False)
@@ -262,7 +269,7 @@ def test_an_object_that_was_put_in_parts(
     eid, _ = recordings_in(wide_map, "all_units", "eval")
     body = _bytes(wide_map, eid)
     server.put_in_parts(eid, body, part)
-    bucket = open_bucket(URL, server.endpoint)
+    bucket = open_bucket(source_of(server))
     remote = list_recordings(bucket, "all_units", "eval")[eid]
     n_parts = -(-len(body) // part)
     assert remote.etag.strip('"').endswith(f"-{n_parts}")
@@ -311,7 +318,7 @@ def test_a_bucket_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.Monke
         ingest(dataset(nobody), "x", tmp_path / "c.zarr")
     remote = bucket_module.Remote(key_of("all_units", "eval", "x"), 10, '"x"')
     with pytest.raises(UnreachableError, match="2 attempts"):
-        fetch(open_bucket(URL, nobody.endpoint), remote, tmp_path / "x.h5", Patience(attempts=2))
+        fetch(open_bucket(source_of(nobody)), remote, tmp_path / "x.h5", Patience(attempts=2))
 
 
 def test_a_bucket_without_such_recordings(server: Server, tmp_path: Path) -> None:
