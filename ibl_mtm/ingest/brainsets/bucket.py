@@ -1,7 +1,7 @@
 """Files of recordings in a bucket: listed once, fetched one by one, each compared with its ETag.
 
     bucket = open_bucket(source)                                    # s3://brain-wide-bench/…
-    listed = list_recordings(bucket, "all_units", "eval")           # eid -> Remote
+    listed = list_recordings(bucket, source)                        # eid -> Remote
     fetch(bucket, listed[eid], path, Patience())
 
 A file appears under its name only when it is whole. What an attempt left is gone on with, as long
@@ -11,17 +11,18 @@ as the bucket's object is the same.
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import FileLock
 
-from ibl_mtm.brainsets.layout import Build, Regime, key_of
+from ibl_mtm.brainsets.layout import key_of
 from ibl_mtm.cache.location import RemotePath, explain_unreadable, locate
-from ibl_mtm.config.sources import BucketSource
+from ibl_mtm.config.sources import BrainsetsSource, BucketSource
 from ibl_mtm.disk.replace import replace_file
 from ibl_mtm.errors import SessionError, UserError
 from ibl_mtm.ingest.alyx.retry import GaveUpError, Patience, Transient, retry
@@ -33,6 +34,8 @@ __all__ = ["Remote", "describe", "fetch", "list_recordings", "missing_bytes", "o
 _BLOCK = 1 << 23  # bytes of one request: what is lost where one fails
 _SLOWEST = 120.0  # s for such a request
 _SPOILT = 3  # a file that comes wrong so often is wrong in the bucket
+# Answers to which the same request gets the same again: 3xx and 4xx, but for two.
+_REFUSED = r"status code: (3|4(?!08|29))\d\d"
 
 OnBytes = Callable[[int], object]
 
@@ -55,18 +58,19 @@ def open_bucket(source: BucketSource) -> RemotePath:
     """Give access to the bucket of a source, or the folder in one; nothing is asked."""
     assert source.url is not None
     waits = {"connect_timeout": f"{source.timeout:g}s", "timeout": f"{_SLOWEST:g}s"}
-    options: dict[str, Any] = {"client_options": waits}
+    # Attempts are ours: two who try again would multiply them.
+    options: dict[str, Any] = {"client_options": waits, "retry_config": {"max_retries": 0}}
+    options |= {"skip_signature": True} if source.anonymous else {}
     if source.url.startswith("s3://"):
         options |= {"region": os.environ.get("AWS_REGION", "us-east-1")}
-        options |= {"skip_signature": True} if source.anonymous else {}
         options |= {"endpoint": source.endpoint} if source.endpoint else {}
     bucket = locate(source.url, options)
     assert isinstance(bucket, RemotePath)
     return bucket
 
 
-def list_recordings(bucket: RemotePath, build: Build, regime: Regime) -> dict[str, Remote]:
-    """Every recording of a build and a regime, by eid.
+def list_recordings(bucket: RemotePath, source: BrainsetsSource) -> dict[str, Remote]:
+    """Every recording of a source's build and regime, by eid.
 
     Raises
     ------
@@ -74,13 +78,13 @@ def list_recordings(bucket: RemotePath, build: Build, regime: Regime) -> dict[st
         If the bucket does not answer, refuses, or has none.
     """
     import obstore
-    from obstore.exceptions import BaseError
 
-    folder = str(PurePosixPath(key_of(build, regime, "x")).parent)
-    try:
-        found = [meta for page in obstore.list(bucket.store, prefix=folder) for meta in page]
-    except (BaseError, OSError) as error:
-        raise explain_unreadable(f"{bucket}/{folder}", error) from error
+    folder = str(PurePosixPath(key_of(source.build, source.regime, "x")).parent)
+    found = _ask(
+        lambda: [meta for page in obstore.list(bucket.store, prefix=folder) for meta in page],
+        Patience(source.attempts, source.timeout),
+        f"{bucket}/{folder}",
+    )
     remotes = [
         Remote(meta["path"], meta["size"], meta["e_tag"] or "")
         for meta in found
@@ -91,7 +95,7 @@ def list_recordings(bucket: RemotePath, build: Build, regime: Regime) -> dict[st
     return {remote.eid: remote for remote in sorted(remotes, key=lambda r: r.key)}
 
 
-def describe(bucket: RemotePath, key: str) -> Remote:
+def describe(bucket: RemotePath, key: str, patience: Patience) -> Remote:
     """One object of a bucket.
 
     Raises
@@ -100,15 +104,50 @@ def describe(bucket: RemotePath, key: str) -> Remote:
         If it is not there, or the bucket does not answer.
     """
     import obstore
-    from obstore.exceptions import BaseError
+
+    address = f"{bucket}/{key}"
+    try:
+        meta = _ask(lambda: obstore.head(bucket.store, key), patience, address)
+    except FileNotFoundError:
+        raise UserError(f"{address} is not there; check the url of the source") from None
+    return Remote(key, meta["size"], meta["e_tag"] or "")
+
+
+T = TypeVar("T")
+
+
+def _ask(action: Callable[[], T], patience: Patience, address: str) -> T:
+    """Ask until there is an answer; who does not answer, or refuses, is an error for users."""
+    try:
+        return retry(lambda: _once(action, address), patience, address)
+    except GaveUpError as error:
+        raise UserError(
+            f"{address} cannot be read ({str(error).removeprefix(f'{address}: ')}); check the "
+            "address and that its server is up, try again"
+        ) from error
+
+
+def _once(action: Callable[[], T], address: str) -> T:
+    """Ask once: a fault that may be gone the next time is `Transient`.
+
+    Raises
+    ------
+    FileNotFoundError, PreconditionError
+        As obstore has them.
+    UserError
+        If the server refuses, or says that the request is wrong.
+    """
+    from obstore.exceptions import BaseError, GenericError, PreconditionError
 
     try:
-        meta = obstore.head(bucket.store, key)
-    except FileNotFoundError:
-        raise UserError(f"{bucket}/{key} is not there; check the url of the source") from None
-    except BaseError as error:
-        raise explain_unreadable(f"{bucket}/{key}", error) from error
-    return Remote(key, meta["size"], meta["e_tag"] or "")
+        return action()
+    except (FileNotFoundError, PreconditionError, ConnectionError, TimeoutError):
+        raise
+    except (BaseError, OSError) as error:
+        line = str(error).splitlines()[0]
+        if not isinstance(error, GenericError) or re.search(_REFUSED, line):
+            raise explain_unreadable(address, error) from error
+        raise Transient(line.rpartition(" - ")[2]) from error
 
 
 def missing_bytes(remote: Remote, path: Path) -> int:
@@ -197,19 +236,14 @@ def _download(
 
 def _get(bucket: RemotePath, remote: Remote, span: tuple[int, int]) -> bytes:
     import obstore
-    from obstore.exceptions import (
-        BaseError,
-        PermissionDeniedError,
-        PreconditionError,
-        UnauthenticatedError,
-    )
+    from obstore.exceptions import PreconditionError
 
     address = f"{bucket}/{remote.key}"
+    options: obstore.GetOptions = {"range": span, "if_match": remote.etag or None}
     try:
-        answer = obstore.get(
-            bucket.store, remote.key, options={"range": span, "if_match": remote.etag or None}
+        block = _once(
+            lambda: bytes(obstore.get(bucket.store, remote.key, options=options).bytes()), address
         )
-        block = bytes(answer.bytes())
     except PreconditionError:
         raise SessionError(
             remote.eid,
@@ -217,10 +251,8 @@ def _get(bucket: RemotePath, remote: Remote, span: tuple[int, int]) -> bytes:
         ) from None
     except FileNotFoundError:
         raise SessionError(remote.eid, f"{address}: no longer there") from None
-    except (PermissionDeniedError, UnauthenticatedError) as error:
-        raise SessionError(remote.eid, str(explain_unreadable(address, error))) from error
-    except BaseError as error:
-        raise Transient(str(error).splitlines()[0].rpartition(" - ")[2]) from error
+    except UserError as error:
+        raise SessionError(remote.eid, str(error)) from error
     if len(block) != span[1] - span[0]:
         raise Transient(f"{len(block)} bytes where {span[1] - span[0]} were asked for")
     return block

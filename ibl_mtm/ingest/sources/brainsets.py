@@ -144,7 +144,7 @@ def find(search: Search) -> Iterator[Files]:
     remotes: dict[str, Remote] = {}
     if source.url is not None and not search.offline:
         bucket = open_bucket(source)
-        remotes = list_recordings(bucket, source.build, source.regime)
+        remotes = list_recordings(bucket, source)
         known = list(remotes)
     else:
         known = recordings_in(here, source.build, source.regime)

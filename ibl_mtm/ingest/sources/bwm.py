@@ -121,7 +121,10 @@ def _fetch(source: BwmSource, root: Path, search: Search) -> None:
             + ("; without --offline it is downloaded" if search.offline else "")
         )
     bucket = open_bucket(source)
-    remotes = {name: describe(bucket, f"{name}-{ARCHIVES[name][0]}.tar") for name in lacking}
+    patience = Patience(source.attempts, source.timeout)
+    remotes = {
+        name: describe(bucket, f"{name}-{ARCHIVES[name][0]}.tar", patience) for name in lacking
+    }
     total = sum(missing_bytes(remote, root / remote.key) for remote in remotes.values())
     if search.dry_run:
         names = ", ".join(remote.key for remote in remotes.values())
@@ -135,7 +138,7 @@ def _fetch(source: BwmSource, root: Path, search: Search) -> None:
                 bucket,
                 remote,
                 root / remote.key,
-                Patience(source.attempts, source.timeout),
+                patience,
                 lambda n: search.on_bytes(n, total),
                 partial(_check_sha1, remote=remote, sha1=ARCHIVES[name][1]),
             )
