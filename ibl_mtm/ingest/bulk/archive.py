@@ -9,6 +9,7 @@ Nothing is unpacked: the tar is not compressed, and its files are read where the
 
 import hashlib
 import json
+import re
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -83,9 +84,16 @@ def find_archive(root: Path, dataset: str) -> Path | None:
     """
     if (root / "schema.yaml").is_file() and root.parent.name == dataset:
         return root
-    folders = [path.parent for path in root.glob(f"{dataset}/*/schema.yaml")]
+    folders = {path.parent: path.parent.name for path in root.glob(f"{dataset}/*/schema.yaml")}
     tars = [*root.glob(f"{dataset}-*.tar"), *root.glob(f"{dataset}/*/{dataset}-*.tar")]
-    return max(folders, default=None) or max(tars, default=None)
+    versions = {tar: tar.stem.removeprefix(f"{dataset}-") for tar in tars} | folders
+    # Of one version, the folder.
+    return max(versions, key=lambda p: (_numbers(versions[p]), p in folders), default=None)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """The numbers of a version, by which 1.10 comes after 1.9."""
+    return tuple(int(number) for number in re.findall(r"\d+", version))
 
 
 @contextmanager

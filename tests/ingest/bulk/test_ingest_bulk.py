@@ -153,6 +153,24 @@ def test_insertions_that_the_catalog_names(release: Release) -> None:
         load_release(release.root, eid, two)
 
 
+@pytest.mark.parametrize(
+    ("there", "newest"),
+    [
+        (["x-1.2.0.tar", "x-1.10.0.tar", "x-1.9.1.tar"], "x-1.10.0.tar"),
+        (["x/1.9.0/schema.yaml", "x/1.10.0/schema.yaml"], "x/1.10.0"),
+        (["x/1.2.0/schema.yaml", "x-1.10.0.tar"], "x-1.10.0.tar"),
+        (["x/1.10.0/schema.yaml", "x-1.2.0.tar"], "x/1.10.0"),
+        (["x/1.2.0/schema.yaml", "x/1.2.0/x-1.2.0.tar", "x-1.2.0.tar"], "x/1.2.0"),
+    ],
+    ids=["tars", "folders", "newer-tar", "newer-folder", "the-same"],
+)
+def test_the_newest_version_is_read(tmp_path: Path, there: list[str], newest: str) -> None:
+    for name in there:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert find_archive(tmp_path, "x") == tmp_path / newest
+
+
 def test_without_behaviour(release: Release, tmp_path: Path) -> None:
     root = tmp_path / "ephys"
     root.mkdir()
