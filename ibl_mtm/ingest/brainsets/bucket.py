@@ -259,14 +259,14 @@ def _get(bucket: RemotePath, remote: Remote, span: tuple[int, int]) -> bytes:
 
 
 def _part(remote: Remote, path: Path) -> Path:
-    """Where an object grows: named by its ETag, so that two versions are never mixed."""
+    """Where an object grows: named by its ETag, so that two versions are never mixed; and by us."""
     mark = "".join(c for c in remote.etag if c.isalnum())[:16]
-    return path.with_suffix(f".{mark}.part")
+    return path.with_name(f".{path.stem}.{mark}.ibl-mtm.part")
 
 
 def _remove_others(remote: Remote, path: Path) -> None:
-    """Remove what was begun of another version."""
-    for other in path.parent.glob(f"{path.stem}.*.part"):
+    """Remove what we began of another version."""
+    for other in path.parent.glob(f".{path.stem}.*.ibl-mtm.part"):
         if other != _part(remote, path):
             other.unlink()
 
