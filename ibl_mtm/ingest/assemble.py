@@ -8,9 +8,10 @@ What each variable is stands in `ibl_mtm.sessions.schema`.
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
 import numpy as np
@@ -28,8 +29,8 @@ from ibl_mtm.ingest.align import (
     count_spikes,
     covered,
 )
-from ibl_mtm.ingest.load import Recording
 from ibl_mtm.ingest.plausible import check_extent, check_rates
+from ibl_mtm.ingest.recording import Recording
 from ibl_mtm.ingest.traces import bin_behaviour
 from ibl_mtm.ingest.trials import encode_trials, included
 from ibl_mtm.one_files.regions import region_table, regions_of
@@ -213,6 +214,12 @@ def _split(
     )
 
 
+def _versions() -> Iterator[str]:
+    for package in _SOFTWARE:
+        with suppress(PackageNotFoundError):  # not every source needs every one
+            yield f"{package} {version(package)}"
+
+
 def _attributes(recording: Recording, dataset: Dataset, name: str) -> dict[str, Any]:
     align, eid = dataset.align, recording.eid
     return {
@@ -230,7 +237,7 @@ def _attributes(recording: Recording, dataset: Dataset, name: str) -> dict[str, 
         "definition_hash": dataset.definition_hash(eid),
         "unit_filter": "none",
         "notes": recording.notes,
-        "software": [f"{package} {version(package)}" for package in _SOFTWARE],
+        "software": list(_versions()),
         "ingested": datetime.now(UTC).isoformat(timespec="seconds"),
         **recording.attributes,
     }

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from ibl_mtm.disk.replace import replace_file
 from ibl_mtm.errors import SessionError
 
-__all__ = ["IngestReport", "Outcome", "UnreachableError", "write_report"]
+__all__ = ["IngestReport", "Outcome", "UnreachableError", "one_line", "write_report"]
 
 
 @dataclass(frozen=True)
@@ -111,3 +111,8 @@ def write_report(report: IngestReport, dataset: str) -> Path:
     for target in (path.with_name(f"{report.cache.stem}.{path.name}"), path):
         replace_file(target, lambda aside: aside.write_text(text))
     return path
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, on one line; its name where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__

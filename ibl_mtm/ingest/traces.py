@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibl_mtm.ingest.align import count_spikes, own_samples, sample
-from ibl_mtm.ingest.behaviour import Behaviour, Signal
+from ibl_mtm.ingest.recording import Behaviour, Signal
 
 __all__ = ["bin_behaviour"]
 

@@ -24,8 +24,8 @@ from one.alf.path import add_uuid_string
 from ibl_mtm.disk.replace import replace_file
 from ibl_mtm.ingest.alyx.at_once import StoppedError, each
 from ibl_mtm.ingest.alyx.release import RemoteFile
-from ibl_mtm.ingest.alyx.retry import GaveUpError, Patience, Transient, check_status, retry
-from ibl_mtm.ingest.files import one_line
+from ibl_mtm.ingest.outcome import one_line
+from ibl_mtm.ingest.retry import GaveUpError, Patience, Transient, check_status, retry
 
 __all__ = ["FileError", "bytes_missing", "download", "missing"]
 

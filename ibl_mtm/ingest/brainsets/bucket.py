@@ -25,9 +25,9 @@ from ibl_mtm.cache.location import RemotePath, explain_unreadable, locate
 from ibl_mtm.config.sources import BrainsetsSource, BucketSource
 from ibl_mtm.disk.replace import replace_file
 from ibl_mtm.errors import SessionError, UserError
-from ibl_mtm.ingest.alyx.retry import GaveUpError, Patience, Transient, retry
 from ibl_mtm.ingest.brainsets.etag import agrees
 from ibl_mtm.ingest.outcome import UnreachableError
+from ibl_mtm.ingest.retry import GaveUpError, Patience, Transient, retry
 
 __all__ = ["Remote", "describe", "fetch", "list_recordings", "missing_bytes", "open_bucket"]
 

@@ -15,10 +15,7 @@ from ibl_mtm.brainsets.recording import open_recording
 from ibl_mtm.config.dataset import Dataset
 from ibl_mtm.config.sources import BrainsetsSource
 from ibl_mtm.errors import SessionError
-from ibl_mtm.ingest.behaviour import Behaviour, Signal
-from ibl_mtm.ingest.insertions import Insertion
-from ibl_mtm.ingest.load import Recording
-from ibl_mtm.ingest.recording import check_pids
+from ibl_mtm.ingest.recording import Behaviour, Insertion, Recording, Signal, check_pids
 from ibl_mtm.one_files.regions import UNKNOWN
 
 __all__ = ["load_file"]

@@ -18,12 +18,9 @@ from numpy.typing import NDArray
 from ibl_mtm.config.dataset import Dataset
 from ibl_mtm.config.sources import BwmSource
 from ibl_mtm.errors import SessionError
-from ibl_mtm.ingest.behaviour import Behaviour, Signal
 from ibl_mtm.ingest.bulk.archive import Archive, open_archive
 from ibl_mtm.ingest.bulk.shards import BehaviourShard, open_behaviour, read_spikes
-from ibl_mtm.ingest.insertions import Insertion
-from ibl_mtm.ingest.load import Recording
-from ibl_mtm.ingest.recording import check_pids
+from ibl_mtm.ingest.recording import Behaviour, Insertion, Recording, Signal, check_pids
 from ibl_mtm.ingest.trials import TRIAL_COLUMNS
 
 __all__ = ["LIMITS", "load_release", "read_table"]

@@ -13,7 +13,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
 import pandas as pd
 from one.alf.path import ALFPath
@@ -21,13 +20,11 @@ from one.api import One
 
 from ibl_mtm.config.dataset import Dataset
 from ibl_mtm.errors import UserError
-from ibl_mtm.ingest.files import one_line
 from ibl_mtm.ingest.on_disk.layout import dangling, scan, spikes_of_another_name
+from ibl_mtm.ingest.outcome import one_line
+from ibl_mtm.ingest.recording import Recording
 from ibl_mtm.one_files.marker import is_simulated
 from ibl_mtm.one_files.one_tables import DatasetRow, SessionRow, write_tables
-
-if TYPE_CHECKING:
-    from ibl_mtm.ingest.load import Recording
 
 __all__ = ["Folder", "open_folder", "session_id"]
 
@@ -81,10 +78,10 @@ class Folder:
         """Give access to its sessions."""
         yield self
 
-    def load(self, eid: str, dataset: Dataset) -> "Recording":
+    def load(self, eid: str, dataset: Dataset) -> Recording:
         """What was recorded in a session; see `load_session`."""
         # Only where the work is done: brainbox takes two seconds to import.
-        from ibl_mtm.ingest.load import load_session
+        from ibl_mtm.ingest.through_one.load import load_session
 
         return load_session(self, eid, dataset)
 

@@ -12,7 +12,6 @@ from ibl_mtm.cache.tables import list_eids
 from ibl_mtm.config.dataset import Dataset
 from ibl_mtm.config.sources import BrainsetsSource
 from ibl_mtm.errors import SessionError, UserError
-from ibl_mtm.ingest.alyx.retry import Patience
 from ibl_mtm.ingest.brainsets.bucket import (
     Remote,
     fetch,
@@ -20,7 +19,9 @@ from ibl_mtm.ingest.brainsets.bucket import (
     missing_bytes,
     open_bucket,
 )
-from ibl_mtm.ingest.load import Recording
+from ibl_mtm.ingest.brainsets.load_file import load_file
+from ibl_mtm.ingest.recording import Recording
+from ibl_mtm.ingest.retry import Patience
 from ibl_mtm.ingest.sources.source import OnBytes, Search
 from ibl_mtm.ingest.targets import expand
 from ibl_mtm.one_files.marker import is_simulated
@@ -37,9 +38,6 @@ class OpenedFile:
 
     def load(self, eid: str, dataset: Dataset) -> Recording:
         """See `Opened`."""
-        # brainbox takes two seconds to import.
-        from ibl_mtm.ingest.brainsets.load_file import load_file
-
         return load_file(self.path, eid, dataset)
 
 

@@ -11,10 +11,11 @@ from ibl_mtm.brainsets.evaluated import evaluated_among
 from ibl_mtm.config.dataset import Dataset
 from ibl_mtm.config.sources import BwmSource
 from ibl_mtm.errors import SessionError, UserError
-from ibl_mtm.ingest.alyx.retry import Patience
 from ibl_mtm.ingest.brainsets.bucket import Remote, describe, fetch, missing_bytes, open_bucket
 from ibl_mtm.ingest.bulk.archive import find_archive, open_archive
-from ibl_mtm.ingest.load import Recording
+from ibl_mtm.ingest.bulk.load_release import load_release, read_table
+from ibl_mtm.ingest.recording import Recording
+from ibl_mtm.ingest.retry import Patience
 from ibl_mtm.ingest.sources.source import OnBytes, Search
 from ibl_mtm.ingest.targets import expand
 
@@ -49,9 +50,6 @@ class ReleasedSession:
 
     def load(self, eid: str, dataset: Dataset) -> Recording:
         """See `Opened`."""
-        # brainbox takes two seconds to import.
-        from ibl_mtm.ingest.bulk.load_release import load_release
-
         return load_release(expand(self.root), eid, dataset)
 
 
@@ -79,8 +77,6 @@ class Release:
 @contextmanager
 def find(search: Search) -> Iterator[Release]:
     """Find the sessions of the archives, which are downloaded first where they are not here."""
-    from ibl_mtm.ingest.bulk.load_release import read_table
-
     source = search.dataset.source
     assert isinstance(source, BwmSource)
     root = search.folder

@@ -13,13 +13,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from ibl_mtm.config.dataset import Dataset
 from ibl_mtm.errors import UserError
-
-if TYPE_CHECKING:  # brainbox takes two seconds to import
-    from ibl_mtm.ingest.load import Recording
+from ibl_mtm.ingest.recording import Recording
 
 __all__ = ["Find", "Found", "OnBytes", "Opened", "Origin", "Search"]
 
@@ -34,7 +32,7 @@ class Opened(Protocol):
     def notes(self) -> tuple[str, ...]:
         """What was not found of the session, or left out, when it was opened."""
 
-    def load(self, eid: str, dataset: Dataset) -> "Recording":
+    def load(self, eid: str, dataset: Dataset) -> Recording:
         """What was recorded, checked; a SessionError names the file that cannot be trusted."""
 
 

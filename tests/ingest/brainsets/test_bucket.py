@@ -16,8 +16,7 @@ from ibl_mtm.brainsets.layout import file_of, key_of, recordings_in
 from ibl_mtm.config.dataset import Dataset
 from ibl_mtm.config.sources import BrainsetsSource
 from ibl_mtm.errors import SessionError, UserError
-from ibl_mtm.ingest.alyx import retry
-from ibl_mtm.ingest.alyx.retry import Patience
+from ibl_mtm.ingest import retry
 from ibl_mtm.ingest.brainsets import bucket as bucket_module
 from ibl_mtm.ingest.brainsets.bucket import (
     describe,
@@ -28,6 +27,7 @@ from ibl_mtm.ingest.brainsets.bucket import (
 )
 from ibl_mtm.ingest.brainsets.etag import agrees
 from ibl_mtm.ingest.outcome import UnreachableError
+from ibl_mtm.ingest.retry import Patience
 from ibl_mtm.ingest.run import ingest
 
 URL = "s3://brain-wide-bench/brainsets"

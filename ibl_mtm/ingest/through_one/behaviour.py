@@ -5,7 +5,6 @@ broken there is left out, with a note.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
@@ -19,10 +18,12 @@ from one.alf.path import ALFPath
 from one.api import One
 
 from ibl_mtm.errors import SessionError
-from ibl_mtm.ingest.files import find, load, numbers, one_line, place
+from ibl_mtm.ingest.outcome import one_line
+from ibl_mtm.ingest.recording import Behaviour, Signal, numbers
+from ibl_mtm.ingest.through_one.files import find, load, place
 from ibl_mtm.ingest.trials import TRIAL_COLUMNS, TRIAL_VALUES
 
-__all__ = ["Behaviour", "Signal", "load_behaviour", "load_trials"]
+__all__ = ["load_behaviour", "load_trials"]
 
 _TABLE = "alf/_ibl_trials.table.pqt"
 _RATE = 1000  # Hz; what brainbox resamples the wheel to before it filters
@@ -30,32 +31,6 @@ _RATE = 1000  # Hz; what brainbox resamples the wheel to before it filters
 # The wheel's encoder reports only movement. Between samples further apart than this it stood still
 # up to the second one; to interpolate would be to invent a slow drift.
 _STILL = 0.1  # s
-
-
-@dataclass(frozen=True)
-class Signal:
-    """A sampled signal: times (s, ascending) and values, both of shape (n_samples,).
-
-    `rate` is that of a regular grid (Hz): bins as long as its samples take those that lie in
-    them, as they are; otherwise, and where it is None, signals are read at the bins' centres.
-    """
-
-    times: NDArray[np.float64]
-    values: NDArray[np.float64]
-    rate: float | None = None
-
-
-@dataclass(frozen=True)
-class Behaviour:
-    """What was recorded beside the spikes; None where it was not, and notes that say so.
-
-    Licks are times (s), or on a regular grid how many there were in each sample.
-    """
-
-    wheel_velocity: Signal | None
-    whisker_motion_energy: Signal | None
-    licks: "NDArray[np.float64] | Signal | None"
-    notes: list[str] = field(default_factory=list)
 
 
 def load_trials(one: One, eid: str, event: str) -> pd.DataFrame:

@@ -7,7 +7,6 @@ for insertion in load_insertions(one, eid, pids={}):
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,48 +17,16 @@ from numpy.typing import NDArray
 from one.api import One
 
 from ibl_mtm.errors import SessionError
-from ibl_mtm.ingest.channel_locations import place_units
-from ibl_mtm.ingest.files import find, load, numbers, place
-from ibl_mtm.ingest.recording import check_pids
+from ibl_mtm.ingest.recording import Insertion, check_pids, numbers
+from ibl_mtm.ingest.through_one.channel_locations import place_units
+from ibl_mtm.ingest.through_one.files import find, load, place
 from ibl_mtm.one_files.regions import atlas
 
-__all__ = ["Insertion", "load_insertions"]
+__all__ = ["load_insertions"]
 
 _FEW = 100  # spikes; so many may all be at whole seconds by chance, or in a test
 _MANY_CLUSTERS = 4
 _CLUSTERS = ("channels", "depths", "metrics", "uuids")
-
-
-@dataclass(frozen=True)
-class Insertion:
-    """One probe's sorting.
-
-    Parameters
-    ----------
-    pid
-        Id of the insertion; empty where no table tells it.
-    probe
-        Name of the probe, such as probe00.
-    sorter, revision
-        Where the sorting comes from; empty where its folder does not tell.
-    times
-        Spike times, ascending (s, session clock), shape (n_spikes,).
-    clusters
-        Row in `units` of each spike, shape (n_spikes,).
-    units
-        Columns unit, cluster_id, channel, region, depth (um), x, y, z (m), label.
-    qc
-        Quality of the insertion in Alyx; NOT_SET where nobody judged it.
-    """
-
-    pid: str
-    probe: str
-    sorter: str
-    revision: str
-    times: NDArray[np.float64]
-    clusters: NDArray[np.integer]
-    units: pd.DataFrame
-    qc: str = "NOT_SET"
 
 
 def load_insertions(
