@@ -60,9 +60,12 @@ def load_release(root: Path, eid: str, dataset: Dataset) -> Recording:
 
 def read_table(archive: Archive, name: str, eid: str | None = None) -> pd.DataFrame:
     """A table of the release: all of it, or the rows of one session."""
-    data = io.BytesIO(archive.read(f"metadata/{name}.parquet"))
-    filters = None if eid is None else [("eid", "==", eid)]
-    return pq.read_table(data, filters=filters).to_pandas()
+    tables = archive.contents.tables
+    if name not in tables:
+        data = io.BytesIO(archive.read(f"metadata/{name}.parquet"))
+        tables[name] = pq.read_table(data).to_pandas()
+    table = tables[name]
+    return table if eid is None else table[table["eid"] == eid].reset_index(drop=True)
 
 
 def _load(ephys: Archive, behavior: Archive | None, eid: str, dataset: Dataset) -> Recording:

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import os
 import shutil
+import tarfile
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,8 @@ from ibl_mtm.cache.cache import open_cache
 from ibl_mtm.cache.check import check
 from ibl_mtm.config.dataset import Dataset
 from ibl_mtm.errors import SessionError, UserError
-from ibl_mtm.ingest.bulk.archive import find_archive, open_archive
+from ibl_mtm.ingest.bulk import archive as archive_module
+from ibl_mtm.ingest.bulk.archive import Archive, find_archive, open_archive
 from ibl_mtm.ingest.bulk.load_release import LIMITS, load_release
 from ibl_mtm.ingest.bulk.shards import BehaviourShard, read_spikes
 from ibl_mtm.ingest.run import ingest
@@ -169,6 +172,38 @@ def test_the_newest_version_is_read(tmp_path: Path, there: list[str], newest: st
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     assert find_archive(tmp_path, "x") == tmp_path / newest
+
+
+def test_an_archive_is_indexed_once_for_all_sessions(
+    release: Release, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    indexed, verified = [], []
+    read = Archive.read
+    monkeypatch.setattr(
+        Archive, "read", lambda self, name: verified.append(name) or read(self, name)
+    )
+    real = tarfile.TarFile.__iter__
+    monkeypatch.setattr(
+        tarfile.TarFile, "__iter__", lambda self: indexed.append(self.name) or real(self)
+    )
+    archive_module._read_contents.cache_clear()
+    chosen = dataset(release.root)
+    first, second = (load_release(release.root, eid, chosen) for eid in release.eids[:2])
+    assert (first.subject, second.subject) == ("mouse_1", "mouse_2")
+    assert len(indexed) == 2
+    tables = [name for name in verified if name.endswith(".parquet")]
+    assert len(tables) == len(set(tables)) == 4
+
+
+def test_an_archive_that_was_replaced_is_indexed_anew(release: Release, tmp_path: Path) -> None:
+    for tar in release.root.glob("*.tar"):
+        shutil.copy(tar, tmp_path)
+    eid, chosen = release.eids[0], dataset(tmp_path)
+    before = load_release(tmp_path, eid, chosen)
+    write_release(tmp_path, seed=1)
+    os.utime(tmp_path / "bwm_ephys-1.2.0.tar", (1, 1))
+    after = load_release(tmp_path, eid, chosen)
+    assert not np.array_equal(before.insertions[0].times, after.insertions[0].times)
 
 
 def test_without_behaviour(release: Release, tmp_path: Path) -> None:
