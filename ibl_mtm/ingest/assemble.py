@@ -9,7 +9,7 @@ What each variable is stands in `ibl_mtm.sessions.schema`.
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
@@ -71,8 +71,9 @@ def assemble(
     SessionError
         If no trial is left, or if spikes and trials cannot be on one clock.
     """
-    trial, edges, removed, doubts = _windows(recording, dataset)
-    recording = replace(recording, notes=[*recording.notes, *doubts])
+    windows = _windows(recording, dataset)
+    trial, edges = windows.trial, windows.edges
+    recording = replace(recording, notes=[*recording.notes, *windows.doubts])
     coordinates = {
         "trial": ("trial", trial),
         "time": ("time", dataset.align.start + np.arange(dataset.align.n_bins) * dataset.align.bin),
@@ -83,19 +84,31 @@ def assemble(
         {"spikes": (("trial", "time", "unit"), spikes)}
         | _units(recording, spikes, dataset)
         | bin_behaviour(recording.behaviour, edges, dataset.align.bin)
-        | _trials(recording, trial, edges, dataset)
+        | _trials(recording, windows, dataset)
     )
     origin = {"source": source, "simulated": simulated}
-    attributes = _attributes(recording, dataset, name) | origin | removed
+    attributes = _attributes(recording, dataset, name) | origin | windows.removed
     ds = xr.Dataset(variables, coords=coordinates, attrs=attributes)
     acronyms = {str(a) for variable in ("region", "beryl", "cosmos") for a in ds[variable].values}
     return ds, region_table(acronyms)
 
 
-def _windows(
-    recording: Recording, dataset: Dataset
-) -> tuple[NDArray[np.int64], NDArray[np.float64], dict[str, int], list[str]]:
-    """Numbers of the trials that are kept, their bin edges, how many were left out, and doubts."""
+@dataclass(frozen=True)
+class _Windows:
+    """Numbers of the trials that are kept, and their bin edges.
+
+    `split` is what the files' domains say each is for, where there are some; `removed` is how many
+    were left out, `doubts` what is doubtful.
+    """
+
+    trial: NDArray[np.int64]
+    edges: NDArray[np.float64]
+    split: NDArray[np.str_] | None
+    removed: dict[str, int]
+    doubts: list[str]
+
+
+def _windows(recording: Recording, dataset: Dataset) -> _Windows:
     align = dataset.align
     extents = [(i.times[0], i.times[-1]) for i in recording.insertions]
     if recording.trials is None or align.event is None:
@@ -113,11 +126,12 @@ def _windows(
         "trials_without_event": len(events) - len(finite),
         "trials_outside_recording": int((~inside).sum()),
     }
+    split = None
     if recording.domains is not None:
-        windows = edges[:, [0, -1]]
-        known = np.zeros(len(edges), dtype=bool)
-        for domain in recording.domains.values():
-            known |= within(windows, domain)
+        split = np.full(len(edges), "", dtype="<U5")
+        for name, domain in recording.domains.items():
+            split[within(edges[:, [0, -1]], domain)] = name
+        known = split != ""
         removed["trials_outside_domains"] = int((inside & ~known).sum())
         inside &= known
     if not inside.any():
@@ -135,7 +149,8 @@ def _windows(
             f"{outside} of {len(inside)} trials lie outside of the recording; on another clock?"
         )
     doubts += check_rates(recording, edges[inside])
-    return finite[inside], edges[inside], removed, doubts
+    split = None if split is None else split[inside]
+    return _Windows(finite[inside], edges[inside], split, removed, doubts)
 
 
 def _pieces(domains: Mapping[str, NDArray[np.float64]]) -> list[tuple[float, float]]:
@@ -180,38 +195,22 @@ def _units(recording: Recording, spikes: NDArray[Any], dataset: Dataset) -> dict
     return {name: ("unit", array) for name, array in values.items()}
 
 
-def _trials(
-    recording: Recording,
-    trial: NDArray[np.int64],
-    edges: NDArray[np.float64],
-    dataset: Dataset,
-) -> dict[str, Any]:
-    split = _split(recording, trial, edges, dataset)
-    values: dict[str, NDArray[Any]] = {"split": split}
+def _trials(recording: Recording, windows: _Windows, dataset: Dataset) -> dict[str, Any]:
+    values: dict[str, NDArray[Any]] = {"split": _split(recording.eid, windows, dataset)}
     if recording.trials is not None and dataset.align.event is not None:
-        table = recording.trials.iloc[trial]
+        table = recording.trials.iloc[windows.trial]
         values |= encode_trials(table) | {"included": included(table, dataset.trials)}
     return {name: ("trial", array) for name, array in values.items()}
 
 
-def _split(
-    recording: Recording,
-    trial: NDArray[np.int64],
-    edges: NDArray[np.float64],
-    dataset: Dataset,
-) -> NDArray[np.str_]:
+def _split(eid: str, windows: _Windows, dataset: Dataset) -> NDArray[np.str_]:
     """What each trial is for: as the files say, or as it is dealt out."""
+    if windows.split is not None:
+        return windows.split
     rule = dataset.split
-    if recording.domains is not None:
-        split = np.full(len(trial), "", dtype="<U5")
-        for name, domain in recording.domains.items():
-            split[within(edges[:, [0, -1]], domain)] = name
-        return split
     assert rule.kind != "file"  # a source that has domains gives them
-    length = dataset.align.length
-    return split_trials(
-        recording.eid, trial, rule.fractions, rule.kind, rule.seed, edges[:, 0], length
-    )
+    starts, length = windows.edges[:, 0], dataset.align.length
+    return split_trials(eid, windows.trial, rule.fractions, rule.kind, rule.seed, starts, length)
 
 
 def _versions() -> Iterator[str]:

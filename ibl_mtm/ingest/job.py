@@ -17,8 +17,8 @@ from ibl_mtm.cache.store import session_attrs, write_session
 from ibl_mtm.config.dataset import Dataset
 from ibl_mtm.errors import SessionError
 from ibl_mtm.ingest.assemble import assemble
-from ibl_mtm.ingest.outcome import Outcome, UnreachableError, one_line
-from ibl_mtm.ingest.sources.source import OnBytes, Origin
+from ibl_mtm.ingest.outcome import OnBytes, Outcome, UnreachableError, one_line
+from ibl_mtm.ingest.sources.source import Origin
 from ibl_mtm.ingest.targets import blocked
 
 __all__ = ["Job", "is_complete", "run_job"]

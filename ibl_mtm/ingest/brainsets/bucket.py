@@ -20,13 +20,13 @@ from typing import Any, TypeVar
 
 from filelock import FileLock
 
-from ibl_mtm.brainsets.layout import key_of
+from ibl_mtm.brainsets.layout import folder_of
 from ibl_mtm.cache.location import RemotePath, explain_unreadable, locate
 from ibl_mtm.config.sources import BrainsetsSource, BucketSource
 from ibl_mtm.disk.replace import replace_file
 from ibl_mtm.errors import SessionError, UserError
 from ibl_mtm.ingest.brainsets.etag import agrees
-from ibl_mtm.ingest.outcome import UnreachableError
+from ibl_mtm.ingest.outcome import OnBytes, UnreachableError
 from ibl_mtm.ingest.retry import GaveUpError, Patience, Transient, retry
 
 __all__ = ["Remote", "describe", "fetch", "list_recordings", "missing_bytes", "open_bucket"]
@@ -36,8 +36,6 @@ _SLOWEST = 120.0  # s for such a request
 _SPOILT = 3  # a file that comes wrong so often is wrong in the bucket
 # Answers to which the same request gets the same again: 3xx and 4xx, but for two.
 _REFUSED = r"status code: (3|4(?!08|29))\d\d"
-
-OnBytes = Callable[[int], object]
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ def list_recordings(bucket: RemotePath, source: BrainsetsSource) -> dict[str, Re
     """
     import obstore
 
-    folder = str(PurePosixPath(key_of(source.build, source.regime, "x")).parent)
+    folder = folder_of(source.build, source.regime)
     found = _ask(
         lambda: [meta for page in obstore.list(bucket.store, prefix=folder) for meta in page],
         Patience(source.attempts, source.timeout),

@@ -20,9 +20,10 @@ from ibl_mtm.ingest.brainsets.bucket import (
     open_bucket,
 )
 from ibl_mtm.ingest.brainsets.load_file import load_file
+from ibl_mtm.ingest.outcome import OnBytes
 from ibl_mtm.ingest.recording import Recording
 from ibl_mtm.ingest.retry import Patience
-from ibl_mtm.ingest.sources.source import OnBytes, Search
+from ibl_mtm.ingest.sources.source import Search
 from ibl_mtm.ingest.targets import expand
 from ibl_mtm.one_files.marker import is_simulated
 
@@ -30,20 +31,8 @@ __all__ = ["Files", "RecordingFile", "find"]
 
 
 @dataclass(frozen=True)
-class OpenedFile:
-    """The file of one session, on this machine."""
-
-    path: Path
-    notes: tuple[str, ...] = ()
-
-    def load(self, eid: str, dataset: Dataset) -> Recording:
-        """See `Opened`."""
-        return load_file(self.path, eid, dataset)
-
-
-@dataclass(frozen=True)
 class RecordingFile:
-    """The file of one session, which any machine can download and open.
+    """The file of one session, which any machine can download and open; it is its own access.
 
     Parameters
     ----------
@@ -89,7 +78,7 @@ class RecordingFile:
         return 0 if self.remote is None else missing_bytes(self.remote, self.path)
 
     @contextmanager
-    def open(self, on_bytes: OnBytes = lambda n: None) -> Iterator[OpenedFile]:
+    def open(self, on_bytes: OnBytes = lambda n: None) -> Iterator["RecordingFile"]:
         """See `Origin`."""
         source = self.source
         if self.remote is not None:
@@ -100,7 +89,11 @@ class RecordingFile:
             raise SessionError(
                 self.eid, f"{self.path} is not on disk; without --offline it is downloaded"
             )
-        yield OpenedFile(self.path)
+        yield self
+
+    def load(self, eid: str, dataset: Dataset) -> Recording:
+        """See `Opened`."""
+        return load_file(self.path, eid, dataset)
 
 
 class Files:

@@ -14,9 +14,10 @@ from ibl_mtm.errors import SessionError, UserError
 from ibl_mtm.ingest.brainsets.bucket import Remote, describe, fetch, missing_bytes, open_bucket
 from ibl_mtm.ingest.bulk.archive import find_archive, open_archive
 from ibl_mtm.ingest.bulk.load_release import load_release, read_table
+from ibl_mtm.ingest.outcome import OnBytes
 from ibl_mtm.ingest.recording import Recording
 from ibl_mtm.ingest.retry import Patience
-from ibl_mtm.ingest.sources.source import OnBytes, Search
+from ibl_mtm.ingest.sources.source import Search
 from ibl_mtm.ingest.targets import expand
 
 __all__ = ["ARCHIVES", "Release", "ReleasedSession", "find"]

@@ -17,12 +17,10 @@ from typing import Protocol
 
 from ibl_mtm.config.dataset import Dataset
 from ibl_mtm.errors import UserError
+from ibl_mtm.ingest.outcome import OnBytes
 from ibl_mtm.ingest.recording import Recording
 
-__all__ = ["Find", "Found", "OnBytes", "Opened", "Origin", "Search"]
-
-OnBytes = Callable[[int], object]
-"""Called with the number of bytes that came; negative where they were in vain."""
+__all__ = ["Find", "Found", "Opened", "Origin", "Search"]
 
 
 class Opened(Protocol):
