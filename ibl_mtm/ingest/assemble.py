@@ -31,10 +31,10 @@ from ibl_mtm.ingest.align import (
 )
 from ibl_mtm.ingest.plausible import check_extent, check_rates
 from ibl_mtm.ingest.recording import Recording
-from ibl_mtm.ingest.traces import bin_behaviour
-from ibl_mtm.ingest.trials import encode_trials, included
+from ibl_mtm.ingest.traces import bin_behaviour, bin_signals
+from ibl_mtm.ingest.trials import encode_trials, included, keep_columns
 from ibl_mtm.one_files.regions import region_table, regions_of
-from ibl_mtm.sessions.schema import CONTIGUOUS
+from ibl_mtm.sessions.schema import CONDITIONS, CONTIGUOUS, DECODE, KEPT, SIGNALS
 from ibl_mtm.sessions.split import split_trials
 
 __all__ = ["assemble"]
@@ -79,15 +79,19 @@ def assemble(
         "time": ("time", dataset.align.start + np.arange(dataset.align.n_bins) * dataset.align.bin),
         "window_start": ("trial", edges[:, 0]),
     }
+    trials, notes, kept = _trials(recording, windows, dataset)
+    recording = replace(recording, notes=[*recording.notes, *notes])
     spikes = np.concatenate(list(_counts(recording, edges, dataset.align.bin)), axis=2)
     variables = (
         {"spikes": (("trial", "time", "unit"), spikes)}
         | _units(recording, spikes, dataset)
         | bin_behaviour(recording.behaviour, edges, dataset.align.bin)
-        | _trials(recording, windows, dataset)
+        | bin_signals(recording.signals, edges, dataset.align.bin)
+        | trials
     )
     origin = {"source": source, "simulated": simulated}
     attributes = _attributes(recording, dataset, name) | origin | windows.removed
+    attributes |= _own(recording, dataset, kept)
     ds = xr.Dataset(variables, coords=coordinates, attrs=attributes)
     acronyms = {str(a) for variable in ("region", "beryl", "cosmos") for a in ds[variable].values}
     return ds, region_table(acronyms)
@@ -195,12 +199,31 @@ def _units(recording: Recording, spikes: NDArray[Any], dataset: Dataset) -> dict
     return {name: ("unit", array) for name, array in values.items()}
 
 
-def _trials(recording: Recording, windows: _Windows, dataset: Dataset) -> dict[str, Any]:
+def _trials(
+    recording: Recording, windows: _Windows, dataset: Dataset
+) -> tuple[dict[str, Any], list[str], list[str]]:
+    """Variables of trials, notes on what is not there, and the names of those of one's own."""
     values: dict[str, NDArray[Any]] = {"split": _split(recording.eid, windows, dataset)}
+    kept: dict[str, NDArray[Any]] = {}
+    notes: list[str] = []
     if recording.trials is not None and dataset.align.event is not None:
         table = recording.trials.iloc[windows.trial]
-        values |= encode_trials(table) | {"included": included(table, dataset.trials)}
-    return {name: ("trial", array) for name, array in values.items()}
+        kept, lacking = keep_columns(table, dataset.kept, dataset.trials.keep == "all")
+        values["included"], left_out = included(table, dataset.trials)
+        values |= encode_trials(table) | kept
+        notes = [*left_out, *lacking]
+    return {name: ("trial", array) for name, array in values.items()}, notes, list(kept)
+
+
+def _own(recording: Recording, dataset: Dataset, kept: list[str]) -> dict[str, Any]:
+    """Attributes that only sessions with a task of their own have."""
+    own = {
+        KEPT: kept,
+        SIGNALS: list(recording.signals),
+        CONDITIONS: list(dataset.conditions),
+        DECODE: dict(dataset.decode),
+    }
+    return {key: value for key, value in own.items() if value}
 
 
 def _split(eid: str, windows: _Windows, dataset: Dataset) -> NDArray[np.str_]:

@@ -10,11 +10,19 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ibl_mtm.errors import SessionError
 
-__all__ = ["Behaviour", "Insertion", "Recording", "Signal", "check_pids", "numbers"]
+__all__ = [
+    "Behaviour",
+    "Insertion",
+    "Recording",
+    "Signal",
+    "check_pids",
+    "checked_signal",
+    "numbers",
+]
 
 
 @dataclass(frozen=True)
@@ -86,9 +94,11 @@ class Recording:
     insertions
         Its probes.
     trials
-        The IBL's trials table; None where the dataset needs none.
+        The trials table, in the IBL's names where it has them; None where the dataset needs none.
     behaviour
         Wheel, whisker motion energy and licks, as far as they are there.
+    signals
+        Further traces, by name, as far as they are there.
     notes
         What was missing or left out, each in one line.
     domains
@@ -114,6 +124,7 @@ class Recording:
     domains: Mapping[str, NDArray[np.float64]] | None = None
     from_start: bool = False
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    signals: Mapping[str, Signal] = field(default_factory=dict)
 
 
 def check_pids(
@@ -140,6 +151,34 @@ def check_pids(
     strange = [pid for pid in wanted or () if pid not in own]
     if strange:
         raise SessionError(eid, f"no insertion {strange[0]}; its own are {', '.join(own) or none}")
+
+
+def checked_signal(
+    eid: str, name: str, times: ArrayLike, values: ArrayLike, gaps: bool = False
+) -> Signal:
+    """A signal from its samples: in order, all of them numbers, each at a time of its own.
+
+    Parameters
+    ----------
+    gaps
+        Whether a value may be NaN; the sample is then left out.
+
+    Raises
+    ------
+    SessionError
+        If times and values do not fit together; names the signal.
+    """
+    times, values = np.asarray(times, np.float64), np.asarray(values, np.float64)
+    if times.shape != values.shape or times.ndim != 1:
+        raise SessionError(eid, f"{name}: {times.shape} times but {values.shape} values")
+    if gaps:
+        times, values = times[~np.isnan(values)], values[~np.isnan(values)]
+    if not (np.isfinite(times).all() and np.isfinite(values).all()):
+        raise SessionError(eid, f"{name}: not every time and value is a finite number")
+    if (np.diff(times) < 0).any():
+        raise SessionError(eid, f"{name}: times are not in ascending order")
+    apart = np.diff(times, prepend=-np.inf) > 0  # of samples at one time, the first
+    return Signal(times[apart], values[apart])
 
 
 def numbers(eid: str, file: str, table: pd.DataFrame, column: str) -> NDArray[np.float64]:

@@ -21,7 +21,7 @@ from ibl_mtm.errors import SessionError
 from ibl_mtm.ingest.bulk.archive import Archive, open_archive
 from ibl_mtm.ingest.bulk.shards import BehaviourShard, open_behaviour, read_spikes
 from ibl_mtm.ingest.recording import Behaviour, Insertion, Recording, Signal, check_pids
-from ibl_mtm.ingest.trials import TRIAL_COLUMNS
+from ibl_mtm.ingest.trials import check_trials
 
 __all__ = ["LIMITS", "load_release", "read_table"]
 
@@ -118,12 +118,7 @@ def _insertions(ephys: Archive, eid: str, wanted: Sequence[str] | None) -> list[
 
 def _trials(ephys: Archive, eid: str, event: str) -> pd.DataFrame:
     trials = read_table(ephys, "trials", eid).sort_values("trial_id", ignore_index=True)
-    missing = [name for name in (event, *TRIAL_COLUMNS) if name not in trials]
-    if missing:
-        raise ValueError(f"metadata/trials.parquet: no column {', '.join(missing)}")
-    if (np.diff(trials[event].dropna()) < 0).any():
-        raise ValueError(f"metadata/trials.parquet: {event} are not in ascending order")
-    return trials
+    return check_trials(eid, "metadata/trials.parquet", trials, event)
 
 
 def _behaviour(shard: BehaviourShard | None) -> Behaviour:

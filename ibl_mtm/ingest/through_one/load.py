@@ -13,7 +13,7 @@ from ibl_mtm.config.dataset import Dataset
 from ibl_mtm.errors import SessionError
 from ibl_mtm.ingest.on_disk.layout import dangling
 from ibl_mtm.ingest.recording import Recording
-from ibl_mtm.ingest.through_one.behaviour import load_behaviour, load_trials
+from ibl_mtm.ingest.through_one.behaviour import load_behaviour, load_signals, load_trials
 from ibl_mtm.ingest.through_one.insertions import load_insertions
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ def _load(folder: "Folder", one: One, eid: str, dataset: Dataset) -> Recording:
     trials = None if event is None else load_trials(one, eid, event)
     # Before the spikes: filtering the wheel takes as much memory, for a moment, as they do.
     behaviour = load_behaviour(one, eid)
+    signals, lacking = load_signals(one, eid, dataset.signals)
     pids = folder.insertions(eid)
     insertions, notes = load_insertions(one, eid, pids, dataset.entry(eid).pids)
     qc = folder.probe_qc(eid)
@@ -72,5 +73,6 @@ def _load(folder: "Folder", one: One, eid: str, dataset: Dataset) -> Recording:
         insertions=insertions,
         trials=trials,
         behaviour=behaviour,
-        notes=[*notes, *behaviour.notes],
+        notes=[*notes, *behaviour.notes, *lacking],
+        signals=signals,
     )

@@ -327,7 +327,10 @@ def test_insertions_that_the_catalog_names(wide_map: Path) -> None:
     ("settings", "said"),
     [
         ({"source": {"build": "all_units", "version": "0.1.1"}}, "of all_units eval 0.1.0, where"),
-        ({"align": {**EVENT, "event": "lick_times"}}, "no event lick_times to align to; there are"),
+        (
+            {"align": {**EVENT, "event": "lick_times"}},
+            "no column lick_times to align to; there are",
+        ),
         ({"split": {"kind": "file", "domains": "pretrain"}}, "no domains of pretrain; a file for"),
     ],
 )
