@@ -17,6 +17,7 @@ from ibl_mtm.config.yaml_settings import Settings
 
 __all__ = [
     "AlyxSource",
+    "ArraysSource",
     "BrainsetsSource",
     "BucketSource",
     "BwmSource",
@@ -223,8 +224,15 @@ class BwmSource(BucketSource):
     elsewhere = BucketSource.elsewhere | {"evaluated_animals"}
 
 
+class ArraysSource(SourceSettings):
+    """Arrays that a program gave (`ibl_mtm.add_session`), told by a digest of all of them."""
+
+    kind: Literal["arrays"]
+    digest: str
+
+
 Source = Annotated[
-    SimulatedSource | LocalSource | AlyxSource | BrainsetsSource | BwmSource,
+    SimulatedSource | LocalSource | AlyxSource | BrainsetsSource | BwmSource | ArraysSource,
     Field(discriminator="kind"),
 ]
 """Any of them, by its `kind`."""

@@ -34,7 +34,7 @@ from ibl_mtm.ingest.recording import Recording
 from ibl_mtm.ingest.traces import bin_behaviour, bin_signals
 from ibl_mtm.ingest.trials import encode_trials, included, keep_columns
 from ibl_mtm.one_files.regions import region_table, regions_of
-from ibl_mtm.sessions.schema import CONDITIONS, CONTIGUOUS, DECODE, KEPT, SIGNALS
+from ibl_mtm.sessions.schema import CONDITIONS, CONTIGUOUS, DECODE, KEPT, SIGNALS, is_own_name
 from ibl_mtm.sessions.split import split_trials
 
 __all__ = ["assemble"]
@@ -71,6 +71,7 @@ def assemble(
     SessionError
         If no trial is left, or if spikes and trials cannot be on one clock.
     """
+    _check_names(recording)
     windows = _windows(recording, dataset)
     trial, edges = windows.trial, windows.edges
     recording = replace(recording, notes=[*recording.notes, *windows.doubts])
@@ -95,6 +96,16 @@ def assemble(
     ds = xr.Dataset(variables, coords=coordinates, attrs=attributes)
     acronyms = {str(a) for variable in ("region", "beryl", "cosmos") for a in ds[variable].values}
     return ds, region_table(acronyms)
+
+
+def _check_names(recording: Recording) -> None:
+    for name in recording.signals:
+        if not is_own_name(name):
+            raise SessionError(
+                recording.eid,
+                f"signal {name}: cannot name a variable of one's own (letters, digits and '_', and "
+                "none that the cache has); give it another name",
+            )
 
 
 @dataclass(frozen=True)

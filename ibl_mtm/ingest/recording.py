@@ -4,6 +4,7 @@ recording.insertions[0].units               # one row per unit
 recording.trials                            # None for contiguous windows
 """
 
+import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,10 @@ __all__ = [
     "checked_signal",
     "numbers",
 ]
+
+# ONE accepts ids of UUID versions 3 and 4 only. Version 3, from the session's place, is the same
+# on every machine.
+_NAMESPACE = uuid.UUID("6b0a5c1e-6b3a-4c53-8d0e-0c7c0a9e8f21")
 
 
 @dataclass(frozen=True)
@@ -199,3 +204,8 @@ def numbers(eid: str, file: str, table: pd.DataFrame, column: str) -> NDArray[np
             )
     found: NDArray[np.float64] = values.to_numpy(np.float64, na_value=np.nan)
     return found
+
+
+def session_id(lab: str, subject: str, date: str, number: str) -> str:
+    """The eid of a session that no table names, from its place alone."""
+    return str(uuid.uuid3(_NAMESPACE, f"{lab}/{subject}/{date}/{int(number):03d}"))

@@ -22,17 +22,13 @@ from ibl_mtm.config.dataset import Dataset
 from ibl_mtm.errors import UserError
 from ibl_mtm.ingest.on_disk.layout import dangling, scan, spikes_of_another_name
 from ibl_mtm.ingest.outcome import one_line
-from ibl_mtm.ingest.recording import Recording
+from ibl_mtm.ingest.recording import Recording, session_id
 from ibl_mtm.one_files.marker import is_simulated
 from ibl_mtm.one_files.one_tables import DatasetRow, SessionRow, write_tables
 
-__all__ = ["Folder", "open_folder", "session_id"]
+__all__ = ["Folder", "open_folder"]
 
 log = logging.getLogger(__name__)
-
-# ONE accepts ids of UUID versions 3 and 4 only. Version 3, from the session's place, is the same
-# on every machine.
-_NAMESPACE = uuid.UUID("6b0a5c1e-6b3a-4c53-8d0e-0c7c0a9e8f21")
 
 
 @dataclass(frozen=True)
@@ -152,11 +148,6 @@ class Folder:
             return pd.DataFrame({"name": [], "id": []})
         table = pd.read_parquet(path).reset_index()
         return table[table["eid"].astype(str) == eid]
-
-
-def session_id(lab: str, subject: str, date: str, number: str) -> str:
-    """The eid of a session in a folder without cache tables, from its place alone."""
-    return str(uuid.uuid3(_NAMESPACE, f"{lab}/{subject}/{date}/{int(number):03d}"))
 
 
 @contextmanager
