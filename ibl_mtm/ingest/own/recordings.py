@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ibl_mtm.errors import SessionError
+from ibl_mtm.ingest.own.quality import LABELS
 from ibl_mtm.ingest.recording import (
     Behaviour,
     Insertion,
@@ -25,10 +26,7 @@ from ibl_mtm.ingest.spikes import check_rows, check_spikes
 from ibl_mtm.ingest.trials import check_trials
 from ibl_mtm.one_files.regions import resolve_regions
 
-__all__ = ["LABELS", "LICKS", "About", "make_recording"]
-
-LABELS = {"good": 1.0, "mua": 0.0, "unsorted": np.nan, "": np.nan}
-"""What words for a unit's quality are in the cache, whose good units have 1."""
+__all__ = ["LICKS", "About", "make_recording"]
 
 LICKS = "licks"
 """The signal that has times and no values."""
