@@ -7,6 +7,7 @@ DANDI's files differ in where they say what a unit's region and quality are; kno
 electrodes of each unit, its peak channel (as the Allen Institute has it), and columns of its own.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,9 @@ from ibl_mtm.ingest.own.recordings import About, make_recording
 from ibl_mtm.ingest.recording import Recording
 
 __all__ = ["find_nwb_files", "read_nwb"]
+
+_GROUP = re.compile(r"(acquisition|processing|analysis|stimulus/presentation)/")
+"""What stands before the names of series in a file, and in none of their paths here."""
 
 _REGIONS = ("location", "brain_area", "region", "brain_region", "area")
 _QUALITIES = ("quality", "label", "group", "KSLabel", "ks_label")
@@ -213,7 +217,7 @@ def _signals(
     series = {_place(item): item for item in nwb.objects.values() if isinstance(item, TimeSeries)}
     found = {}
     for name, where in wanted.items():
-        asked = where.strip("/")
+        asked = _GROUP.sub("", where.strip("/"))
         matches = [at for at in series if at == asked or at.endswith(f"/{asked}")]
         if len(matches) != 1:
             what = "several are called that" if matches else "no such time series"
