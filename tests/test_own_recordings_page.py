@@ -67,7 +67,7 @@ def test_arrays_to_a_report(catalog: Path, monkeypatch: pytest.MonkeyPatch) -> N
         run(line, monkeypatch, TINY if " train " in line else [])
     run("ibl-mtm sessions rig.zarr", monkeypatch, [])
     scores = read_scored_run(Path("runs/rig"))
-    assert scores.task("go")["raw_spikes"]["accuracy"] > 0.9
+    assert scores.task("go")["raw_spikes"]["accuracy"] > 0.8
     assert scores.task("speed")["n_sessions"] == 1
     assert scores.task("co_smoothing")["psth_r2"] is not None
     page = Path("report.html").read_text(encoding="utf-8")

@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ibl_mtm.errors import SessionError
+from ibl_mtm.ingest.check_spikes import check_rows, check_spikes
 from ibl_mtm.ingest.own.quality import LABELS
 from ibl_mtm.ingest.recording import (
     Behaviour,
@@ -22,7 +23,6 @@ from ibl_mtm.ingest.recording import (
     checked_signal,
     numbers,
 )
-from ibl_mtm.ingest.spikes import check_rows, check_spikes
 from ibl_mtm.ingest.trials import check_trials
 from ibl_mtm.one_files.regions import resolve_regions
 
