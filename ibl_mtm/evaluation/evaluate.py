@@ -26,6 +26,7 @@ from ibl_mtm.errors import SessionError, UserError
 from ibl_mtm.evaluation.activity.predict import Precision, select_known, uses_bf16
 from ibl_mtm.evaluation.baselines.registry import BASELINES, BaselinePredictor
 from ibl_mtm.evaluation.behaviour.behaviours import BEHAVIOUR_TASKS
+from ibl_mtm.evaluation.behaviour.imposters import Imposters
 from ibl_mtm.evaluation.document import data_digest, make_document
 from ibl_mtm.evaluation.predictors import ModelPredictor, Predictor
 from ibl_mtm.evaluation.request import Request, chosen_sessions, deals_of, known_tasks, sessions_of
@@ -267,7 +268,13 @@ def _evaluate(
         predictor, ds = prepare(cache[eid], deal)
         # Tasks of sessions that are scored side by side come as they are done.
         return score_session(
-            predictor, ds, deal.split, tasks, truth, lambda line: say(f"  {eid} {line}")
+            predictor,
+            ds,
+            deal.split,
+            tasks,
+            truth,
+            lambda line: say(f"  {eid} {line}"),
+            Imposters(cache, eid),
         )
 
     found = zip(dealt, side_by_side(score, list(dealt), at_once), strict=True)

@@ -22,6 +22,7 @@ from ibl_mtm.evaluation.activity.tasks import ACTIVITY_TASKS, ActivityTask
 from ibl_mtm.evaluation.behaviour.behaviours import BEHAVIOUR_TASKS, DEFAULT_BEHAVIOURS
 from ibl_mtm.evaluation.behaviour.decode_session import DecodedSession, decode_behaviour
 from ibl_mtm.evaluation.behaviour.decoding_scores import TraceScore
+from ibl_mtm.evaluation.behaviour.imposters import Imposters
 from ibl_mtm.evaluation.metrics import bits_per_spike, poisson_d2
 from ibl_mtm.evaluation.predictors import Predictor
 from ibl_mtm.sessions.text import as_text
@@ -84,6 +85,7 @@ def score_session(
     tasks: Sequence[str] = TASKS,
     truth: Truth | None = None,
     say: Callable[[str], None] = lambda line: None,
+    imposters: Imposters | None = None,
 ) -> SessionScores:
     """Score a predictor on a session.
 
@@ -102,6 +104,8 @@ def score_session(
         same entries.
     say
         Called with a line of text as each task is done.
+    imposters
+        Other sessions, whose traces of behaviour are the null of this one's.
     """
     test = ds.isel(trial=np.flatnonzero(split == "test"))
     expected = None
@@ -135,7 +139,7 @@ def score_session(
                 skipped["region_pairs"] = no_pairs
             else:
                 pairs = _score_pairs(predictor, test)
-    found = decode_behaviour(predictor, ds, split, tasks)
+    found = decode_behaviour(predictor, ds, split, tasks, imposters)
     for name, behaviour in found.scores.items():
         key = "r2" if "r2" in behaviour else "accuracy"
         say(f"{name}: {key} {behaviour[key]:.3f}")
