@@ -102,8 +102,8 @@ def seconds(run: Callable[[], object]) -> float:
 def stages(one: Path, folder: Path) -> list[Row]:
     from ibl_mtm.cache.store import create_cache, write_session
     from ibl_mtm.ingest import assemble as session
-    from ibl_mtm.ingest import load
     from ibl_mtm.ingest.on_disk.folder import open_folder
+    from ibl_mtm.ingest.through_one import load
 
     dataset = Dataset(source=LocalSource(kind="local", path=one))
     spent: dict[str, float] = {}

@@ -1,6 +1,8 @@
 """The plan of the house: arrows between rooms go downwards, and no room is too full."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from itertools import pairwise
@@ -29,7 +31,7 @@ FLOORS = (
 #: The same within ingestion, whose kinds of source must not know who asks them. A name of a
 #: sub-room stands for all that is in it.
 INGEST = (
-    ("files", "outcome", "targets"),
+    ("outcome", "recording", "retry", "targets"),
     ("on_disk",),
     ("alyx", "brainsets", "bulk"),
     ("brainsets", "bulk"),
@@ -155,6 +157,13 @@ def test_no_room_is_too_full() -> None:
         if lines > MOST_LINES or len(files) > MOST_FILES:
             full.append((room.name, lines, len(files)))
     assert full == []
+
+
+@pytest.mark.parametrize("module", ["brainsets.load_file", "bulk.load_release", "job"])
+def test_sources_that_need_no_one_do_without(module: str) -> None:
+    code = f"import sys, ibl_mtm.ingest.{module}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert {name.split(".")[0] for name in done.stdout.split()}.isdisjoint({"one", "brainbox"})
 
 
 def test_no_name_of_a_file_stands_three_times() -> None:

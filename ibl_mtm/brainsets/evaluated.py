@@ -11,9 +11,7 @@ from collections.abc import Mapping
 
 from ibl_mtm.brainsets.layout import EVAL_RECORDING_IDS
 
-__all__ = ["EVAL_SUBJECTS", "N_EVAL_SUBJECTS", "evaluated_among"]
-
-N_EVAL_SUBJECTS = 13
+__all__ = ["EVAL_SUBJECTS", "evaluated_among"]
 
 EVAL_SUBJECTS = frozenset(
     {

@@ -21,6 +21,7 @@ __all__ = [
     "Regime",
     "domain_scopes",
     "file_of",
+    "folder_of",
     "key_of",
     "recordings_in",
 ]
@@ -80,7 +81,12 @@ def domain_scopes(regime: Regime) -> tuple[str, ...]:
 
 def key_of(build: Build, regime: Regime, eid: str) -> str:
     """Place of a recording's file below the root, with slashes."""
-    return f"{build}/{BRAINSET}/{regime}/{eid}.h5"
+    return f"{folder_of(build, regime)}/{eid}.h5"
+
+
+def folder_of(build: Build, regime: Regime) -> str:
+    """Folder of the recordings of a build and a regime below the root, with slashes."""
+    return f"{build}/{BRAINSET}/{regime}"
 
 
 def file_of(root: Path, build: Build, regime: Regime, eid: str) -> Path:
@@ -90,4 +96,4 @@ def file_of(root: Path, build: Build, regime: Regime, eid: str) -> Path:
 
 def recordings_in(root: Path, build: Build, regime: Regime) -> list[str]:
     """Ids of the recordings of which there is a file, sorted."""
-    return sorted(path.stem for path in file_of(root, build, regime, "x").parent.glob("*.h5"))
+    return sorted(path.stem for path in (root / folder_of(build, regime)).glob("*.h5"))

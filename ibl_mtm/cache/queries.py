@@ -36,8 +36,8 @@ def psth(ds: xr.Dataset | xr.DataArray, by: str = "choice") -> xr.DataArray:
         unit) per bin. The width of bins is that of their coordinate ``time``.
     by
         A variable of trials, such as ``choice``, ``contrast``, ``feedback`` or
-        ``probability_left``, or one of your own that ``assign_coords`` added. Trials that lack a
-        value take no part.
+        ``probability_left``, one that your task keeps (`trials: {keep: …}` in the catalog), or
+        one that ``assign_coords`` added. Trials that lack a value take no part.
 
     Returns
     -------
@@ -74,6 +74,8 @@ def psth(ds: xr.Dataset | xr.DataArray, by: str = "choice") -> xr.DataArray:
     keep = labels.notna().to_numpy(copy=True)
     if by in VARIABLES and MISSING in VARIABLES[by].values:
         keep &= ds[by].values != MISSING
+    if ds[by].dtype.kind in "OTU":
+        keep &= as_text(ds[by]) != ""
     if "included" in ds.coords:
         keep &= ds["included"].values
     if not keep.any():

@@ -33,7 +33,7 @@ from ibl_mtm.cache.tables import (
     write_table,
 )
 from ibl_mtm.errors import DAMAGE, SessionError, UserError
-from ibl_mtm.sessions.schema import FORMAT, FORMAT_VERSION, VARIABLES, validate
+from ibl_mtm.sessions.schema import FORMAT, FORMAT_VERSION, VARIABLES, own_variables, validate
 
 __all__ = [
     "create_cache",
@@ -238,8 +238,9 @@ def _complete(ds: xr.Dataset, regions: pd.DataFrame) -> xr.Dataset:
     """The session as it is stored: labels as coordinates, described, with its regions."""
     labels = [name for name in map(str, ds.data_vars) if ds[name].ndim == 1]
     ds = ds.set_coords(labels).copy()
+    described = VARIABLES | own_variables(ds.attrs)
     for name, variable in ds.variables.items():
-        known = VARIABLES[str(name)]
+        known = described[str(name)]
         units = {"units": known.units} if known.units else {}
         variable.attrs = {"long_name": known.about, **units, **variable.attrs}
     return ds.assign_attrs(regions=_describe_regions(ds, regions))

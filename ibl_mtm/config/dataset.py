@@ -16,6 +16,7 @@ from ibl_mtm.config.yaml_settings import Settings
 
 __all__ = ["Align", "Dataset", "SessionEntry", "Split", "TrialRules"]
 
+_NAME = re.compile(r"[A-Za-z]\w*", re.ASCII)
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -72,13 +73,25 @@ class Align(Settings):
 
 
 class TrialRules(Settings):
-    """Which trials are marked `included`, for behaviour decoding (all limits in s, inclusive)."""
+    """Which trials are marked `included`, for behaviour decoding (all limits in s, inclusive).
+
+    A rule whose columns the trials table lacks is left out, with a note.
+    """
 
     min_reaction: float = Field(
         default=0.08, ge=0, description="first movement after stimulus onset"
     )
     max_reaction: float = Field(default=2.0, gt=0)
     max_length: float = Field(default=10.0, gt=0, description="go cue to feedback")
+    keep: tuple[str, ...] | Literal["all"] = Field(
+        default=(),
+        description="further columns of the trials table (numbers, booleans, text) that the cache "
+        "keeps under their names; those that 'conditions' and 'decode' name are kept anyway",
+    )
+
+    def definition(self) -> dict[str, Any]:
+        """All of it, as a plain JSON mapping; without `keep` as it was before there was one."""
+        return self.model_dump(mode="json", exclude=None if self.keep else {"keep"})
 
 
 class Split(Settings):
@@ -133,13 +146,42 @@ class SessionEntry(Settings):
 
 
 class Dataset(Settings):
-    """One dataset of the catalog."""
+    """One dataset of the catalog.
+
+    `signals`, `conditions` and `decode` are for tasks of one's own. The cache keeps them with each
+    session, so that whoever scores it needs no catalog.
+    """
 
     source: Source
     sessions: tuple[SessionEntry, ...] | None = Field(default=None, min_length=1)
     align: Align = Align()
     trials: TrialRules = TrialRules()
     split: Split = Split()
+    signals: dict[str, str] = Field(
+        default={},
+        description="further traces, each on a clock of its own: a name, and where the source has "
+        "it (in ONE's layout 'pupil.diameter' with 'pupil.times'; of Phy a file; in NWB a path)",
+    )
+    conditions: tuple[str, ...] = Field(
+        default=(),
+        description="variables of trials by which mean responses are taken; choice and block "
+        "where none is named",
+    )
+    decode: dict[str, Literal["class", "trace"]] = Field(
+        default={},
+        description="what is decoded beside the behaviours that are built in: variables of trials "
+        "with two values (class), or signals (trace)",
+    )
+
+    @field_validator("signals", "decode", "conditions")
+    @classmethod
+    def _are_names(cls, names: Any) -> Any:
+        for name in names:
+            if not _NAME.fullmatch(name):
+                raise ValueError(
+                    f"'{name}' cannot name a variable: letters, digits and '_', a letter first"
+                )
+        return names
 
     @field_validator("sessions")
     @classmethod
@@ -176,6 +218,13 @@ class Dataset(Settings):
             )
         return self
 
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """Columns of the trials table that are kept by name."""
+        named = () if self.trials.keep == "all" else self.trials.keep
+        classes = (name for name, kind in self.decode.items() if kind == "class")
+        return tuple(dict.fromkeys((*named, *self.conditions, *classes)))
+
     def entry(self, eid: str) -> SessionEntry:
         """What the catalog says about one session; the defaults where it lists none."""
         evaluated = isinstance(self.source, BrainsetsSource) and self.source.regime == "eval"
@@ -193,13 +242,18 @@ class Dataset(Settings):
         definition = {
             "source": self.source.definition(),
             "align": self.align.model_dump(mode="json", exclude_none=True),
-            "trials": self.trials.model_dump(mode="json"),
+            "trials": self.trials.definition(),
             "split": self.split.definition(),
             **self.entry(eid).model_dump(mode="json", exclude={"eid"}),
         }
         if self.align.contiguous is not None:
             del definition["trials"]
-        return definition
+        own: dict[str, Any] = {
+            "signals": dict(self.signals),
+            "conditions": list(self.conditions),
+            "decode": dict(self.decode),
+        }
+        return definition | {key: value for key, value in own.items() if value}
 
     def definition_hash(self, eid: str) -> str:
         """SHA-256 of the canonical JSON of `definition(eid)`, in hexadecimal."""

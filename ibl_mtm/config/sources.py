@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -17,7 +17,9 @@ from ibl_mtm.config.yaml_settings import Settings
 
 __all__ = [
     "AlyxSource",
+    "ArraysSource",
     "BrainsetsSource",
+    "BucketSource",
     "BwmSource",
     "LocalSource",
     "SimulatedSource",
@@ -140,25 +142,18 @@ class AlyxSource(SourceSettings):
         return address and address.rstrip("/")
 
 
-class BrainsetsSource(SourceSettings):
-    """The brain-wide map as BrainWideBench publishes it: one HDF5 file for each session.
+class BucketSource(SourceSettings):
+    """Files of a folder, or of a bucket's folder, from where they are downloaded first.
 
-    `path` is a folder of `BUILD/ibl_brain_wide_bench_2026/REGIME/EID.h5`, or the address of such
-    a folder in a bucket (``s3://…``), whose files are downloaded one by one.
+    An address given as `path` is taken for `url`.
     """
 
-    kind: Literal["brainsets"]
     url: str | None = Field(
         default=None, description="the bucket's folder; an address given as 'path' is taken for it"
     )
     path: Path | None = Field(
         default=None,
         description="the folder; of a bucket, where its files are kept: beside the cache if absent",
-    )
-    build: Literal["all_units", "selected_units"] = "all_units"
-    regime: Literal["eval", "pretrain"] = "pretrain"
-    version: str = Field(
-        default="0.1.0", description="derived_version of the files; those of another are refused"
     )
     endpoint: str | None = Field(default=None, description="another server that speaks S3")
     anonymous: bool = Field(default=True, description="without credentials, as it is public")
@@ -184,13 +179,34 @@ class BrainsetsSource(SourceSettings):
         return url and url.rstrip("/")
 
     @model_validator(mode="after")
-    def _is_somewhere(self) -> "BrainsetsSource":
+    def _server_speaks_s3(self) -> Self:
+        if self.endpoint is not None and (self.url or "").startswith("gs://"):
+            raise ValueError("'endpoint' is for s3://…; a bucket of gs://… has none")
+        return self
+
+
+class BrainsetsSource(BucketSource):
+    """The brain-wide map as BrainWideBench publishes it: one HDF5 file for each session.
+
+    `path` is a folder of `BUILD/ibl_brain_wide_bench_2026/REGIME/EID.h5`, or the address of such
+    a folder in a bucket (``s3://…``), whose files are downloaded one by one.
+    """
+
+    kind: Literal["brainsets"]
+    build: Literal["all_units", "selected_units"] = "all_units"
+    regime: Literal["eval", "pretrain"] = "pretrain"
+    version: str = Field(
+        default="0.1.0", description="derived_version of the files; those of another are refused"
+    )
+
+    @model_validator(mode="after")
+    def _is_somewhere(self) -> Self:
         if self.url is None and self.path is None:
             raise ValueError("give a 'path': a folder, or s3://brain-wide-bench/brainsets")
         return self
 
 
-class BwmSource(SourceSettings):
+class BwmSource(BucketSource):
     """The brain-wide map's bulk release: good units and behaviour of 459 sessions, two archives.
 
     They are downloaded once, 9 GB, and read as they are. Sessions of animals that BrainWideBench
@@ -202,24 +218,21 @@ class BwmSource(SourceSettings):
         default="s3://ibl-brain-wide-map-public/resources/ibl-agent-data",
         description="the bucket's folder; null: only what is on disk",
     )
-    path: Path | None = Field(
-        default=None,
-        description="where the archives are, or are kept: beside the cache if absent",
-    )
     behaviour: bool = Field(default=True, description="also wheel and whisker, 2.9 GB of the 9")
     evaluated_animals: Literal["leave_out", "use"] = "leave_out"
-    endpoint: str | None = Field(default=None, description="another server that speaks S3")
-    anonymous: bool = Field(default=True, description="without credentials, as it is public")
-    timeout: float = Field(default=20.0, gt=0, description="s until a server is reached")
-    attempts: int = Field(default=6, ge=1, description="of each request, before it has failed")
 
-    elsewhere = frozenset(
-        {"path", "url", "endpoint", "anonymous", "timeout", "attempts", "evaluated_animals"}
-    )
+    elsewhere = BucketSource.elsewhere | {"evaluated_animals"}
+
+
+class ArraysSource(SourceSettings):
+    """Arrays that a program gave (`ibl_mtm.add_session`), told by a digest of all of them."""
+
+    kind: Literal["arrays"]
+    digest: str
 
 
 Source = Annotated[
-    SimulatedSource | LocalSource | AlyxSource | BrainsetsSource | BwmSource,
+    SimulatedSource | LocalSource | AlyxSource | BrainsetsSource | BwmSource | ArraysSource,
     Field(discriminator="kind"),
 ]
 """Any of them, by its `kind`."""

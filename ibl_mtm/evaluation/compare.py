@@ -19,7 +19,7 @@ from scipy.stats import wilcoxon
 
 from ibl_mtm.errors import UserError
 from ibl_mtm.evaluation.activity.tasks import ACTIVITY_TASKS
-from ibl_mtm.evaluation.behaviour.behaviours import BEHAVIOURS
+from ibl_mtm.evaluation.behaviour.behaviours import behaviours_in
 from ibl_mtm.evaluation.metrics import pooled
 from ibl_mtm.evaluation.scored_run import ScoredRun, read_scored_runs
 
@@ -162,7 +162,7 @@ def compare_activity(a: ScoredRun, b: ScoredRun) -> list[Pair]:
 
 def _behaviour(a: ScoredRun, b: ScoredRun) -> list[Pair]:
     pairs = []
-    for task, behaviour in BEHAVIOURS.items():
+    for task, behaviour in behaviours_in(run.scores["tasks"] for run in (a, b)).items():
         scores = [_by_session(run, task, behaviour.score) for run in (a, b)]
         shared = [eid for eid in scores[0] if eid in scores[1]]
         if shared:

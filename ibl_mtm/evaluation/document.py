@@ -17,7 +17,7 @@ import xarray as xr
 
 from ibl_mtm._provenance import __version__
 from ibl_mtm.cache.cache import Cache
-from ibl_mtm.evaluation.behaviour.behaviours import BEHAVIOUR_TASKS
+from ibl_mtm.evaluation.behaviour.behaviours import behaviours_in
 from ibl_mtm.evaluation.metrics import summarise
 from ibl_mtm.evaluation.score_session import SessionScores
 from ibl_mtm.sessions.deal import Deal
@@ -133,7 +133,7 @@ def summarise_tasks(
                 scores = {"psth_r2": None, "residual_r2": None} | _plain(row.to_dict())
                 over = "sessions" if scores["n_sessions"] > 1 else "units"
                 found[str(task)] = scores | {"sem_over": over}
-    for task in BEHAVIOUR_TASKS:
+    for task in behaviours_in(behaviour):
         scored = [scores[task] for scores in behaviour if task in scores]
         if len(scored) > 1:
             found[task] = {**_mean(scored), **_spread(scored), "n_sessions": len(scored)}

@@ -24,12 +24,19 @@ from ibl_mtm.cache.guard import reading
 from ibl_mtm.config.yaml_settings import read_settings
 from ibl_mtm.errors import SessionError, UserError
 from ibl_mtm.evaluation.activity.predict import Precision, select_known, uses_bf16
+from ibl_mtm.evaluation.activity.tasks import ACTIVITY_TASKS
 from ibl_mtm.evaluation.baselines.registry import BASELINES, BaselinePredictor
-from ibl_mtm.evaluation.behaviour.behaviours import BEHAVIOUR_TASKS
 from ibl_mtm.evaluation.behaviour.imposters import Imposters
 from ibl_mtm.evaluation.document import data_digest, make_document
 from ibl_mtm.evaluation.predictors import ModelPredictor, Predictor
-from ibl_mtm.evaluation.request import Request, chosen_sessions, deals_of, known_tasks, sessions_of
+from ibl_mtm.evaluation.request import (
+    Request,
+    chosen_sessions,
+    deals_of,
+    known_tasks,
+    own_tasks,
+    sessions_of,
+)
 from ibl_mtm.evaluation.result import Evaluation
 from ibl_mtm.evaluation.score_session import (
     TASKS,
@@ -80,7 +87,8 @@ def evaluate(
     cache
         Where its sessions are.
     tasks
-        Some of `ALL_TASKS`; ``all`` stands for all of them.
+        Some of `ALL_TASKS`, and of what the sessions declare (`decode` in the catalog), which is
+        scored by default; ``all`` stands for all of them.
     sessions
         Session ids, beginnings of them, or subjects; by default every session that the model was
         trained on.
@@ -110,7 +118,6 @@ def evaluate(
         If no session can be read. Where some cannot, the others are scored, and the reasons
         are in ``metrics["failed"]``.
     """
-    tasks = known_tasks(tasks)
     folder = find_model(run)
     model = load_model(folder, device)
     settings = _settings_of(folder)
@@ -126,13 +133,14 @@ def evaluate(
     eids = (
         chosen_sessions(sessions, cache) if sessions else sessions_of(model.scope.sessions, cache)
     )
+    tasks = known_tasks(tasks, own_tasks(cache, eids))
     what: dict[str, Any] = {
         "run": str(run),
         "precision": "bf16" if uses_bf16(model, precision) else "32",
     }
     if min_distance_um:
         what["min_distance_um"] = min_distance_um
-    n_prompts = len(model.scope.schemes) if set(tasks) & set(BEHAVIOUR_TASKS) else 1
+    n_prompts = len(model.scope.schemes) if set(tasks) - set(ACTIVITY_TASKS) else 1
     at_once = 1 if model.read_in.device.type != "cpu" else None
     if at_once is None:
         at_once = sessions_at_once(cache, eids, n_prompts, memory_gb)
@@ -192,9 +200,10 @@ def evaluate_baseline(
         return BaselinePredictor(name, ds, deal.split, session.region), ds
 
     eids = chosen_sessions(sessions, cache) if sessions else list(cache)
+    tasks = known_tasks(tasks, own_tasks(cache, eids))
     what: dict[str, Any] = {"baseline": name}
     made_by = hashlib.sha256(f"{name} {settings.model_dump_json()}".encode()).hexdigest()[:16]
-    request = Request(what, made_by, known_tasks(tasks), oracle, say, into, overwrite)
+    request = Request(what, made_by, tasks, oracle, say, into, overwrite)
     at_once = sessions_at_once(cache, eids, _FITS, memory_gb)
     return _evaluate(request, prepare, cache, eids, settings, deals, at_once)
 

@@ -17,7 +17,7 @@ import pandas as pd
 
 from ibl_mtm.errors import UserError
 from ibl_mtm.evaluation.activity.tasks import ACTIVITY_TASKS
-from ibl_mtm.evaluation.behaviour.behaviours import BEHAVIOUR_TASKS
+from ibl_mtm.evaluation.behaviour.behaviours import behaviours_in
 from ibl_mtm.evaluation.document import average_pairs, summarise_tasks
 
 __all__ = ["METRICS", "PAIRS", "PER_UNIT", "check_joins", "join", "read_metrics"]
@@ -121,8 +121,11 @@ def join(
     if before is None:
         return metrics, per_unit, pairs
     eids = list(dict.fromkeys([*before["sessions"], *metrics["sessions"]]))
-    asked = {*before["tasks"], *metrics["tasks"]}
-    tasks = [task for task in (*ACTIVITY_TASKS, *BEHAVIOUR_TASKS) if task in asked]
+    asked = dict.fromkeys([*before["tasks"], *metrics["tasks"]])
+    documents = [s for d in (before, metrics) for s in (d["tasks"], *d["sessions"].values())]
+    decoded = behaviours_in(documents)
+    tasks = [task for task in (*ACTIVITY_TASKS, *decoded) if task in asked]
+    tasks += [task for task in asked if task not in tasks]  # of one's own, and not to be had
     new = {(eid, task) for eid in metrics["sessions"] for task in metrics["tasks"]}
     units = _join_units(pd.read_parquet(folder / PER_UNIT), per_unit, new, eids)
     both = _join_pairs(folder, before, pairs, new)
@@ -131,7 +134,7 @@ def join(
     skipped: dict[str, dict[str, str]] = {}
     for document in (before, metrics):
         for eid, scores in document["sessions"].items():
-            for task in BEHAVIOUR_TASKS:
+            for task in decoded:
                 if document is before and (eid, task) in new:
                     continue
                 if scores.get(task):
@@ -147,7 +150,7 @@ def join(
     datasets = {d["provenance"].get("dataset", "") for d in (before, metrics)} - {""}
     # Scores of sessions are rounded in a document, so that their mean is taken from them only where
     # it was not known yet.
-    whole = {t: metrics["tasks"][t] for t in BEHAVIOUR_TASKS if t in metrics["tasks"]}
+    whole = {t: metrics["tasks"][t] for t in decoded if t in metrics["tasks"]}
     means = summarise_tasks(units, list(behaviour.values()), tasks)
     joined = {
         **metrics,

@@ -2,19 +2,21 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ibl_mtm.cache.cache import Cache
 from ibl_mtm.disk.targets import check_folder
-from ibl_mtm.errors import UserError
+from ibl_mtm.errors import SessionError, UserError
 from ibl_mtm.evaluation.merge import check_joins
-from ibl_mtm.evaluation.score_session import ALL_TASKS
+from ibl_mtm.evaluation.score_session import ALL_TASKS, TASKS
 from ibl_mtm.sessions.deal import Deal, read_deals
+from ibl_mtm.sessions.schema import DECODE
 from ibl_mtm.training.settings import DataSettings
 
-__all__ = ["Request", "chosen_sessions", "deals_of", "known_tasks", "sessions_of"]
+__all__ = ["Request", "chosen_sessions", "deals_of", "known_tasks", "own_tasks", "sessions_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -52,15 +54,39 @@ class Request:
                 check_joins(Path(self.into), {**self.what, "provenance": origin})
 
 
-def known_tasks(tasks: Sequence[str]) -> Sequence[str]:
-    """Tasks by their names, or as tables call them; UserError for one that is none."""
+def known_tasks(tasks: Sequence[str], own: Sequence[str] = ()) -> Sequence[str]:
+    """Tasks by their names, or as tables call them; UserError for one that is none.
+
+    Parameters
+    ----------
+    tasks
+        As they were asked for; where they are the default `TASKS`, or all, those that the
+        sessions declare themselves are among them.
+    own
+        These (`own_tasks`).
+    """
+    known = tuple(dict.fromkeys((*ALL_TASKS, *own)))
     if "all" in tasks:
-        return ALL_TASKS
-    names = [task.strip().lower().replace("-", "_").replace(" ", "_") for task in tasks]
-    for given, task in zip(tasks, names, strict=True):
-        if task not in ALL_TASKS:
-            raise UserError(f"unknown task '{given}'; known: {', '.join(ALL_TASKS)}, or all")
+        return known
+    if tuple(tasks) == TASKS:
+        return tuple(dict.fromkeys((*TASKS, *own)))
+    names = []
+    for given in tasks:
+        plain = given.strip().replace("-", "_").replace(" ", "_")
+        name = plain if plain in own else plain.lower()
+        if name not in known:
+            raise UserError(f"unknown task '{given}'; known: {', '.join(known)}, or all")
+        names.append(name)
     return list(dict.fromkeys(names))
+
+
+def own_tasks(cache: Cache, eids: Sequence[str]) -> tuple[str, ...]:
+    """What sessions declare that is to be decoded of them (`decode:` in the catalog)."""
+    found: dict[str, None] = {}
+    for eid in eids:
+        with suppress(SessionError):  # which is told of when it is scored
+            found |= dict.fromkeys(cache[eid].attrs.get(DECODE) or ())
+    return tuple(found)
 
 
 def chosen_sessions(sessions: Sequence[str], cache: Cache) -> list[str]:

@@ -25,6 +25,7 @@ from ibl_mtm.evaluation.behaviour.decoding_scores import TraceScore
 from ibl_mtm.evaluation.behaviour.imposters import Imposters
 from ibl_mtm.evaluation.metrics import bits_per_spike, poisson_d2
 from ibl_mtm.evaluation.predictors import Predictor
+from ibl_mtm.sessions.conditions import condition_codes, conditions_of
 from ibl_mtm.sessions.text import as_text
 from ibl_mtm.simulate.truth import Truth
 
@@ -32,7 +33,10 @@ __all__ = ["ALL_TASKS", "TASKS", "SessionScores", "nothing_scored", "score_sessi
 
 ALL_TASKS = (*ACTIVITY_TASKS, *BEHAVIOUR_TASKS)
 TASKS = (*ACTIVITY_TASKS, *DEFAULT_BEHAVIOURS)
-"""The tasks that are scored unless others are asked for."""
+"""The tasks that are scored unless others are asked for; beside them, what sessions declare."""
+
+#: Kinds of trials whose averages are kept: those that most trials are of.
+_MOST_KINDS = 4
 
 #: Test trials whose predictions are kept to look at, evenly spaced over the session.
 N_EXAMPLES = 4
@@ -98,7 +102,7 @@ def score_session(
     split : ndarray (trial,), str
         train, val or test; there are test trials.
     tasks
-        Some of `ALL_TASKS`.
+        Some of `ALL_TASKS`, and of what the session declares.
     truth
         True rates of a simulated session, for the oracle: the score of those rates on the very
         same entries.
@@ -167,10 +171,14 @@ def _cannot(task: ActivityTask, region: np.ndarray) -> str | None:
 
 def _conditions(test: xr.Dataset) -> tuple[np.ndarray, str | None]:
     """The condition of each test trial, and why there is no mean response if there is none."""
-    if "choice" not in test or "probability_left" not in test:
-        return np.full(test.sizes["trial"], -1), "the session has no trials with choice and block"
-    condition = trial_conditions(test.choice.values, test.probability_left.values)
-    few = f"no choice and block has {FEWEST_TRIALS} test trials"
+    names = conditions_of(test)
+    found = [condition_codes(test, name) for name in names]
+    labels = [codes for codes in found if codes is not None]
+    if len(labels) < len(names):
+        reason = f"the session has no trials with {' and '.join(names)}"
+        return np.full(test.sizes["trial"], -1), reason
+    condition = trial_conditions(*labels)
+    few = f"no {' and '.join(names)} has {FEWEST_TRIALS} test trials"
     return condition, None if (condition >= 0).any() else few
 
 
@@ -221,12 +229,9 @@ def _score_activity(
 
 
 def _examples(ds: xr.Dataset, rates: np.ndarray) -> xr.Dataset:
-    """Predictions to look at: averages over test trials by choice, and a few single trials."""
+    """Predictions to look at: averages over kinds of test trials, and a few single trials."""
     bin_size = float(ds.attrs["bin_size"])
-    conditions = {"all windows": np.ones(ds.sizes["trial"], bool)}
-    if "choice" in ds:
-        sides = {"choice left": ds.choice.values == 1, "choice right": ds.choice.values == -1}
-        conditions = {name: trials for name, trials in sides.items() if trials.any()} or conditions
+    conditions = _kinds_of_trials(ds) or {"all windows": np.ones(ds.sizes["trial"], bool)}
     observed, predicted = (
         np.stack([values[trials].mean(0, dtype=np.float64) for trials in conditions.values()])
         for values in (ds.spikes.values, rates)
@@ -257,6 +262,25 @@ def _examples(ds: xr.Dataset, rates: np.ndarray) -> xr.Dataset:
         },
         attrs={"eid": str(ds.attrs["eid"]), "alignment": str(ds.attrs["alignment"])},
     )
+
+
+def _kinds_of_trials(ds: xr.Dataset) -> dict[str, np.ndarray]:
+    """Which trials to average, by name: by choice, or by the first that one's own task names."""
+    name = conditions_of(ds)[0]
+    found = condition_codes(ds, name)
+    if found is None:
+        return {}
+    if name == "choice" and ds["choice"].dtype == np.int8:
+        sides = {"choice left": ds.choice.values == 1, "choice right": ds.choice.values == -1}
+        return {side: trials for side, trials in sides.items() if trials.any()}
+    codes, known = found
+    numbers, counts = np.unique(codes[known], return_counts=True)
+    shown = sorted(numbers[np.argsort(-counts, kind="stable")[:_MOST_KINDS]])
+    values = as_text(ds[name]) if name in ds else codes.astype(str)
+    return {
+        f"{name} {values[np.flatnonzero(codes == number)[0]]}": known & (codes == number)
+        for number in shown
+    }
 
 
 def _score_pairs(predictor: Predictor, ds: xr.Dataset) -> pd.DataFrame:

@@ -16,11 +16,13 @@ import xarray as xr
 import yaml
 
 from ibl_mtm.errors import UserError
+from ibl_mtm.evaluation.behaviour.behaviours import Behaviour, behaviours_in
 from ibl_mtm.sessions.schema import UNKNOWN_COLOR
 
 __all__ = [
     "UNIT_COLUMNS",
     "ScoredRun",
+    "decoded",
     "read_scored_run",
     "read_scored_runs",
     "region_table",
@@ -145,6 +147,11 @@ def read_scored_runs(paths: Sequence[Path]) -> list[ScoredRun]:
     runs = [read_scored_run(path) for path in paths]
     names = [run.name for run in runs]
     return [replace(run, name=str(run.path)) if names.count(run.name) > 1 else run for run in runs]
+
+
+def decoded(runs: Sequence[ScoredRun]) -> dict[str, Behaviour]:
+    """The behaviours that may have been decoded in runs, those of their own tasks included."""
+    return behaviours_in(run.scores["tasks"] for run in runs)
 
 
 def region_table(runs: Sequence[ScoredRun]) -> pd.DataFrame:

@@ -91,11 +91,7 @@ def count_spikes(
     ValueError
         If a count passes 65535, or a cluster is not from 0 to n_clusters - 1.
     """
-    if len(times) != len(clusters):
-        raise ValueError(f"{len(times)} times but {len(clusters)} clusters")
-    # Cluster n would be counted as unit 0 of the next bin.
-    if len(clusters) and not 0 <= clusters.min() <= clusters.max() < n_clusters:
-        raise ValueError(f"clusters {clusters.min()} to {clusters.max()}, of {n_clusters}")
+    _check(times, clusters, n_clusters)
     n_bins = edges.shape[1] - 1
     below = np.searchsorted(times, edges)  # (trial, edge): how many spikes come before the edge
     first_of_bin = np.arange(n_bins) * n_clusters
@@ -134,8 +130,9 @@ def count_from_start(
 
     Returns
     -------
-    As for `count_spikes`.
+    As for `count_spikes`; so are the errors.
     """
+    _check(times, clusters, n_clusters)
     rate = 1 / bin_size
     bounds = np.searchsorted(times, np.stack([starts, starts + n_bins * bin_size], axis=1))
 
@@ -148,6 +145,14 @@ def count_from_start(
             yield cell
 
     return _count(cells(), (len(starts), n_bins, n_clusters))
+
+
+def _check(times: Floats, clusters: NDArray[np.integer], n_clusters: int) -> None:
+    if len(times) != len(clusters):
+        raise ValueError(f"{len(times)} times but {len(clusters)} clusters")
+    # Cluster n would be counted as unit 0 of the next bin.
+    if len(clusters) and not 0 <= clusters.min() <= clusters.max() < n_clusters:
+        raise ValueError(f"clusters {clusters.min()} to {clusters.max()}, of {n_clusters}")
 
 
 def _count(

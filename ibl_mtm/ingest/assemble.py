@@ -8,9 +8,10 @@ What each variable is stands in `ibl_mtm.sessions.schema`.
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
 import numpy as np
@@ -28,12 +29,12 @@ from ibl_mtm.ingest.align import (
     count_spikes,
     covered,
 )
-from ibl_mtm.ingest.load import Recording
 from ibl_mtm.ingest.plausible import check_extent, check_rates
-from ibl_mtm.ingest.traces import bin_behaviour
-from ibl_mtm.ingest.trials import encode_trials, included
+from ibl_mtm.ingest.recording import Recording
+from ibl_mtm.ingest.traces import bin_behaviour, bin_signals
+from ibl_mtm.ingest.trials import encode_trials, included, keep_columns
 from ibl_mtm.one_files.regions import region_table, regions_of
-from ibl_mtm.sessions.schema import CONTIGUOUS
+from ibl_mtm.sessions.schema import CONDITIONS, CONTIGUOUS, DECODE, KEPT, SIGNALS, is_own_name
 from ibl_mtm.sessions.split import split_trials
 
 __all__ = ["assemble"]
@@ -70,31 +71,59 @@ def assemble(
     SessionError
         If no trial is left, or if spikes and trials cannot be on one clock.
     """
-    trial, edges, removed, doubts = _windows(recording, dataset)
-    recording = replace(recording, notes=[*recording.notes, *doubts])
+    _check_names(recording)
+    windows = _windows(recording, dataset)
+    trial, edges = windows.trial, windows.edges
+    recording = replace(recording, notes=[*recording.notes, *windows.doubts])
     coordinates = {
         "trial": ("trial", trial),
         "time": ("time", dataset.align.start + np.arange(dataset.align.n_bins) * dataset.align.bin),
         "window_start": ("trial", edges[:, 0]),
     }
+    trials, notes, kept = _trials(recording, windows, dataset)
+    recording = replace(recording, notes=[*recording.notes, *notes])
     spikes = np.concatenate(list(_counts(recording, edges, dataset.align.bin)), axis=2)
     variables = (
         {"spikes": (("trial", "time", "unit"), spikes)}
         | _units(recording, spikes, dataset)
         | bin_behaviour(recording.behaviour, edges, dataset.align.bin)
-        | _trials(recording, trial, edges, dataset)
+        | bin_signals(recording.signals, edges, dataset.align.bin)
+        | trials
     )
     origin = {"source": source, "simulated": simulated}
-    attributes = _attributes(recording, dataset, name) | origin | removed
+    attributes = _attributes(recording, dataset, name) | origin | windows.removed
+    attributes |= _own(recording, dataset, kept)
     ds = xr.Dataset(variables, coords=coordinates, attrs=attributes)
     acronyms = {str(a) for variable in ("region", "beryl", "cosmos") for a in ds[variable].values}
     return ds, region_table(acronyms)
 
 
-def _windows(
-    recording: Recording, dataset: Dataset
-) -> tuple[NDArray[np.int64], NDArray[np.float64], dict[str, int], list[str]]:
-    """Numbers of the trials that are kept, their bin edges, how many were left out, and doubts."""
+def _check_names(recording: Recording) -> None:
+    for name in recording.signals:
+        if not is_own_name(name):
+            raise SessionError(
+                recording.eid,
+                f"signal {name}: cannot name a variable of one's own (letters, digits and '_', and "
+                "none that the cache has); give it another name",
+            )
+
+
+@dataclass(frozen=True)
+class _Windows:
+    """Numbers of the trials that are kept, and their bin edges.
+
+    `split` is what the files' domains say each is for, where there are some; `removed` is how many
+    were left out, `doubts` what is doubtful.
+    """
+
+    trial: NDArray[np.int64]
+    edges: NDArray[np.float64]
+    split: NDArray[np.str_] | None
+    removed: dict[str, int]
+    doubts: list[str]
+
+
+def _windows(recording: Recording, dataset: Dataset) -> _Windows:
     align = dataset.align
     extents = [(i.times[0], i.times[-1]) for i in recording.insertions]
     if recording.trials is None or align.event is None:
@@ -112,11 +141,12 @@ def _windows(
         "trials_without_event": len(events) - len(finite),
         "trials_outside_recording": int((~inside).sum()),
     }
+    split = None
     if recording.domains is not None:
-        windows = edges[:, [0, -1]]
-        known = np.zeros(len(edges), dtype=bool)
-        for domain in recording.domains.values():
-            known |= within(windows, domain)
+        split = np.full(len(edges), "", dtype="<U5")
+        for name, domain in recording.domains.items():
+            split[within(edges[:, [0, -1]], domain)] = name
+        known = split != ""
         removed["trials_outside_domains"] = int((inside & ~known).sum())
         inside &= known
     if not inside.any():
@@ -134,7 +164,8 @@ def _windows(
             f"{outside} of {len(inside)} trials lie outside of the recording; on another clock?"
         )
     doubts += check_rates(recording, edges[inside])
-    return finite[inside], edges[inside], removed, doubts
+    split = None if split is None else split[inside]
+    return _Windows(finite[inside], edges[inside], split, removed, doubts)
 
 
 def _pieces(domains: Mapping[str, NDArray[np.float64]]) -> list[tuple[float, float]]:
@@ -180,37 +211,46 @@ def _units(recording: Recording, spikes: NDArray[Any], dataset: Dataset) -> dict
 
 
 def _trials(
-    recording: Recording,
-    trial: NDArray[np.int64],
-    edges: NDArray[np.float64],
-    dataset: Dataset,
-) -> dict[str, Any]:
-    split = _split(recording, trial, edges, dataset)
-    values: dict[str, NDArray[Any]] = {"split": split}
+    recording: Recording, windows: _Windows, dataset: Dataset
+) -> tuple[dict[str, Any], list[str], list[str]]:
+    """Variables of trials, notes on what is not there, and the names of those of one's own."""
+    values: dict[str, NDArray[Any]] = {"split": _split(recording.eid, windows, dataset)}
+    kept: dict[str, NDArray[Any]] = {}
+    notes: list[str] = []
     if recording.trials is not None and dataset.align.event is not None:
-        table = recording.trials.iloc[trial]
-        values |= encode_trials(table) | {"included": included(table, dataset.trials)}
-    return {name: ("trial", array) for name, array in values.items()}
+        table = recording.trials.iloc[windows.trial]
+        kept, lacking = keep_columns(table, dataset.kept, dataset.trials.keep == "all")
+        values["included"], left_out = included(table, dataset.trials)
+        values |= encode_trials(table) | kept
+        notes = [*left_out, *lacking]
+    return {name: ("trial", array) for name, array in values.items()}, notes, list(kept)
 
 
-def _split(
-    recording: Recording,
-    trial: NDArray[np.int64],
-    edges: NDArray[np.float64],
-    dataset: Dataset,
-) -> NDArray[np.str_]:
+def _own(recording: Recording, dataset: Dataset, kept: list[str]) -> dict[str, Any]:
+    """Attributes that only sessions with a task of their own have."""
+    own = {
+        KEPT: kept,
+        SIGNALS: list(recording.signals),
+        CONDITIONS: list(dataset.conditions),
+        DECODE: dict(dataset.decode),
+    }
+    return {key: value for key, value in own.items() if value}
+
+
+def _split(eid: str, windows: _Windows, dataset: Dataset) -> NDArray[np.str_]:
     """What each trial is for: as the files say, or as it is dealt out."""
+    if windows.split is not None:
+        return windows.split
     rule = dataset.split
-    if recording.domains is not None:
-        split = np.full(len(trial), "", dtype="<U5")
-        for name, domain in recording.domains.items():
-            split[within(edges[:, [0, -1]], domain)] = name
-        return split
     assert rule.kind != "file"  # a source that has domains gives them
-    length = dataset.align.length
-    return split_trials(
-        recording.eid, trial, rule.fractions, rule.kind, rule.seed, edges[:, 0], length
-    )
+    starts, length = windows.edges[:, 0], dataset.align.length
+    return split_trials(eid, windows.trial, rule.fractions, rule.kind, rule.seed, starts, length)
+
+
+def _versions() -> Iterator[str]:
+    for package in _SOFTWARE:
+        with suppress(PackageNotFoundError):  # not every source needs every one
+            yield f"{package} {version(package)}"
 
 
 def _attributes(recording: Recording, dataset: Dataset, name: str) -> dict[str, Any]:
@@ -230,7 +270,7 @@ def _attributes(recording: Recording, dataset: Dataset, name: str) -> dict[str, 
         "definition_hash": dataset.definition_hash(eid),
         "unit_filter": "none",
         "notes": recording.notes,
-        "software": [f"{package} {version(package)}" for package in _SOFTWARE],
+        "software": list(_versions()),
         "ingested": datetime.now(UTC).isoformat(timespec="seconds"),
         **recording.attributes,
     }

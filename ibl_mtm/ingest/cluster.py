@@ -25,9 +25,8 @@ from distributed.utils import get_mp_context
 
 from ibl_mtm import logs
 from ibl_mtm.errors import UserError
-from ibl_mtm.ingest.files import one_line
 from ibl_mtm.ingest.job import Job, run_job
-from ibl_mtm.ingest.outcome import Outcome
+from ibl_mtm.ingest.outcome import Outcome, one_line
 
 __all__ = ["default_workers", "open_cluster", "run_jobs"]
 
@@ -36,7 +35,8 @@ log = logging.getLogger(__name__)
 # A session as large as real ones takes 1.2 GB; dask pauses a worker at 80 % of its limit.
 _MEMORY = 3 << 30
 _ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-_WORK = ("ibl_mtm.ingest.load", "ibl_mtm.ingest.assemble")  # imported once, for all workers
+# Imported once, for all workers.
+_WORK = ("ibl_mtm.ingest.through_one.load", "ibl_mtm.ingest.assemble")
 _TOPIC = "ibl-mtm-bytes"
 _PATIENCE = 30  # s, for a scheduler and its first worker
 

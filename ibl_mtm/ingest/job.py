@@ -16,9 +16,9 @@ from typing import Any
 from ibl_mtm.cache.store import session_attrs, write_session
 from ibl_mtm.config.dataset import Dataset
 from ibl_mtm.errors import SessionError
-from ibl_mtm.ingest.files import one_line
-from ibl_mtm.ingest.outcome import Outcome, UnreachableError
-from ibl_mtm.ingest.sources.source import OnBytes, Origin
+from ibl_mtm.ingest.assemble import assemble
+from ibl_mtm.ingest.outcome import OnBytes, Outcome, UnreachableError, one_line
+from ibl_mtm.ingest.sources.source import Origin
 from ibl_mtm.ingest.targets import blocked
 
 __all__ = ["Job", "is_complete", "run_job"]
@@ -40,9 +40,6 @@ class Job:
 
 def run_job(job: Job, on_bytes: OnBytes = lambda n: None) -> Outcome:
     """Ingest a session; whatever goes wrong becomes its outcome, so that others go on."""
-    # Only where the work is done: brainbox takes two seconds to import.
-    from ibl_mtm.ingest.assemble import assemble
-
     start = time.monotonic()
     eid, fetched = job.eid, 0
 

@@ -1,7 +1,7 @@
 """What became of an ingest: of each session, and of all of them as a report beside the cache."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +10,10 @@ from typing import Any, Literal
 from ibl_mtm.disk.replace import replace_file
 from ibl_mtm.errors import SessionError
 
-__all__ = ["IngestReport", "Outcome", "UnreachableError", "write_report"]
+__all__ = ["IngestReport", "OnBytes", "Outcome", "UnreachableError", "one_line", "write_report"]
+
+OnBytes = Callable[[int], object]
+"""Called with the number of bytes that came; negative where they were in vain."""
 
 
 @dataclass(frozen=True)
@@ -111,3 +114,8 @@ def write_report(report: IngestReport, dataset: str) -> Path:
     for target in (path.with_name(f"{report.cache.stem}.{path.name}"), path):
         replace_file(target, lambda aside: aside.write_text(text))
     return path
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, on one line; its name where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibl_mtm.errors import SessionError
-from ibl_mtm.ingest.load import Recording
+from ibl_mtm.ingest.recording import Recording
 
 __all__ = ["check_extent", "check_rates"]
 

@@ -98,7 +98,7 @@ def ingest(
         dataset, cache = _as_seen_elsewhere(dataset), cache.absolute()
     stopped = None
     aside = cache.parent if scheduler else None  # where other machines see it too
-    search = Search(dataset, name, cache, sessions, limit, dry_run, offline, aside)
+    search = Search(dataset, name, cache, sessions, limit, dry_run, offline, overwrite, aside)
     if on_bytes is not None:
         search = replace(search, on_bytes=on_bytes)
     with (

@@ -3,15 +3,16 @@
 bin_behaviour(recording.behaviour, edges, 0.02)["wheel_velocity"]       # dims, (trial, time)
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ibl_mtm.ingest.align import count_spikes, own_samples, sample
-from ibl_mtm.ingest.behaviour import Behaviour, Signal
+from ibl_mtm.ingest.recording import Behaviour, Signal
 
-__all__ = ["bin_behaviour"]
+__all__ = ["bin_behaviour", "bin_signals"]
 
 # Cameras run at 30 to 150 Hz. Of a slower one than the bins, frames in sequence are no gap.
 _FRAMES_IN_SEQUENCE = 1.5
@@ -48,6 +49,22 @@ def bin_behaviour(behaviour: Behaviour, edges: Edges, bin_size: float) -> dict[s
     if behaviour.licks is not None:
         variables["lick_count"] = (dims, _count_licks(behaviour.licks, edges, bin_size))
     return variables
+
+
+def bin_signals(signals: Mapping[str, Signal], edges: Edges, bin_size: float) -> dict[str, Any]:
+    """Traces of one's own as variables of the cache; NaN beyond their samples and in their gaps.
+
+    Parameters
+    ----------
+    signals
+        By name.
+    edges, bin_size
+        As for `bin_behaviour`; so is what is returned.
+    """
+    return {
+        name: (("trial", "time"), _read(signal, edges, bin_size, outside=np.nan))
+        for name, signal in signals.items()
+    }
 
 
 def _read(

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 
 import xarray as xr
 
-from ibl_mtm.evaluation.behaviour.behaviours import BEHAVIOURS
-from ibl_mtm.evaluation.scored_run import ScoredRun
+from ibl_mtm.evaluation.scored_run import ScoredRun, decoded
 from ibl_mtm.report.figures import activity as activity_figures
 from ibl_mtm.report.figures.style import short_name
 from ibl_mtm.report.parts import Plot, Section, figures_of
@@ -120,7 +119,7 @@ def decoded_traces(runs: Sequence[ScoredRun]) -> Section:
         "Test trials of the session whose R² is the median, decoded by ridge regression.",
         columns=1,
     )
-    traces = {task: b for task, b in BEHAVIOURS.items() if b.classes is None}
+    traces = {task: b for task, b in decoded(runs).items() if b.classes is None}
     for task, behaviour in traces.items():
         eid = median_session(runs[0], task, "r2")
         sessions = {run.name: run.session(eid) for run in runs} if eid else {}

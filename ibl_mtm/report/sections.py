@@ -8,12 +8,13 @@ A further section is a function from runs to `Section` in `_SECTIONS`. Units and
 by rules that each section states, never by hand, and few of them however many sessions there are.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 import pandas as pd
 
-from ibl_mtm.evaluation.behaviour.behaviours import BEHAVIOURS
-from ibl_mtm.evaluation.scored_run import ScoredRun, region_table
+from ibl_mtm.evaluation.behaviour.behaviours import Behaviour
+from ibl_mtm.evaluation.scored_run import ScoredRun, decoded, region_table
 from ibl_mtm.report.example_sections import decoded_traces, single_trial, unit_responses
 from ibl_mtm.report.figures import regions as region_figures
 from ibl_mtm.report.figures import task_scores as figures
@@ -45,7 +46,7 @@ def _scores(runs: Sequence[ScoredRun]) -> Section:
     )
     activity, behaviour = [
         _joined(runs, [pd.DataFrame(rows(run)) for run in runs])
-        for rows in (_activity_rows, _behaviour_rows)
+        for rows in (_activity_rows, partial(_behaviour_rows, behaviours=decoded(runs)))
     ]
     if len(activity):
         section.plots.append(Plot("activity", figures.task_scores(activity), figures_of(runs[0])))
@@ -68,7 +69,7 @@ def _activity_rows(run: ScoredRun) -> list[dict[str, object]]:
     ]
 
 
-def _behaviour_rows(run: ScoredRun) -> list[dict[str, object]]:
+def _behaviour_rows(run: ScoredRun, behaviours: Mapping[str, Behaviour]) -> list[dict[str, object]]:
     return [
         {
             "behaviour": f"{behaviour.title}, {behaviour.unit}",
@@ -76,7 +77,7 @@ def _behaviour_rows(run: ScoredRun) -> list[dict[str, object]]:
             "raw_spikes": _float((scores.get("raw_spikes") or {}).get(behaviour.score)),
             "chance": _float((scores.get("chance") or {}).get(behaviour.score)),
         }
-        for task, behaviour in BEHAVIOURS.items()
+        for task, behaviour in behaviours.items()
         if (scores := run.task(task))
     ]
 

@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ibl_mtm.evaluation.behaviour.behaviours import BEHAVIOURS
-from ibl_mtm.evaluation.scored_run import ScoredRun
+from ibl_mtm.evaluation.scored_run import ScoredRun, decoded
 from ibl_mtm.sessions.titles import TASK_TITLES
 
 __all__ = [
@@ -67,16 +66,16 @@ def score_table(runs: Sequence[ScoredRun]) -> list[Row]:
     """
     rows = [Row(run.name, [_run_cell(run, task) for task in _tasks(runs)]) for run in runs]
     for key, name in _RAW_DECODERS.items():
-        raw = {task: _first(runs, task, key) for task in BEHAVIOURS}
+        raw = {task: _first(runs, task, key) for task in decoded(runs)}
         if any(raw.values()):
             cells = [_behaviour_cell(task, raw.get(task)) for task in _tasks(runs)]
             rows.append(Row(name, cells, reference=True))
     rows = _mark_best(rows)
-    majority = {task: _first(runs, task, "majority") for task in BEHAVIOURS}
+    majority = {task: _first(runs, task, "majority") for task in decoded(runs)}
     if any(value is not None for value in majority.values()):
         cells = [Cell(majority.get(task)) for task in _tasks(runs)]
         rows.append(Row("most common class", cells, reference=True))
-    chance = {task: _first(runs, task, "chance") for task in BEHAVIOURS}
+    chance = {task: _first(runs, task, "chance") for task in decoded(runs)}
     if any(chance.values()):
         cells = [_behaviour_cell(task, chance.get(task)) for task in _tasks(runs)]
         rows.append(Row("chance", cells, reference=True))
@@ -88,13 +87,13 @@ def score_table(runs: Sequence[ScoredRun]) -> list[Row]:
 
 
 def _tasks(runs: Sequence[ScoredRun]) -> list[str]:
-    return [task for task in (*TASK_TITLES, *BEHAVIOURS) if any(run.task(task) for run in runs)]
+    return [task for task in (*TASK_TITLES, *decoded(runs)) if any(run.task(task) for run in runs)]
 
 
 def score_columns(runs: Sequence[ScoredRun]) -> list[tuple[str, str]]:
     """Titles of the columns of `score_table`, and what they count in."""
     titles = {task: (title, "bits/spike") for task, title in TASK_TITLES.items()}
-    titles |= {task: (behaviour.title, behaviour.unit) for task, behaviour in BEHAVIOURS.items()}
+    titles |= {task: (behaviour.title, behaviour.unit) for task, behaviour in decoded(runs).items()}
     return [titles[task] for task in _tasks(runs)]
 
 
@@ -126,7 +125,7 @@ def _first(runs: Sequence[ScoredRun], task: str, key: str) -> Any:
 
 def _run_cell(run: ScoredRun, task: str) -> Cell:
     scores = run.task(task)
-    if task in BEHAVIOURS:
+    if task not in TASK_TITLES:
         return _behaviour_cell(task, scores)
     if not scores:
         return Cell(None)
@@ -147,9 +146,9 @@ def _run_cell(run: ScoredRun, task: str) -> Cell:
 
 
 def _behaviour_cell(task: str, scores: Mapping[str, Any] | None) -> Cell:
-    if task not in BEHAVIOURS or not scores:
+    if task in TASK_TITLES or not scores:
         return Cell(None)
-    score, lines = BEHAVIOURS[task].score, []
+    score, lines = ("r2" if "r2" in scores else "accuracy"), []
     if scores.get("sem") is not None:
         lines.append(f"± {number(scores['sem'])}")
         if scores.get("median_sessions") is not None:
@@ -181,12 +180,12 @@ def listed(names: Sequence[str]) -> str:
 
 def prompt_rows(runs: Sequence[ScoredRun]) -> list[tuple[str, str, list[float | None]]]:
     """Run, prompt, and the score of every decoded behaviour under that prompt."""
-    rows = []
+    rows, behaviours = [], decoded(runs)
     for run in runs:
         by_prompt = {t: run.task(t).get("by_prompt") or {} for t in behaviour_tasks(runs)}
         for prompt in dict.fromkeys(prompt for scores in by_prompt.values() for prompt in scores):
             values = [
-                (scores.get(prompt) or {}).get(BEHAVIOURS[t].score)
+                (scores.get(prompt) or {}).get(behaviours[t].score)
                 for t, scores in by_prompt.items()
             ]
             rows.append((run.name, prompt, values))
@@ -207,7 +206,7 @@ def response_rows(runs: Sequence[ScoredRun]) -> list[tuple[str, str, list[float 
 
 def behaviour_tasks(runs: Sequence[ScoredRun]) -> list[str]:
     """The behaviours that at least one run decoded."""
-    return [task for task in BEHAVIOURS if any(run.task(task) for run in runs)]
+    return [task for task in decoded(runs) if any(run.task(task) for run in runs)]
 
 
 def about_sessions(run: ScoredRun) -> dict[str, dict[str, Any]]:
@@ -221,8 +220,11 @@ def session_rows(
 ) -> list[tuple[str, dict[str, Any], list[float | None]]]:
     """Every session: its eid, what is known of it, and its scores, one for each score column."""
     about = about_sessions(run)
-    keys = {task: BEHAVIOURS[task].score if task in BEHAVIOURS else "bits_per_spike"
-            for task in _tasks(runs)}  # fmt: skip
+    behaviours = decoded(runs)
+    keys = {
+        task: behaviours[task].score if task in behaviours else "bits_per_spike"
+        for task in _tasks(runs)
+    }
     return [
         (eid, about[eid], [(scores.get(task) or {}).get(key) for task, key in keys.items()])
         for eid, scores in run.scores.get("sessions", {}).items()

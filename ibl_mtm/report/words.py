@@ -9,9 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ibl_mtm.errors import UserError
-from ibl_mtm.evaluation.behaviour.behaviours import BEHAVIOURS
 from ibl_mtm.evaluation.compare import compare_activity
-from ibl_mtm.evaluation.scored_run import ScoredRun
+from ibl_mtm.evaluation.scored_run import ScoredRun, decoded
 from ibl_mtm.report.tables import about_sessions, listed, number
 from ibl_mtm.sessions.titles import TASK_TITLES
 from ibl_mtm.sessions.view import NO_REGION
@@ -91,7 +90,7 @@ def notes(runs: Sequence[ScoredRun]) -> list[str]:
     scored = [{task for task, score in run.scores["tasks"].items() if score} for run in runs]
     if any(tasks != scored[0] for tasks in scored):
         notes.append("The runs were not scored on the same tasks: a dash is no score of 0.")
-    titles = TASK_TITLES | {task: behaviour.title for task, behaviour in BEHAVIOURS.items()}
+    titles = TASK_TITLES | {task: behaviour.title for task, behaviour in decoded(runs).items()}
     titles |= {"psth_r2": "R² of mean responses", "region_pairs": "Pairs of regions"}
     for run in runs:
         skipped = Counter(

@@ -8,6 +8,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,13 +17,19 @@ import xarray as xr
 
 __all__ = [
     "ATTRIBUTES",
+    "CONDITIONS",
     "CONTIGUOUS",
+    "DECODE",
     "FORMAT",
     "FORMAT_VERSION",
+    "KEPT",
     "MISSING",
+    "SIGNALS",
     "UNKNOWN_COLOR",
     "VARIABLES",
     "Variable",
+    "is_own_name",
+    "own_variables",
     "validate",
 ]
 
@@ -36,7 +43,7 @@ UNKNOWN_COLOR = "#b4b4b4"
 """Grey, of a region that no atlas has, or of which nobody tells."""
 _STRING = ("string",)
 _INTEGER = ("int32", "int64")
-_TRIAL_TABLE = "trial table"
+_TRIALS, _TASK = "trials", "task"
 
 
 @dataclass(frozen=True)
@@ -54,8 +61,8 @@ class Variable:
     units
         Its physical unit, stored with the data; empty where it has none.
     required
-        "always"; "trial table": in every session but those cut into contiguous windows, which
-        do not have it at all; or "optional".
+        "always"; "trials": in every session but those cut into contiguous windows; "task": where
+        the task has it, in no session of contiguous windows; or "optional".
     values
         The only values it may take; empty where any will do.
     """
@@ -73,7 +80,7 @@ def _of_unit(dtypes: tuple[str, ...], about: str, units: str = "") -> Variable:
 
 
 def _of_trial(dtype: str, about: str, units: str = "", values: tuple[Any, ...] = ()) -> Variable:
-    return Variable(("trial",), (dtype,), about, units, _TRIAL_TABLE, values)
+    return Variable(("trial",), (dtype,), about, units, _TASK, values)
 
 
 VARIABLES = {
@@ -136,7 +143,12 @@ VARIABLES = {
     ),
     "probability_left": _of_trial("float32", "prior probability of a stimulus on the left"),
     "feedback": _of_trial("int8", "1 reward, -1 error, -128 missing", values=(-1, 1, MISSING)),
-    "included": _of_trial("bool", "passes the rules on reaction time, length and completeness"),
+    "included": Variable(
+        ("trial",),
+        ("bool",),
+        "passes the rules on reaction time, length and completeness, as far as they apply",
+        required=_TRIALS,
+    ),
     "split": Variable(("trial",), _STRING, "train, val or test", values=("train", "val", "test")),
 }
 
@@ -156,9 +168,37 @@ ATTRIBUTES: dict[str, type | tuple[type, ...]] = {
 }
 """Attributes that every session has; others (provenance) may stand beside them."""
 
+KEPT, SIGNALS = "kept", "signals"
+"""Attributes that list a session's own variables: columns of its trials, and further traces."""
+CONDITIONS, DECODE = "conditions", "decode"
+"""Attributes that say what mean responses are conditioned on, and what is decoded, by name."""
+
+_OWN = {
+    KEPT: Variable(
+        ("trial",),
+        ("float64", "int64", "bool", *_STRING),
+        "column of the session's own trials table",
+        required="always",
+    ),
+    SIGNALS: Variable(
+        ("trial", "time"), ("float32",), "trace of the session's own; NaN where missing"
+    ),
+}
+_NAME = re.compile(r"[A-Za-z]\w*", re.ASCII)
+
 # A session's folder is named by its eid, beside those of the two tables.
 _EID = re.compile(r"(?!(?:sessions|regions)$)[A-Za-z0-9][A-Za-z0-9_-]*")
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+
+
+def own_variables(attributes: Mapping[Any, Any]) -> dict[str, Variable]:
+    """What the variables of a session must be that only its own task has, by name."""
+    return {name: kind for key, kind in _OWN.items() for name in attributes.get(key, ())}
+
+
+def is_own_name(name: str) -> bool:
+    """Whether it can name a variable that only a session's own task has."""
+    return bool(_NAME.fullmatch(name)) and name not in VARIABLES
 
 
 def validate(ds: xr.Dataset) -> None:
@@ -173,9 +213,14 @@ def validate(ds: xr.Dataset) -> None:
     """
     _check_attributes(ds.attrs)
     contiguous = ds.attrs["alignment"] == CONTIGUOUS
-    unknown = sorted(map(str, set(ds.variables) - set(VARIABLES)))
+    own = own_variables(ds.attrs)
+    unknown = sorted(map(str, set(ds.variables) - set(VARIABLES) - set(own)))
     if unknown:
         raise ValueError(f"{unknown[0]}: no variable of the cache format")
+    for name, variable in own.items():
+        if name in VARIABLES or not is_own_name(name):
+            raise ValueError(f"{name}: no name for a variable of one's own")
+        _check_variable(ds, name, variable, contiguous)
     for name, variable in VARIABLES.items():
         _check_variable(ds, name, variable, contiguous)
     for name in ("unit", "trial"):
@@ -225,10 +270,10 @@ def _check_attributes(attributes: dict[Any, Any]) -> None:
 
 def _check_variable(ds: xr.Dataset, name: str, variable: Variable, contiguous: bool) -> None:
     if name not in ds.variables:
-        if variable.required == "always" or (variable.required == _TRIAL_TABLE and not contiguous):
+        if variable.required == "always" or (variable.required == _TRIALS and not contiguous):
             raise ValueError(f"{name}: missing")
         return
-    if contiguous and variable.required == _TRIAL_TABLE:
+    if contiguous and variable.required in (_TRIALS, _TASK):
         raise ValueError(f"{name}: expected in no session of contiguous windows")
     array = ds[name]
     if array.dims != variable.dims:
@@ -243,8 +288,10 @@ def _check_variable(ds: xr.Dataset, name: str, variable: Variable, contiguous: b
 
 
 def _has_dtype(array: xr.DataArray, dtypes: tuple[str, ...]) -> bool:
-    if dtypes != _STRING:
-        return array.dtype.name in dtypes
+    if array.dtype.name in dtypes:
+        return True
+    if not set(_STRING) <= set(dtypes):
+        return False
     if array.dtype.kind == "O":
         return all(isinstance(value, str) for value in array.values)
     return array.dtype.kind in "UT"

@@ -1,9 +1,11 @@
 """The catalog: what it accepts, its defaults, and how it tells what is wrong."""
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
+from pydantic import ValidationError
 
 from ibl_mtm.config.catalog import Catalog, load_catalog
 from ibl_mtm.config.dataset import Align, Dataset, Split
@@ -208,3 +210,37 @@ def test_what_a_cache_keeps_of_an_alyx_source_is_what_it_always_was():
     assert Dataset.model_validate({"source": given | chosen}).definition(EID)["source"] == (
         kept | chosen
     )
+
+
+@pytest.mark.parametrize("kind", ["brainsets", "bwm"])
+def test_a_bucket_is_never_taken_for_a_folder(kind: str) -> None:
+    def source(**values: Any) -> Any:
+        return Dataset.model_validate({"source": {"kind": kind, **values}}).source
+
+    given = source(path="s3://bucket/folder/")
+    assert (given.path, given.url) == (None, "s3://bucket/folder")
+    assert source(path="kept", url="gs://bucket").path == Path("kept")
+    for values, said in (
+        ({"path": "s3://a", "url": "s3://b"}, "two addresses"),
+        ({"path": "https://host/x"}, "is no bucket"),
+        ({"url": "gs://a", "endpoint": "http://here:9000"}, "'endpoint' is for s3://"),
+    ):
+        with pytest.raises(ValidationError, match=said):
+            source(**values)
+
+
+def test_definitions_of_bucket_sources_are_as_caches_have_kept_them() -> None:
+    for values, expected in (
+        (
+            {"kind": "brainsets", "path": "s3://a/b", "endpoint": "http://h", "attempts": 2},
+            {
+                "kind": "brainsets",
+                "build": "all_units",
+                "regime": "pretrain",
+                "version": "0.1.0",
+            },
+        ),
+        ({"kind": "bwm", "evaluated_animals": "use"}, {"kind": "bwm", "behaviour": True}),
+    ):
+        source = Dataset.model_validate({"source": values}).source
+        assert source.definition() == expected

@@ -22,6 +22,7 @@ from ibl_mtm.evaluation.activity.response import response_r2, trial_conditions
 from ibl_mtm.evaluation.activity.tasks import ACTIVITY_TASKS
 from ibl_mtm.evaluation.evaluate import evaluate
 from ibl_mtm.evaluation.side_by_side import sessions_at_once
+from ibl_mtm.sessions.conditions import condition_codes
 from ibl_mtm.training.checkpoint.pretrained import load_model
 from ibl_mtm.training.run import train
 from ibl_mtm.training.settings import RunSettings
@@ -118,8 +119,8 @@ def test_mean_responses_and_residuals_are_scored_on_the_same_entries(tmp_path):
     eid, tasks = next(iter(cache)), ["co_smoothing", "forward_prediction"]
     found = evaluate(run, cache, tasks=tasks)
     test = ds.isel(trial=np.flatnonzero(cache[eid].split.values == "test"))
-    condition = trial_conditions(test.choice.values, test.probability_left.values)
-    assert set(condition) >= {1, 4}  # left and right, in the block without a side
+    condition = trial_conditions(*(condition_codes(test, n) for n in ("choice", "block")))
+    assert len(set(condition[condition >= 0])) == 2  # left and right, in the block without a side
     for task in tasks:
         rates = predict(load_model(run), test, task).values
         asked = np.isfinite(rates[0, :, 0])

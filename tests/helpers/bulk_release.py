@@ -205,10 +205,13 @@ def _write_behaviour(rng: np.random.Generator, release: Release, eid: str, numbe
                 }
             },
         }
-        if number != 1:  # the second session has no camera
-            scaled = np.rint(energy / 0.05).astype(np.int16)[:, None]
+        # The second session has no camera, the first one a right one that saw something else.
+        seen = {0: {"leftCamera": energy, "rightCamera": energy[::-1] + 7}, 1: {}}
+        cameras = seen.get(number, {"leftCamera": energy})
+        for camera, trace in cameras.items():
+            scaled = np.rint(trace / 0.05).astype(np.int16)[:, None]
             arrays |= {
-                "leftCamera.timestamps": {
+                f"{camera}.timestamps": {
                     "encoding": {
                         "kind": "timestamp_fixed_rate",
                         "start": 1.5,
@@ -216,7 +219,7 @@ def _write_behaviour(rng: np.random.Generator, release: Release, eid: str, numbe
                         "count": frames,
                     }
                 },
-                "leftCamera.features": {
+                f"{camera}.features": {
                     "encoding": {
                         "kind": "feature_matrix",
                         "shape": [frames, 3],
@@ -227,8 +230,8 @@ def _write_behaviour(rng: np.random.Generator, release: Release, eid: str, numbe
                                 "kind": "scaled",
                                 "columns": [2],
                                 "precision": 0.05,
-                                "entry": "arrays/left.w.blosc",
-                                "payload_spec": put("arrays/left.w.blosc", scaled),
+                                "entry": f"arrays/{camera}.w.blosc",
+                                "payload_spec": put(f"arrays/{camera}.w.blosc", scaled),
                             },
                         ],
                     }
@@ -237,7 +240,7 @@ def _write_behaviour(rng: np.random.Generator, release: Release, eid: str, numbe
         meta = {
             "format": "ibl_ai_agent_behavior_session_shard_v2",
             "arrays": arrays,
-            "cameras": {} if number == 1 else {"leftCamera": {"columns": columns}},
+            "cameras": {camera: {"columns": columns} for camera in cameras},
         }
         shard.writestr("meta.json", json.dumps(meta))
     return file.getvalue()

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ibl_mtm.ingest.on_disk.folder import session_id
+from ibl_mtm.ingest.recording import session_id
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data" / "real_recording"
 

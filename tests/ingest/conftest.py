@@ -10,7 +10,7 @@ from alyx_server import PASSWORD, AlyxServer
 
 from ibl_mtm.config.dataset import Dataset
 from ibl_mtm.config.sources import LocalSource
-from ibl_mtm.ingest.on_disk.folder import session_id
+from ibl_mtm.ingest.recording import session_id
 from ibl_mtm.ingest.run import ingest
 from ibl_mtm.simulate.simulation import Simulation, simulate
 

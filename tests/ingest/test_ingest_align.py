@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ibl_mtm.ingest.align import bin_edges, contiguous_starts, count_spikes, covered, sample
+from ibl_mtm.ingest.align import (
+    bin_edges,
+    contiguous_starts,
+    count_from_start,
+    count_spikes,
+    covered,
+    sample,
+)
 
 
 def count_one_by_one(times, clusters, n_clusters, events, start, bin_size, n_bins):
@@ -155,10 +162,12 @@ class TestSample:
 def test_a_cluster_beyond_the_units_is_never_counted_as_another(clusters):
     """Cluster n of n would be unit 0 of the next bin."""
     edges = bin_edges(np.array([0.0]), 0.0, 0.5, 4)
-    with pytest.raises(ValueError, match="of 3"):
-        count_spikes(np.array([0.1, 0.6, 1.1]), np.array(clusters), 3, edges)
-    with pytest.raises(ValueError, match="3 times but 2 clusters"):
-        count_spikes(np.array([0.1, 0.6, 1.1]), np.array([0, 1]), 3, edges)
+    starts = edges[:, 0]
+    for count, bins in ((count_spikes, (edges,)), (count_from_start, (starts, 0.5, 4))):
+        with pytest.raises(ValueError, match="of 3"):
+            count(np.array([0.1, 0.6, 1.1]), np.array(clusters), 3, *bins)
+        with pytest.raises(ValueError, match="3 times but 2 clusters"):
+            count(np.array([0.1, 0.6, 1.1]), np.array([0, 1]), 3, *bins)
 
 
 def test_a_last_window_that_just_fits_is_kept():

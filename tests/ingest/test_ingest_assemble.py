@@ -12,12 +12,12 @@ from iblatlas.regions import BrainRegions
 from ibl_mtm.config.dataset import Align, Dataset, Split, TrialRules
 from ibl_mtm.config.sources import LocalSource
 from ibl_mtm.errors import SessionError
-from ibl_mtm.ingest import channel_locations
 from ibl_mtm.ingest.assemble import assemble
-from ibl_mtm.ingest.behaviour import Behaviour, Signal
-from ibl_mtm.ingest.load import load_session
 from ibl_mtm.ingest.on_disk.folder import open_folder
+from ibl_mtm.ingest.recording import Behaviour, Signal
 from ibl_mtm.ingest.run import ingest
+from ibl_mtm.ingest.through_one import channel_locations
+from ibl_mtm.ingest.through_one.load import load_session
 from ibl_mtm.sessions.split import split_trials
 
 # Where the sorting is that brainbox takes: the newest revision, iblsorter before pykilosort.

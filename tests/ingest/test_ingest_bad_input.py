@@ -143,8 +143,8 @@ BROKEN: dict[str, tuple[Spoil, str]] = {
         f"alf/{TRIALS}: cannot be read",
     ),
     "a column missing": (
-        edit_table(TRIALS, lambda table: table.drop(columns="choice")),
-        f"alf/{TRIALS}: no column choice",
+        edit_table(TRIALS, lambda table: table.drop(columns="stimOn_times")),
+        f"alf/{TRIALS}: no column stimOn_times",
     ),
     "trials out of order": (
         edit_table(TRIALS, lambda table: table[::-1]),

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from ibl_mtm.ingest.align import bin_edges, sample
-from ibl_mtm.ingest.behaviour import load_behaviour
 from ibl_mtm.ingest.on_disk.folder import open_folder
+from ibl_mtm.ingest.through_one.behaviour import load_behaviour
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.slow
 
 # Children start with everything imported, so that moments fall into the work itself.
 processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(["ibl_mtm.ingest.run", "ibl_mtm.ingest.load"])
+processes.set_forkserver_preload(["ibl_mtm.ingest.run", "ibl_mtm.ingest.through_one.load"])
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from binned_sessions import write_binned
 from ibl_mtm.cache.cache import open_cache
 from ibl_mtm.config.dataset import Align, Dataset
 from ibl_mtm.config.sources import LocalSource
-from ibl_mtm.ingest.on_disk.folder import session_id
+from ibl_mtm.ingest.recording import session_id
 from ibl_mtm.ingest.run import ingest
 from ibl_mtm.one_files import binned
 from ibl_mtm.one_files.binned import write_binned_session

@@ -16,7 +16,7 @@ from test_workflows import ROOT, command, environment, finished, run
 
 from ibl_mtm.config.catalog import load_catalog
 from ibl_mtm.experiments.page import write_page
-from ibl_mtm.ingest.on_disk.folder import session_id
+from ibl_mtm.ingest.recording import session_id
 
 pytestmark = pytest.mark.slow
 

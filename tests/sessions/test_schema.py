@@ -23,13 +23,54 @@ def test_a_label_may_be_missing() -> None:
     validate(ds)
 
 
-REQUIRED = [name for name, variable in VARIABLES.items() if variable.required != "optional"]
+REQUIRED = [
+    name for name, variable in VARIABLES.items() if variable.required in ("always", "trials")
+]
+TASK = [name for name, variable in VARIABLES.items() if variable.required == "task"]
 
 
 @pytest.mark.parametrize("name", REQUIRED)
 def test_a_missing_variable_is_named(name: str) -> None:
     with pytest.raises(ValueError, match=f"^{name}: missing"):
         validate(make_session().drop_vars(name))
+
+
+def test_a_task_need_not_be_the_ibls() -> None:
+    assert len(TASK) == 9
+    validate(make_session().drop_vars(TASK))
+    ds = make_session(contiguous=True)
+    ds = ds.assign_coords(choice=("trial", np.ones(ds.sizes["trial"], np.int8)))
+    with pytest.raises(ValueError, match="choice: expected in no session of contiguous windows"):
+        validate(ds)
+
+
+def _own() -> xr.Dataset:
+    ds = make_session()
+    n = ds.sizes["trial"]
+    ds = ds.assign(
+        tone=("trial", np.linspace(0, 1, n)),
+        n_pulses=("trial", np.arange(n)),
+        go=("trial", np.arange(n) % 2 == 0),
+        outcome=("trial", np.array(["hit", ""] * n, dtype=object)[:n]),
+        pupil=(("trial", "time"), np.zeros((n, ds.sizes["time"]), np.float32)),
+    )
+    return ds.assign_attrs(kept=["tone", "n_pulses", "go", "outcome"], signals=["pupil"])
+
+
+def test_variables_of_ones_own_stand_in_the_attributes() -> None:
+    validate(_own())
+    for change, said in (
+        (lambda ds: ds.assign_attrs(kept=["tone", "n_pulses", "go"]), "^outcome: no variable of"),
+        (lambda ds: ds.assign_attrs(signals=[]), "^pupil: no variable of"),
+        (lambda ds: ds.drop_vars("go"), "^go: missing"),
+        (lambda ds: ds.assign_attrs(kept=[*ds.kept, "choice"]), "choice: no name for a"),
+        (lambda ds: ds.assign(go=ds.go.astype(np.int8)), "^go: expected dtype .*got int8"),
+        (lambda ds: ds.assign(pupil=ds.pupil.astype(float)), "^pupil: expected dtype float32"),
+        (lambda ds: ds.assign(go=ds.pupil), "^go: expected dims"),
+        (lambda ds: ds.rename(go="3go").assign_attrs(kept=["3go"]), "3go: no name|no variable"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            validate(change(_own()))
 
 
 @pytest.mark.parametrize("name", ATTRIBUTES)

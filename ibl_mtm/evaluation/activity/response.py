@@ -1,6 +1,6 @@
 """How well predictions tell a unit's mean response to the task, and what differs between trials.
 
-    condition = trial_conditions(ds.choice, ds.probability_left)      # (trial,)
+    condition = trial_conditions(condition_codes(ds, "choice"))      # (trial,)
     psth, residual = response_r2(rates, counts, condition, smoothing=1.5)
 
 Bits/spike mixes the two: a model that only knows the average trial scores well with units that
@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import gaussian_filter1d
 
 from ibl_mtm.evaluation.metrics import r2
+from ibl_mtm.sessions.conditions import combine
 
 __all__ = ["FEWEST_TRIALS", "SMOOTHING", "response_r2", "trial_conditions"]
 
@@ -21,25 +22,22 @@ SMOOTHING = 0.03
 """Standard deviation (s) of the Gaussian that counts and predictions are smoothed by."""
 
 
-def trial_conditions(choice: ArrayLike, probability_left: ArrayLike) -> NDArray[np.int64]:
-    """Number the combinations of choice and block, among trials of any number.
+def trial_conditions(*labels: tuple[ArrayLike, ArrayLike]) -> NDArray[np.int64]:
+    """Number the combinations of what trials are conditioned on, among trials of any number.
 
     Parameters
     ----------
-    choice
-        (trial,) -1 or +1; other values are no choice.
-    probability_left
-        (trial,) of the block: above, below or at one half; NaN where missing.
+    *labels
+        Of each variable, numbers (trial,) that are alike where its values are, and booleans
+        (trial,) that say where there is a value (`ibl_mtm.sessions.conditions.condition_codes`).
 
     Returns
     -------
-    (trial,) 0 to 5, and -1 for a trial without choice or block, or of a condition with fewer than
+    (trial,) from 0, and -1 for a trial that lacks a value, or is of a condition with fewer than
     `FEWEST_TRIALS` trials.
     """
-    side, prior = np.asarray(choice), np.asarray(probability_left, dtype=np.float64)
-    known = np.isin(side, (-1, 1)) & np.isfinite(prior)
-    block = np.sign(np.where(known, prior, 0.5) - 0.5).astype(np.int64)
-    number = np.where(known, 3 * (side > 0) + block + 1, -1)
+    known = np.logical_and.reduce([np.asarray(there, bool) for _, there in labels])
+    number = np.where(known, combine([np.asarray(codes, np.int64) for codes, _ in labels]), -1)
     for condition in np.unique(number[known]):
         if (number == condition).sum() < FEWEST_TRIALS:
             number[number == condition] = -1

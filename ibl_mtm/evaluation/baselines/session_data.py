@@ -20,6 +20,7 @@ from ibl_mtm.evaluation.activity.tasks import (
     region_pairs,
 )
 from ibl_mtm.evaluation.metrics import bits_per_spike
+from ibl_mtm.sessions.conditions import combine, condition_codes, conditions_of
 
 __all__ = ["Array", "BaselineData"]
 
@@ -53,11 +54,12 @@ class BaselineData:
 
     @classmethod
     def of(cls, ds: xr.Dataset, split: np.ndarray, region: np.ndarray) -> "BaselineData":
-        """Read a session; one without trials has a single condition."""
+        """Read a session; one without what it is conditioned on has a single condition."""
         condition = np.zeros(ds.sizes["trial"], np.int64)
-        if "choice" in ds:
-            block = np.sign(np.nan_to_num(ds.probability_left.values - 0.5)).astype(np.int64)
-            condition = 1000 * block + ds.choice.values.astype(np.int64)
+        found = [condition_codes(ds, name) for name in conditions_of(ds)]
+        labels = [codes[0] for codes in found if codes is not None]
+        if len(labels) == len(found):
+            condition = combine(labels)
         spikes = ds.spikes.values
         at = {name: split == name for name in ("train", "val", "test")}
         at["fit"] = split != "test"

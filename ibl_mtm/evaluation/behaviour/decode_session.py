@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ibl_mtm.evaluation.behaviour.behaviours import BEHAVIOUR_TASKS, BEHAVIOURS
+from ibl_mtm.evaluation.behaviour.behaviours import BEHAVIOURS, behaviours_of
 from ibl_mtm.evaluation.behaviour.decodable_trials import Undecodable
 from ibl_mtm.evaluation.behaviour.decoding_scores import ClassScore, TraceScore
 from ibl_mtm.evaluation.behaviour.gradient_decoders import GRADIENT_DECODERS, decode_by_gradients
@@ -75,17 +75,18 @@ def decode_behaviour(
     split : ndarray (trial,), str
         Hyper-parameters are chosen on train and val; the scores are of test.
     tasks
-        Some of `BEHAVIOUR_TASKS`; others are passed over.
+        Some of `behaviours_of` the session; others are passed over.
     imposters
         Other sessions, whose traces are the null of this one's.
     """
     found = DecodedSession()
     included = ds.included.values if "included" in ds else np.ones(len(split), bool)
     fit, test = included & (split != "test"), included & (split == "test")
-    for task in BEHAVIOUR_TASKS:
+    behaviours = behaviours_of(ds)
+    for task, behaviour in behaviours.items():
         if task in tasks:
             try:
-                found.targets[task] = BEHAVIOURS[task].target(ds)
+                found.targets[task] = behaviour.target(ds)
             except Undecodable as reason:
                 found.skipped[task] = str(reason)
     if not found.targets:
@@ -93,15 +94,15 @@ def decode_behaviour(
     prompts, raw = predictor.features(), Features(ds.spikes.values)
     for task, target in found.targets.items():
         decode: Callable[..., ClassScore | TraceScore]
-        is_class = BEHAVIOURS[task].classes is not None
+        is_class = behaviours[task].classes is not None
         decode = decode_class if is_class else decode_trace
         chance: dict[str, Any] = {"shuffles": SHUFFLES}
-        if task == "block":
+        if behaviours[task] is BEHAVIOURS["block"]:
             trial = ds.trial.values
             first = int(trial[target != 0].min(initial=UNBIASED))
             chance = {"surrogates": pseudo_blocks(trial, PSEUDO_SESSIONS, 0, first)}
         elif not is_class and imposters is not None:
-            traces = imposters.traces(BEHAVIOURS[task], len(split))
+            traces = imposters.traces(behaviours[task], len(split))
             chance = {"surrogates": traces} if traces else chance
         try:
             from_raw = decode(raw, target, fit, test, **({} if prompts else chance))

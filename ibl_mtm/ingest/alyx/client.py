@@ -27,7 +27,7 @@ from ibl_mtm import logs
 from ibl_mtm.config.sources import AlyxSource
 from ibl_mtm.disk.replace import replace_file
 from ibl_mtm.errors import UserError
-from ibl_mtm.ingest.alyx.retry import GaveUpError, Patience, Transient, check_status, retry
+from ibl_mtm.ingest.retry import GaveUpError, Patience, Transient, check_status, retry
 
 __all__ = ["Alyx", "AnswerError", "NotFoundError", "connect"]
 

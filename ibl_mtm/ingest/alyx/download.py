@@ -13,7 +13,7 @@ import os
 import threading
 import time
 import urllib.parse
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +24,8 @@ from one.alf.path import add_uuid_string
 from ibl_mtm.disk.replace import replace_file
 from ibl_mtm.ingest.alyx.at_once import StoppedError, each
 from ibl_mtm.ingest.alyx.release import RemoteFile
-from ibl_mtm.ingest.alyx.retry import GaveUpError, Patience, Transient, check_status, retry
-from ibl_mtm.ingest.files import one_line
+from ibl_mtm.ingest.outcome import OnBytes, one_line
+from ibl_mtm.ingest.retry import GaveUpError, Patience, Transient, check_status, retry
 
 __all__ = ["FileError", "bytes_missing", "download", "missing"]
 
@@ -33,8 +33,6 @@ _AT_ONCE = 4
 _BLOCK = 1 << 18
 _SLOWEST = 1000  # bytes/s; slower than this is no answer
 _SPOILT = 3  # a file that comes wrong so often is wrong on the server, or in the database
-
-OnBytes = Callable[[int], object]
 
 
 class FileError(Exception):

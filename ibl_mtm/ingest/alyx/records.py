@@ -19,6 +19,7 @@ from ibl_mtm.errors import SessionError
 from ibl_mtm.ingest.alyx.absent import check_probes, check_public, check_trials
 from ibl_mtm.ingest.alyx.client import Alyx, NotFoundError
 from ibl_mtm.ingest.alyx.release import RemoteFile, choose_files, listed
+from ibl_mtm.ingest.recording import check_pids
 
 __all__ = ["Record", "ask", "keep_record", "kept_records", "own_folder", "read_record"]
 
@@ -78,9 +79,7 @@ def ask(alyx: Alyx, eid: str, dataset: Dataset) -> Record:
     check_public(eid, session)
     pids = {str(i["name"]): str(i["id"]) for i in session.get("probe_insertion") or []}
     wanted = dataset.entry(eid).pids
-    if wanted is not None and (strange := set(wanted) - set(pids.values())):
-        known = ", ".join(pids.values()) or "none"
-        raise SessionError(eid, f"no insertion {min(strange)}; its own are {known}")
+    check_pids(eid, wanted, pids.values())
     probes = None if wanted is None else [name for name, pid in pids.items() if pid in wanted]
     qualities = {
         str(i["name"]): str((i.get("json") or {}).get("qc") or "NOT_SET")

@@ -21,10 +21,9 @@ from ibl_mtm.ingest.alyx.download import FileError, bytes_missing, download, mis
 from ibl_mtm.ingest.alyx.fitting import fitting
 from ibl_mtm.ingest.alyx.records import Record, own_folder
 from ibl_mtm.ingest.alyx.release import RemoteFile, listed
-from ibl_mtm.ingest.alyx.retry import GaveUpError, Patience
-from ibl_mtm.ingest.files import one_line
 from ibl_mtm.ingest.on_disk.folder import Folder
-from ibl_mtm.ingest.outcome import UnreachableError
+from ibl_mtm.ingest.outcome import UnreachableError, one_line
+from ibl_mtm.ingest.retry import GaveUpError, Patience
 from ibl_mtm.ingest.targets import expand
 from ibl_mtm.one_files.one_tables import DatasetRow, SessionRow, write_tables
 

@@ -1,7 +1,7 @@
 """Files of recordings in a bucket: listed once, fetched one by one, each compared with its ETag.
 
-    bucket = open_bucket("s3://brain-wide-bench/brainsets", endpoint=None, anonymous=True)
-    listed = list_recordings(bucket, "all_units", "eval")           # eid -> Remote
+    bucket = open_bucket(source)                                    # s3://brain-wide-bench/…
+    listed = list_recordings(bucket, source)                        # eid -> Remote
     fetch(bucket, listed[eid], path, Patience())
 
 A file appears under its name only when it is whole. What an attempt left is gone on with, as long
@@ -11,29 +11,31 @@ as the bucket's object is the same.
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import FileLock
 
-from ibl_mtm.brainsets.layout import Build, Regime, key_of
+from ibl_mtm.brainsets.layout import folder_of
 from ibl_mtm.cache.location import RemotePath, explain_unreadable, locate
+from ibl_mtm.config.sources import BrainsetsSource, BucketSource
 from ibl_mtm.disk.replace import replace_file
 from ibl_mtm.errors import SessionError, UserError
-from ibl_mtm.ingest.alyx.retry import GaveUpError, Patience, Transient, retry
 from ibl_mtm.ingest.brainsets.etag import agrees
-from ibl_mtm.ingest.outcome import UnreachableError
+from ibl_mtm.ingest.outcome import OnBytes, UnreachableError
+from ibl_mtm.ingest.retry import GaveUpError, Patience, Transient, retry
 
 __all__ = ["Remote", "describe", "fetch", "list_recordings", "missing_bytes", "open_bucket"]
 
 _BLOCK = 1 << 23  # bytes of one request: what is lost where one fails
 _SLOWEST = 120.0  # s for such a request
 _SPOILT = 3  # a file that comes wrong so often is wrong in the bucket
-
-OnBytes = Callable[[int], object]
+# Answers to which the same request gets the same again: 3xx and 4xx, but for two.
+_REFUSED = r"status code: (3|4(?!08|29))\d\d"
 
 
 @dataclass(frozen=True)
@@ -50,35 +52,23 @@ class Remote:
         return PurePosixPath(self.key).stem
 
 
-def open_bucket(
-    url: str, endpoint: str | None = None, anonymous: bool = True, timeout: float = 20.0
-) -> RemotePath:
-    """Give access to a bucket, or a folder in one; nothing is asked.
-
-    Parameters
-    ----------
-    url
-        As ``s3://brain-wide-bench/brainsets``.
-    endpoint
-        Address of another server that speaks S3; None: Amazon's, or as the environment says.
-    anonymous
-        Ask without credentials, as public buckets allow.
-    timeout
-        How long to wait for a connection (s).
-    """
-    waits = {"connect_timeout": f"{timeout:g}s", "timeout": f"{_SLOWEST:g}s"}
-    options: dict[str, Any] = {"client_options": waits}
-    if url.startswith("s3://"):
+def open_bucket(source: BucketSource) -> RemotePath:
+    """Give access to the bucket of a source, or the folder in one; nothing is asked."""
+    assert source.url is not None
+    waits = {"connect_timeout": f"{source.timeout:g}s", "timeout": f"{_SLOWEST:g}s"}
+    # Attempts are ours: two who try again would multiply them.
+    options: dict[str, Any] = {"client_options": waits, "retry_config": {"max_retries": 0}}
+    options |= {"skip_signature": True} if source.anonymous else {}
+    if source.url.startswith("s3://"):
         options |= {"region": os.environ.get("AWS_REGION", "us-east-1")}
-        options |= {"skip_signature": True} if anonymous else {}
-        options |= {"endpoint": endpoint} if endpoint else {}
-    bucket = locate(url, options)
+        options |= {"endpoint": source.endpoint} if source.endpoint else {}
+    bucket = locate(source.url, options)
     assert isinstance(bucket, RemotePath)
     return bucket
 
 
-def list_recordings(bucket: RemotePath, build: Build, regime: Regime) -> dict[str, Remote]:
-    """Every recording of a build and a regime, by eid.
+def list_recordings(bucket: RemotePath, source: BrainsetsSource) -> dict[str, Remote]:
+    """Every recording of a source's build and regime, by eid.
 
     Raises
     ------
@@ -86,13 +76,13 @@ def list_recordings(bucket: RemotePath, build: Build, regime: Regime) -> dict[st
         If the bucket does not answer, refuses, or has none.
     """
     import obstore
-    from obstore.exceptions import BaseError
 
-    folder = str(PurePosixPath(key_of(build, regime, "x")).parent)
-    try:
-        found = [meta for page in obstore.list(bucket.store, prefix=folder) for meta in page]
-    except (BaseError, OSError) as error:
-        raise explain_unreadable(f"{bucket}/{folder}", error) from error
+    folder = folder_of(source.build, source.regime)
+    found = _ask(
+        lambda: [meta for page in obstore.list(bucket.store, prefix=folder) for meta in page],
+        Patience(source.attempts, source.timeout),
+        f"{bucket}/{folder}",
+    )
     remotes = [
         Remote(meta["path"], meta["size"], meta["e_tag"] or "")
         for meta in found
@@ -103,7 +93,7 @@ def list_recordings(bucket: RemotePath, build: Build, regime: Regime) -> dict[st
     return {remote.eid: remote for remote in sorted(remotes, key=lambda r: r.key)}
 
 
-def describe(bucket: RemotePath, key: str) -> Remote:
+def describe(bucket: RemotePath, key: str, patience: Patience) -> Remote:
     """One object of a bucket.
 
     Raises
@@ -112,15 +102,50 @@ def describe(bucket: RemotePath, key: str) -> Remote:
         If it is not there, or the bucket does not answer.
     """
     import obstore
-    from obstore.exceptions import BaseError
+
+    address = f"{bucket}/{key}"
+    try:
+        meta = _ask(lambda: obstore.head(bucket.store, key), patience, address)
+    except FileNotFoundError:
+        raise UserError(f"{address} is not there; check the url of the source") from None
+    return Remote(key, meta["size"], meta["e_tag"] or "")
+
+
+T = TypeVar("T")
+
+
+def _ask(action: Callable[[], T], patience: Patience, address: str) -> T:
+    """Ask until there is an answer; who does not answer, or refuses, is an error for users."""
+    try:
+        return retry(lambda: _once(action, address), patience, address)
+    except GaveUpError as error:
+        raise UserError(
+            f"{address} cannot be read ({str(error).removeprefix(f'{address}: ')}); check the "
+            "address and that its server is up, try again"
+        ) from error
+
+
+def _once(action: Callable[[], T], address: str) -> T:
+    """Ask once: a fault that may be gone the next time is `Transient`.
+
+    Raises
+    ------
+    FileNotFoundError, PreconditionError
+        As obstore has them.
+    UserError
+        If the server refuses, or says that the request is wrong.
+    """
+    from obstore.exceptions import BaseError, GenericError, PreconditionError
 
     try:
-        meta = obstore.head(bucket.store, key)
-    except FileNotFoundError:
-        raise UserError(f"{bucket}/{key} is not there; check the url of the source") from None
-    except BaseError as error:
-        raise explain_unreadable(f"{bucket}/{key}", error) from error
-    return Remote(key, meta["size"], meta["e_tag"] or "")
+        return action()
+    except (FileNotFoundError, PreconditionError, ConnectionError, TimeoutError):
+        raise
+    except (BaseError, OSError) as error:
+        line = str(error).splitlines()[0]
+        if not isinstance(error, GenericError) or re.search(_REFUSED, line):
+            raise explain_unreadable(address, error) from error
+        raise Transient(line.rpartition(" - ")[2]) from error
 
 
 def missing_bytes(remote: Remote, path: Path) -> int:
@@ -137,6 +162,7 @@ def fetch(
     path: Path,
     patience: Patience,
     on_bytes: OnBytes = lambda n: None,
+    check: Callable[[Path], object] = lambda part: None,
 ) -> None:
     """Download an object, unless it is on disk as the bucket has it.
 
@@ -150,6 +176,8 @@ def fetch(
         With the server.
     on_bytes
         Called with the number of bytes that came; negative where they were in vain.
+    check
+        Called with what came, whole, before it has its name; what it raises ends it.
 
     Raises
     ------
@@ -177,6 +205,7 @@ def fetch(
                 on_bytes(-remote.size)
                 part.unlink()
                 continue
+            check(part)
             os.replace(part, path)
             _note(remote, path)
             return
@@ -205,19 +234,14 @@ def _download(
 
 def _get(bucket: RemotePath, remote: Remote, span: tuple[int, int]) -> bytes:
     import obstore
-    from obstore.exceptions import (
-        BaseError,
-        PermissionDeniedError,
-        PreconditionError,
-        UnauthenticatedError,
-    )
+    from obstore.exceptions import PreconditionError
 
     address = f"{bucket}/{remote.key}"
+    options: obstore.GetOptions = {"range": span, "if_match": remote.etag or None}
     try:
-        answer = obstore.get(
-            bucket.store, remote.key, options={"range": span, "if_match": remote.etag or None}
+        block = _once(
+            lambda: bytes(obstore.get(bucket.store, remote.key, options=options).bytes()), address
         )
-        block = bytes(answer.bytes())
     except PreconditionError:
         raise SessionError(
             remote.eid,
@@ -225,24 +249,22 @@ def _get(bucket: RemotePath, remote: Remote, span: tuple[int, int]) -> bytes:
         ) from None
     except FileNotFoundError:
         raise SessionError(remote.eid, f"{address}: no longer there") from None
-    except (PermissionDeniedError, UnauthenticatedError) as error:
-        raise SessionError(remote.eid, str(explain_unreadable(address, error))) from error
-    except BaseError as error:
-        raise Transient(str(error).splitlines()[0].rpartition(" - ")[2]) from error
+    except UserError as error:
+        raise SessionError(remote.eid, str(error)) from error
     if len(block) != span[1] - span[0]:
         raise Transient(f"{len(block)} bytes where {span[1] - span[0]} were asked for")
     return block
 
 
 def _part(remote: Remote, path: Path) -> Path:
-    """Where an object grows: named by its ETag, so that two versions are never mixed."""
+    """Where an object grows: named by its ETag, so that two versions are never mixed; and by us."""
     mark = "".join(c for c in remote.etag if c.isalnum())[:16]
-    return path.with_suffix(f".{mark}.part")
+    return path.with_name(f".{path.stem}.{mark}.ibl-mtm.part")
 
 
 def _remove_others(remote: Remote, path: Path) -> None:
-    """Remove what was begun of another version."""
-    for other in path.parent.glob(f"{path.stem}.*.part"):
+    """Remove what we began of another version."""
+    for other in path.parent.glob(f".{path.stem}.*.ibl-mtm.part"):
         if other != _part(remote, path):
             other.unlink()
 

@@ -15,9 +15,8 @@ from ibl_mtm.brainsets.recording import open_recording
 from ibl_mtm.config.dataset import Dataset
 from ibl_mtm.config.sources import BrainsetsSource
 from ibl_mtm.errors import SessionError
-from ibl_mtm.ingest.behaviour import Behaviour, Signal
-from ibl_mtm.ingest.insertions import Insertion
-from ibl_mtm.ingest.load import Recording
+from ibl_mtm.ingest.recording import Behaviour, Insertion, Recording, Signal, check_pids
+from ibl_mtm.ingest.trials import check_trials
 from ibl_mtm.one_files.regions import UNKNOWN
 
 __all__ = ["load_file"]
@@ -39,7 +38,6 @@ _VALUES = {
     "contrastRight": "contrast_right",
     "probabilityLeft": "probability_left",
 }
-_OPTIONAL = ("goCueTrigger_times", "stimOff_times")
 _CHOICE = {0: -1, 1: 1, 2: 0}
 _COLUMNS = ("id", "probe_id", "cluster_id", "channels", "depths", "label", "region_allen")
 _PLACE = ("x", "y", "z")
@@ -115,6 +113,8 @@ def _insertions(file: File, wanted: tuple[str, ...] | None) -> list[Insertion]:
         if f"region_{name}" in table:
             units[name] = _regions(table[f"region_{name}"])
     found = []
+    spiking = table["probe_id"].iloc[np.unique(spikes.units)].unique()
+    check_pids(file.eid, wanted, list(map(str, spiking)))
     for pid in table["probe_id"].unique():
         if wanted is not None and pid not in wanted:
             continue
@@ -149,23 +149,17 @@ def _trials(file: File, event: str) -> pd.DataFrame:
     table = file.trials
     names = _EVENTS | _VALUES
     present = {ours: theirs for ours, theirs in names.items() if theirs in table}
-    missing = [n for ours, n in names.items() if ours not in present and ours not in _OPTIONAL]
-    if missing or "choice" not in table:
-        raise file.wrong(f"trials: no column {', '.join(missing or ['choice'])}")
-    if event not in present:
-        known = ", ".join(name for name in present if name in _EVENTS)
-        raise file.wrong(f"trials: no event {event} to align to; there are {known}")
-    trials = pd.DataFrame({ours: table[theirs] for ours, theirs in present.items()})
-    choice = table["choice"].map(_CHOICE)
-    if choice.isna().any():
-        raise file.wrong(
-            f"trials/choice: {table['choice'][choice.isna()].iloc[0]}, expected 0 to 2"
-        )
-    trials["choice"] = choice
-    events = trials[event].dropna().to_numpy(np.float64)
-    if (np.diff(events) < 0).any():
-        raise file.wrong(f"trials: {present[event]} are not in ascending order")
-    return trials
+    trials = table.drop(columns="choice", errors="ignore").rename(
+        columns={theirs: ours for ours, theirs in present.items()}
+    )
+    if "choice" in table:
+        choice = table["choice"].map(_CHOICE)
+        if choice.isna().any():
+            raise file.wrong(
+                f"trials/choice: {table['choice'][choice.isna()].iloc[0]}, expected 0 to 2"
+            )
+        trials["choice"] = choice
+    return check_trials(file.eid, f"{file.path}: trials", trials, event)
 
 
 def _behaviour(file: File) -> Behaviour:

@@ -18,12 +18,10 @@ from numpy.typing import NDArray
 from ibl_mtm.config.dataset import Dataset
 from ibl_mtm.config.sources import BwmSource
 from ibl_mtm.errors import SessionError
-from ibl_mtm.ingest.behaviour import Behaviour, Signal
 from ibl_mtm.ingest.bulk.archive import Archive, open_archive
 from ibl_mtm.ingest.bulk.shards import BehaviourShard, open_behaviour, read_spikes
-from ibl_mtm.ingest.insertions import Insertion
-from ibl_mtm.ingest.load import Recording
-from ibl_mtm.ingest.trials import TRIAL_COLUMNS
+from ibl_mtm.ingest.recording import Behaviour, Insertion, Recording, Signal, check_pids
+from ibl_mtm.ingest.trials import check_trials
 
 __all__ = ["LIMITS", "load_release", "read_table"]
 
@@ -62,9 +60,12 @@ def load_release(root: Path, eid: str, dataset: Dataset) -> Recording:
 
 def read_table(archive: Archive, name: str, eid: str | None = None) -> pd.DataFrame:
     """A table of the release: all of it, or the rows of one session."""
-    data = io.BytesIO(archive.read(f"metadata/{name}.parquet"))
-    filters = None if eid is None else [("eid", "==", eid)]
-    return pq.read_table(data, filters=filters).to_pandas()
+    tables = archive.contents.tables
+    if name not in tables:
+        data = io.BytesIO(archive.read(f"metadata/{name}.parquet"))
+        tables[name] = pq.read_table(data).to_pandas()
+    table = tables[name]
+    return table if eid is None else table[table["eid"] == eid].reset_index(drop=True)
 
 
 def _load(ephys: Archive, behavior: Archive | None, eid: str, dataset: Dataset) -> Recording:
@@ -95,8 +96,10 @@ def _load(ephys: Archive, behavior: Archive | None, eid: str, dataset: Dataset) 
 def _insertions(ephys: Archive, eid: str, wanted: Sequence[str] | None) -> list[Insertion]:
     probes = read_table(ephys, "insertions", eid).sort_values("probe_name")
     units = read_table(ephys, "units", eid).rename(columns=_UNITS)
+    pids = probes["pid"].astype(str)
+    check_pids(eid, wanted, list(pids[pids.isin(units["pid"].astype(str))]))
     found = []
-    for pid, probe in zip(probes["pid"].astype(str), probes["probe_name"].astype(str), strict=True):
+    for pid, probe in zip(pids, probes["probe_name"].astype(str), strict=True):
         own = units[units["pid"].astype(str) == pid].sort_values("cluster_id", ignore_index=True)
         if (wanted is not None and pid not in wanted) or own.empty:
             continue
@@ -115,12 +118,7 @@ def _insertions(ephys: Archive, eid: str, wanted: Sequence[str] | None) -> list[
 
 def _trials(ephys: Archive, eid: str, event: str) -> pd.DataFrame:
     trials = read_table(ephys, "trials", eid).sort_values("trial_id", ignore_index=True)
-    missing = [name for name in (event, *TRIAL_COLUMNS) if name not in trials]
-    if missing:
-        raise ValueError(f"metadata/trials.parquet: no column {', '.join(missing)}")
-    if (np.diff(trials[event].dropna()) < 0).any():
-        raise ValueError(f"metadata/trials.parquet: {event} are not in ascending order")
-    return trials
+    return check_trials(eid, "metadata/trials.parquet", trials, event)
 
 
 def _behaviour(shard: BehaviourShard | None) -> Behaviour:

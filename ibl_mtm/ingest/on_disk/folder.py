@@ -13,7 +13,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
 import pandas as pd
 from one.alf.path import ALFPath
@@ -21,21 +20,15 @@ from one.api import One
 
 from ibl_mtm.config.dataset import Dataset
 from ibl_mtm.errors import UserError
-from ibl_mtm.ingest.files import one_line
 from ibl_mtm.ingest.on_disk.layout import dangling, scan, spikes_of_another_name
+from ibl_mtm.ingest.outcome import one_line
+from ibl_mtm.ingest.recording import Recording, session_id
 from ibl_mtm.one_files.marker import is_simulated
 from ibl_mtm.one_files.one_tables import DatasetRow, SessionRow, write_tables
 
-if TYPE_CHECKING:
-    from ibl_mtm.ingest.load import Recording
-
-__all__ = ["Folder", "open_folder", "session_id"]
+__all__ = ["Folder", "open_folder"]
 
 log = logging.getLogger(__name__)
-
-# ONE accepts ids of UUID versions 3 and 4 only. Version 3, from the session's place, is the same
-# on every machine.
-_NAMESPACE = uuid.UUID("6b0a5c1e-6b3a-4c53-8d0e-0c7c0a9e8f21")
 
 
 @dataclass(frozen=True)
@@ -81,10 +74,10 @@ class Folder:
         """Give access to its sessions."""
         yield self
 
-    def load(self, eid: str, dataset: Dataset) -> "Recording":
+    def load(self, eid: str, dataset: Dataset) -> Recording:
         """What was recorded in a session; see `load_session`."""
         # Only where the work is done: brainbox takes two seconds to import.
-        from ibl_mtm.ingest.load import load_session
+        from ibl_mtm.ingest.through_one.load import load_session
 
         return load_session(self, eid, dataset)
 
@@ -155,11 +148,6 @@ class Folder:
             return pd.DataFrame({"name": [], "id": []})
         table = pd.read_parquet(path).reset_index()
         return table[table["eid"].astype(str) == eid]
-
-
-def session_id(lab: str, subject: str, date: str, number: str) -> str:
-    """The eid of a session in a folder without cache tables, from its place alone."""
-    return str(uuid.uuid3(_NAMESPACE, f"{lab}/{subject}/{date}/{int(number):03d}"))
 
 
 @contextmanager

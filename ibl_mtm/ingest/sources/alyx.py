@@ -11,8 +11,8 @@ from ibl_mtm.errors import SessionError, UserError
 from ibl_mtm.ingest.alyx.client import Alyx, AnswerError, NotFoundError, connect
 from ibl_mtm.ingest.alyx.records import ask, keep_record, kept_records, own_folder, read_record
 from ibl_mtm.ingest.alyx.remote_session import RemoteSession
-from ibl_mtm.ingest.alyx.retry import GaveUpError, Patience
-from ibl_mtm.ingest.files import one_line
+from ibl_mtm.ingest.outcome import one_line
+from ibl_mtm.ingest.retry import GaveUpError, Patience
 from ibl_mtm.ingest.sources.source import Search
 from ibl_mtm.ingest.targets import expand
 

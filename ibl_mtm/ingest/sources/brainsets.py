@@ -7,13 +7,11 @@ from pathlib import Path
 
 from ibl_mtm.brainsets.layout import BRAINSET, file_of, key_of, recordings_in
 from ibl_mtm.brainsets.recording import open_recording
-from ibl_mtm.cache.location import RemotePath
 from ibl_mtm.cache.store import session_attrs
 from ibl_mtm.cache.tables import list_eids
 from ibl_mtm.config.dataset import Dataset
 from ibl_mtm.config.sources import BrainsetsSource
 from ibl_mtm.errors import SessionError, UserError
-from ibl_mtm.ingest.alyx.retry import Patience
 from ibl_mtm.ingest.brainsets.bucket import (
     Remote,
     fetch,
@@ -21,8 +19,11 @@ from ibl_mtm.ingest.brainsets.bucket import (
     missing_bytes,
     open_bucket,
 )
-from ibl_mtm.ingest.load import Recording
-from ibl_mtm.ingest.sources.source import OnBytes, Search
+from ibl_mtm.ingest.brainsets.load_file import load_file
+from ibl_mtm.ingest.outcome import OnBytes
+from ibl_mtm.ingest.recording import Recording
+from ibl_mtm.ingest.retry import Patience
+from ibl_mtm.ingest.sources.source import Search
 from ibl_mtm.ingest.targets import expand
 from ibl_mtm.one_files.marker import is_simulated
 
@@ -30,23 +31,8 @@ __all__ = ["Files", "RecordingFile", "find"]
 
 
 @dataclass(frozen=True)
-class OpenedFile:
-    """The file of one session, on this machine."""
-
-    path: Path
-    notes: tuple[str, ...] = ()
-
-    def load(self, eid: str, dataset: Dataset) -> Recording:
-        """See `Opened`."""
-        # brainbox takes two seconds to import.
-        from ibl_mtm.ingest.brainsets.load_file import load_file
-
-        return load_file(self.path, eid, dataset)
-
-
-@dataclass(frozen=True)
 class RecordingFile:
-    """The file of one session, which any machine can download and open.
+    """The file of one session, which any machine can download and open; it is its own access.
 
     Parameters
     ----------
@@ -92,18 +78,22 @@ class RecordingFile:
         return 0 if self.remote is None else missing_bytes(self.remote, self.path)
 
     @contextmanager
-    def open(self, on_bytes: OnBytes = lambda n: None) -> Iterator[OpenedFile]:
+    def open(self, on_bytes: OnBytes = lambda n: None) -> Iterator["RecordingFile"]:
         """See `Origin`."""
         source = self.source
         if self.remote is not None:
-            bucket = _open(source)
+            bucket = open_bucket(source)
             patience = Patience(source.attempts, source.timeout)
             fetch(bucket, self.remote, self.path, patience, on_bytes)
         elif source.url is not None and not self.path.is_file():
             raise SessionError(
                 self.eid, f"{self.path} is not on disk; without --offline it is downloaded"
             )
-        yield OpenedFile(self.path)
+        yield self
+
+    def load(self, eid: str, dataset: Dataset) -> Recording:
+        """See `Opened`."""
+        return load_file(self.path, eid, dataset)
 
 
 class Files:
@@ -144,8 +134,8 @@ def find(search: Search) -> Iterator[Files]:
     here = expand(root)
     remotes: dict[str, Remote] = {}
     if source.url is not None and not search.offline:
-        bucket = _open(source)
-        remotes = list_recordings(bucket, source.build, source.regime)
+        bucket = open_bucket(source)
+        remotes = list_recordings(bucket, source)
         known = list(remotes)
     else:
         known = recordings_in(here, source.build, source.regime)
@@ -159,13 +149,8 @@ def find(search: Search) -> Iterator[Files]:
             f"of {source.url or here} ({source.build}, {source.regime})"
         )
     eids = search.choose(listed or known)
-    _refuse_to_mix(search.cache, eids, source)
+    _refuse_to_mix(search.cache, set(eids) if search.overwrite else set(), source)
     yield Files(eids, root, source, remotes)
-
-
-def _open(source: BrainsetsSource) -> RemotePath:
-    assert source.url is not None
-    return open_bucket(source.url, source.endpoint, source.anonymous, source.timeout)
 
 
 def _why_none(root: Path, source: BrainsetsSource) -> str:
@@ -181,11 +166,13 @@ def _why_none(root: Path, source: BrainsetsSource) -> str:
     return f"no recording in {root}; expected {place}"
 
 
-def _refuse_to_mix(cache: Path, eids: list[str], source: BrainsetsSource) -> None:
-    """Refuse to put recordings of two versions of the brainset into one cache."""
+def _refuse_to_mix(cache: Path, replaced: set[str], source: BrainsetsSource) -> None:
+    """Refuse to put recordings beside those of another version of the brainset."""
     if not cache.is_dir():
         return
-    for eid in set(eids) & set(list_eids(cache)):
+    for eid in list_eids(cache):
+        if eid in replaced:
+            continue
         try:
             version = (session_attrs(cache, eid) or {}).get("brainset", {}).get("derived_version")
         except SessionError:

@@ -4,17 +4,20 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from ibl_mtm.brainsets.evaluated import evaluated_among
 from ibl_mtm.config.dataset import Dataset
 from ibl_mtm.config.sources import BwmSource
 from ibl_mtm.errors import SessionError, UserError
-from ibl_mtm.ingest.alyx.retry import Patience
 from ibl_mtm.ingest.brainsets.bucket import Remote, describe, fetch, missing_bytes, open_bucket
 from ibl_mtm.ingest.bulk.archive import find_archive, open_archive
-from ibl_mtm.ingest.load import Recording
-from ibl_mtm.ingest.sources.source import OnBytes, Search
+from ibl_mtm.ingest.bulk.load_release import load_release, read_table
+from ibl_mtm.ingest.outcome import OnBytes
+from ibl_mtm.ingest.recording import Recording
+from ibl_mtm.ingest.retry import Patience
+from ibl_mtm.ingest.sources.source import Search
 from ibl_mtm.ingest.targets import expand
 
 __all__ = ["ARCHIVES", "Release", "ReleasedSession", "find"]
@@ -48,9 +51,6 @@ class ReleasedSession:
 
     def load(self, eid: str, dataset: Dataset) -> Recording:
         """See `Opened`."""
-        # brainbox takes two seconds to import.
-        from ibl_mtm.ingest.bulk.load_release import load_release
-
         return load_release(expand(self.root), eid, dataset)
 
 
@@ -78,8 +78,6 @@ class Release:
 @contextmanager
 def find(search: Search) -> Iterator[Release]:
     """Find the sessions of the archives, which are downloaded first where they are not here."""
-    from ibl_mtm.ingest.bulk.load_release import read_table
-
     source = search.dataset.source
     assert isinstance(source, BwmSource)
     root = search.folder
@@ -119,9 +117,12 @@ def _fetch(source: BwmSource, root: Path, search: Search) -> None:
             f"no {' and no '.join(lacking)} in {root}"
             + ("; without --offline it is downloaded" if search.offline else "")
         )
-    bucket = open_bucket(source.url, source.endpoint, source.anonymous, source.timeout)
-    remotes = {name: describe(bucket, f"{name}-{ARCHIVES[name][0]}.tar") for name in lacking}
-    total = sum(missing_bytes(remote, _aside(root, remote)) for remote in remotes.values())
+    bucket = open_bucket(source)
+    patience = Patience(source.attempts, source.timeout)
+    remotes = {
+        name: describe(bucket, f"{name}-{ARCHIVES[name][0]}.tar", patience) for name in lacking
+    }
+    total = sum(missing_bytes(remote, root / remote.key) for remote in remotes.values())
     if search.dry_run:
         names = ", ".join(remote.key for remote in remotes.values())
         raise UserError(
@@ -129,27 +130,21 @@ def _fetch(source: BwmSource, root: Path, search: Search) -> None:
             "known which sessions there are; without --dry-run they are"
         )
     for name, remote in remotes.items():
-        whole = _aside(root, remote)
         try:
             fetch(
                 bucket,
                 remote,
-                whole,
-                Patience(source.attempts, source.timeout),
+                root / remote.key,
+                patience,
                 lambda n: search.on_bytes(n, total),
+                partial(_check_sha1, remote=remote, sha1=ARCHIVES[name][1]),
             )
         except SessionError as error:
             raise UserError(error.reason) from error
-        _check_sha1(whole, remote, ARCHIVES[name][1])
-        whole.rename(root / remote.key)
-
-
-def _aside(root: Path, remote: Remote) -> Path:
-    """Where an archive is until it was compared with what was published."""
-    return root / f"{remote.key}.whole"
 
 
 def _check_sha1(path: Path, remote: Remote, sha1: str) -> None:
+    """Compare an archive, before it has its name, with what was published."""
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha1").hexdigest()
     if found != sha1:

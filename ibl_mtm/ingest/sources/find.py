@@ -8,6 +8,7 @@ with find_sessions(Search(dataset, "repeated-site", cache)) as found:
 import pkgutil
 from contextlib import AbstractContextManager
 
+from ibl_mtm.errors import UserError
 from ibl_mtm.ingest.sources.source import Find, Found, Search
 
 __all__ = ["SOURCES", "find_sessions"]
@@ -31,7 +32,12 @@ def find_sessions(search: Search) -> AbstractContextManager[Found]:
     UserError
         If the source is not there, or lacks a session that was asked for.
     """
-    find = SOURCES[search.dataset.source.kind]
+    find = SOURCES.get(search.dataset.source.kind)
+    if find is None:
+        raise UserError(
+            f"nothing is found by a source of kind {search.dataset.source.kind}; its sessions are "
+            "put into a cache by ibl_mtm.add_session"
+        )
     if isinstance(find, str):
         find = pkgutil.resolve_name(find)
     assert callable(find)

@@ -13,18 +13,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from ibl_mtm.config.dataset import Dataset
 from ibl_mtm.errors import UserError
+from ibl_mtm.ingest.outcome import OnBytes
+from ibl_mtm.ingest.recording import Recording
 
-if TYPE_CHECKING:  # brainbox takes two seconds to import
-    from ibl_mtm.ingest.load import Recording
-
-__all__ = ["Find", "Found", "OnBytes", "Opened", "Origin", "Search"]
-
-OnBytes = Callable[[int], object]
-"""Called with the number of bytes that came; negative where they were in vain."""
+__all__ = ["Find", "Found", "Opened", "Origin", "Search"]
 
 
 class Opened(Protocol):
@@ -34,7 +30,7 @@ class Opened(Protocol):
     def notes(self) -> tuple[str, ...]:
         """What was not found of the session, or left out, when it was opened."""
 
-    def load(self, eid: str, dataset: Dataset) -> "Recording":
+    def load(self, eid: str, dataset: Dataset) -> Recording:
         """What was recorded, checked; a SessionError names the file that cannot be trusted."""
 
 
@@ -97,6 +93,8 @@ class Search:
         Keep nothing.
     offline
         Ask nobody else for anything.
+    overwrite
+        Replace those that are in the cache already.
     aside
         Where a folder without cache tables is indexed; None: in a temporary folder.
     on_bytes
@@ -111,6 +109,7 @@ class Search:
     limit: int | None = None
     dry_run: bool = False
     offline: bool = False
+    overwrite: bool = False
     aside: Path | None = None
     on_bytes: Callable[[int, int], object] = lambda n, total: None
 

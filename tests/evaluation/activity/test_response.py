@@ -2,16 +2,28 @@
 
 import numpy as np
 import pytest
+import xarray as xr
 from scipy.ndimage import gaussian_filter1d
 from sklearn.metrics import r2_score
 
 from ibl_mtm.evaluation.activity.response import FEWEST_TRIALS, response_r2, trial_conditions
+from ibl_mtm.sessions.conditions import condition_codes, conditions_of
+
+
+def _conditions(choice, prior):
+    ds = xr.Dataset(
+        {
+            "choice": ("trial", choice.astype(np.int8)),
+            "probability_left": ("trial", prior.astype(np.float32)),
+        }
+    )
+    return trial_conditions(*(condition_codes(ds, name) for name in conditions_of(ds)))
 
 
 def test_conditions_are_choice_and_block_with_enough_trials():
     choice = np.repeat([-1, 1, 1, 0, 1, -1], [6, 6, 6, 6, 6, FEWEST_TRIALS - 1])
     prior = np.repeat([0.2, 0.2, 0.8, 0.8, np.nan, 0.5], [6, 6, 6, 6, 6, FEWEST_TRIALS - 1])
-    found = trial_conditions(choice, prior)
+    found = _conditions(choice, prior)
     groups = [set(found[at : at + 6].tolist()) for at in range(0, 18, 6)]
     assert all(len(group) == 1 for group in groups)
     assert len(set.union(*groups)) == 3
@@ -90,7 +102,7 @@ def test_a_silent_unit_and_trials_without_conditions_have_no_score(trials):
 def test_five_trials_are_a_condition_and_four_are_none():
     assert FEWEST_TRIALS == 5
     choice, prior = np.repeat([1, -1], [5, 4]), np.full(9, 0.8)
-    found = trial_conditions(choice, prior)
+    found = _conditions(choice, prior)
     assert (found[:5] >= 0).all()
     assert (found[5:] == -1).all()
 
@@ -104,3 +116,24 @@ def test_by_hand():
     assert psth[0] == pytest.approx(1 - 0.25 / 2)
     # Of single trials: -1, 1, 1, -1 were 0, -0.5, 0, 0.5.
     assert residual[0] == pytest.approx(1 - (1 + 2.25 + 1 + 2.25) / 4)
+
+
+def test_conditions_of_ones_own_task():
+    """Text, numbers and booleans; what is missing is no condition."""
+    outcome = np.array(["hit", "miss", "", "hit", "miss"] * 10, dtype=object)[:48]
+    tone = np.where(np.arange(48) % 7 == 0, np.nan, np.arange(48) % 2)
+    ds = xr.Dataset(
+        {"outcome": ("trial", outcome), "tone": ("trial", tone)},
+        attrs={"conditions": ["outcome", "tone"]},
+    )
+    found = trial_conditions(*(condition_codes(ds, name) for name in conditions_of(ds)))
+    for a in range(48):
+        for b in range(48):
+            lacks = outcome[a] == "" or np.isnan(tone[a])
+            same = outcome[a] == outcome[b] and tone[a] == tone[b]
+            if lacks:
+                assert found[a] == -1
+            elif found[a] >= 0 and found[b] >= 0:
+                assert (found[a] == found[b]) == same
+    assert len(set(found[found >= 0])) == 4
+    assert condition_codes(ds, "block") is None

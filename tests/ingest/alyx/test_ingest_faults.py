@@ -21,7 +21,7 @@ from remote_ingest import alyx, assert_same, single
 from ibl_mtm.cache.cache import open_cache
 from ibl_mtm.config.dataset import Dataset, SessionEntry
 from ibl_mtm.errors import UserError
-from ibl_mtm.ingest.alyx.retry import GaveUpError, Patience, Transient, check_status, retry
+from ibl_mtm.ingest.retry import GaveUpError, Patience, Transient, check_status, retry
 from ibl_mtm.ingest.run import ingest
 
 FOR_EVER = float("inf")
@@ -58,7 +58,7 @@ def cases(faults: dict[str, server_faults.Fault]) -> list:
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch):
-    monkeypatch.setattr("ibl_mtm.ingest.alyx.retry._FIRST_WAIT", 0.02)
+    monkeypatch.setattr("ibl_mtm.ingest.retry._FIRST_WAIT", 0.02)
 
 
 @pytest.fixture
@@ -354,7 +354,7 @@ class TestADatabaseThatIsWrong:
 class TestRetry:
     def test_waits_grow_and_vary(self, monkeypatch):
         waits = []
-        monkeypatch.setattr("ibl_mtm.ingest.alyx.retry._FIRST_WAIT", 1.0)
+        monkeypatch.setattr("ibl_mtm.ingest.retry._FIRST_WAIT", 1.0)
         monkeypatch.setattr("time.sleep", waits.append)
         with pytest.raises(GaveUpError, match=r"the file: busy \(9 attempts\)"):
             retry(self.busy, Patience(attempts=9), "the file")

@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from ibl_mtm.ingest.alyx import retry as module
-from ibl_mtm.ingest.alyx.retry import GaveUpError, Patience, Transient, retry
+from ibl_mtm.ingest import retry as module
+from ibl_mtm.ingest.retry import GaveUpError, Patience, Transient, retry
 
 
 @pytest.fixture

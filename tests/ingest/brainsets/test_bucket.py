@@ -3,7 +3,9 @@
 import hashlib
 import shutil
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import boto3
@@ -12,11 +14,12 @@ from cache_servers import serve_s3
 
 from ibl_mtm.brainsets.layout import file_of, key_of, recordings_in
 from ibl_mtm.config.dataset import Dataset
+from ibl_mtm.config.sources import BrainsetsSource
 from ibl_mtm.errors import SessionError, UserError
-from ibl_mtm.ingest.alyx import retry
-from ibl_mtm.ingest.alyx.retry import Patience
+from ibl_mtm.ingest import retry
 from ibl_mtm.ingest.brainsets import bucket as bucket_module
 from ibl_mtm.ingest.brainsets.bucket import (
+    describe,
     fetch,
     list_recordings,
     missing_bytes,
@@ -24,6 +27,7 @@ from ibl_mtm.ingest.brainsets.bucket import (
 )
 from ibl_mtm.ingest.brainsets.etag import agrees
 from ibl_mtm.ingest.outcome import UnreachableError
+from ibl_mtm.ingest.retry import Patience
 from ibl_mtm.ingest.run import ingest
 
 URL = "s3://brain-wide-bench/brainsets"
@@ -89,6 +93,12 @@ def dataset(server: Server, **source: Any) -> Dataset:
     )
 
 
+def source_of(server: Server, **source: Any) -> BrainsetsSource:
+    source = dataset(server, **source).source
+    assert isinstance(source, BrainsetsSource)
+    return source
+
+
 def _bytes(wide_map: Path, eid: str) -> bytes:
     return file_of(wide_map, "all_units", "eval", eid).read_bytes()
 
@@ -136,8 +146,8 @@ def test_sessions_are_fetched_once_and_then_offline(
 def test_an_interrupted_download_goes_on_where_it_was(
     server: Server, wide_map: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bucket = open_bucket(URL, server.endpoint)
-    remote = next(iter(list_recordings(bucket, "all_units", "eval").values()))
+    bucket = open_bucket(source_of(server))
+    remote = next(iter(list_recordings(bucket, source_of(server)).values()))
     path = tmp_path / "x" / f"{remote.eid}.h5"
     get, asked = bucket_module._get, []
 
@@ -161,10 +171,12 @@ def test_an_interrupted_download_goes_on_where_it_was(
 def test_what_was_begun_of_another_version_is_not_gone_on_with(
     server: Server, wide_map: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bucket = open_bucket(URL, server.endpoint)
+    bucket = open_bucket(source_of(server))
     eid, other = recordings_in(wide_map, "all_units", "eval")
-    old = list_recordings(bucket, "all_units", "eval")[eid]
+    old = list_recordings(bucket, source_of(server))[eid]
     path = tmp_path / f"{eid}.h5"
+    foreign = tmp_path / f"{eid}.h5.part"  # as a browser has it
+    foreign.write_bytes(b"half of it")
     get, asked = bucket_module._get, []
 
     def replaced(*args: Any) -> bytes:
@@ -177,26 +189,26 @@ def test_what_was_begun_of_another_version_is_not_gone_on_with(
     with pytest.raises(SessionError, match="replaced meanwhile; the same command fetches it anew"):
         fetch(bucket, old, path, Patience())
     assert not path.exists()
-    new = list_recordings(bucket, "all_units", "eval")[eid]
+    new = list_recordings(bucket, source_of(server))[eid]
     assert new.etag != old.etag
     fetch(bucket, new, path, Patience())
     assert asked[3][0] == 0
     assert path.read_bytes() == _bytes(wide_map, other)
-    assert not list(tmp_path.glob("*.part"))
+    assert [part for part in tmp_path.iterdir() if part.suffix == ".part"] == [foreign]
 
 
 def test_a_file_that_the_bucket_replaced_is_fetched_anew(
     server: Server, wide_map: Path, tmp_path: Path
 ) -> None:
-    bucket = open_bucket(URL, server.endpoint)
+    bucket = open_bucket(source_of(server))
     eid, _ = recordings_in(wide_map, "all_units", "eval")
     path = tmp_path / f"{eid}.h5"
-    fetch(bucket, list_recordings(bucket, "all_units", "eval")[eid], path, Patience())
+    fetch(bucket, list_recordings(bucket, source_of(server))[eid], path, Patience())
     # Of the same size: only the ETag tells.
     body = bytearray(_bytes(wide_map, eid))
     body[-1] ^= 1
     server.put(eid, bytes(body))
-    newer = list_recordings(bucket, "all_units", "eval")[eid]
+    newer = list_recordings(bucket, source_of(server))[eid]
     assert missing_bytes(newer, path) == len(body)
     fetch(bucket, newer, path, Patience())
     assert path.read_bytes() == bytes(body)
@@ -205,9 +217,9 @@ def test_a_file_that_the_bucket_replaced_is_fetched_anew(
 def test_a_copy_that_somebody_else_made_is_taken_if_it_is_right(
     server: Server, wide_map: Path, tmp_path: Path
 ) -> None:
-    bucket = open_bucket(URL, server.endpoint)
+    bucket = open_bucket(source_of(server))
     eid, _ = recordings_in(wide_map, "all_units", "eval")
-    remote = list_recordings(bucket, "all_units", "eval")[eid]
+    remote = list_recordings(bucket, source_of(server))[eid]
     path = tmp_path / f"{eid}.h5"
     came: list[int] = []
     path.write_bytes(_bytes(wide_map, eid))
@@ -225,8 +237,8 @@ def test_a_copy_that_somebody_else_made_is_taken_if_it_is_right(
 def test_bytes_that_were_spoilt_on_their_way_are_fetched_again(
     server: Server, wide_map: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bucket = open_bucket(URL, server.endpoint)
-    remote = next(iter(list_recordings(bucket, "all_units", "eval").values()))
+    bucket = open_bucket(source_of(server))
+    remote = next(iter(list_recordings(bucket, source_of(server)).values()))
     path = tmp_path / f"{remote.eid}.h5"
     get, n = bucket_module._get, 0
 
@@ -247,8 +259,8 @@ def test_an_etag_that_is_no_md5(
     server: Server, wide_map: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Encrypted objects have ETags of another kind: twice the same contents are believed."""
-    bucket = open_bucket(URL, server.endpoint)
-    remote = next(iter(list_recordings(bucket, "all_units", "eval").values()))
+    bucket = open_bucket(source_of(server))
+    remote = next(iter(list_recordings(bucket, source_of(server)).values()))
     path = tmp_path / f"{remote.eid}.h5"
     monkeypatch.setattr(bucket_module, "agrees", lambda path, etag: False)
     fetch(bucket, remote, path, Patience())
@@ -262,8 +274,8 @@ def test_an_object_that_was_put_in_parts(
     eid, _ = recordings_in(wide_map, "all_units", "eval")
     body = _bytes(wide_map, eid)
     server.put_in_parts(eid, body, part)
-    bucket = open_bucket(URL, server.endpoint)
-    remote = list_recordings(bucket, "all_units", "eval")[eid]
+    bucket = open_bucket(source_of(server))
+    remote = list_recordings(bucket, source_of(server))[eid]
     n_parts = -(-len(body) // part)
     assert remote.etag.strip('"').endswith(f"-{n_parts}")
     path = tmp_path / f"{eid}.h5"
@@ -311,7 +323,74 @@ def test_a_bucket_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.Monke
         ingest(dataset(nobody), "x", tmp_path / "c.zarr")
     remote = bucket_module.Remote(key_of("all_units", "eval", "x"), 10, '"x"')
     with pytest.raises(UnreachableError, match="2 attempts"):
-        fetch(open_bucket(URL, nobody.endpoint), remote, tmp_path / "x.h5", Patience(attempts=2))
+        fetch(open_bucket(source_of(nobody)), remote, tmp_path / "x.h5", Patience(attempts=2))
+
+
+class OutOfOrder(ThreadingHTTPServer):
+    """Answers everything with one status, and keeps what it was asked."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(("127.0.0.1", 0), _Refuser)
+        self.status, self.asked = status, []
+
+
+class _Refuser(BaseHTTPRequestHandler):
+    server: OutOfOrder
+
+    def do_GET(self) -> None:
+        self.server.asked.append(self.command)
+        self.send_response(self.server.status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("status", "n_asked"), [(503, 2), (429, 2), (403, 1), (400, 1)])
+def test_attempts_are_as_many_as_are_told(
+    status: int, n_asked: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry, "_FIRST_WAIT", 0.01)
+    with OutOfOrder(status) as server:
+        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        nobody = Server(f"http://127.0.0.1:{server.server_port}")
+        source = source_of(nobody, attempts=2)
+        bucket = open_bucket(source)
+        remote = bucket_module.Remote(key_of("all_units", "eval", "x"), 10, '"x"')
+        patience = Patience(attempts=2)
+        for ask in (
+            lambda: list_recordings(bucket, source),
+            lambda: describe(bucket, "x.tar", patience),
+            lambda: fetch(bucket, remote, tmp_path / "x.h5", patience),
+        ):
+            server.asked.clear()
+            with pytest.raises((UserError, SessionError)) as told:
+                ask()
+            assert len(server.asked) == n_asked
+            assert str(status) in str(told.value)
+            assert ("(2 attempts)" in str(told.value)) == (n_asked == 2)
+        server.shutdown()
+
+
+@pytest.mark.parametrize("scheme", ["s3", "gs"])
+@pytest.mark.parametrize("anonymous", [True, False])
+def test_options_of_a_bucket(scheme: str, anonymous: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def locate(url: str, options: dict[str, Any]) -> Any:
+        asked.append(options)
+        return real(url, options)
+
+    real = bucket_module.locate
+    monkeypatch.setattr(bucket_module, "locate", locate)
+    about = {"kind": "brainsets", "path": f"{scheme}://b/x", "anonymous": anonymous}
+    open_bucket(Dataset.model_validate({"source": about}).source)
+    assert asked[0].get("skip_signature", False) == anonymous
+    assert asked[0]["retry_config"] == {"max_retries": 0}
 
 
 def test_a_bucket_without_such_recordings(server: Server, tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """The brain-wide map in a cache: counts, windows, trials, behaviour and splits as in its files."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
@@ -18,6 +20,7 @@ from ibl_mtm.ingest.brainsets.load_file import load_file
 from ibl_mtm.ingest.run import ingest
 
 EVENT = {"event": "stimOn_times", "window": [-0.5, 1.5], "bin": 0.02}
+NOBODY = "00000000-0000-4000-8000-000000000000"
 SECOND = {"contiguous": 1.0, "bin": 0.02}
 
 
@@ -230,7 +233,6 @@ def test_behaviour_that_is_not_there(caches: dict[str, Any], wide_map: Path) -> 
 def test_behaviour_in_longer_bins(wide_map: Path, tmp_path: Path) -> None:
     eid = recordings_in(wide_map, "all_units", "eval")[0]
     align = {"event": "feedback_times", "window": [0.0, 2.0], "bin": 0.04}
-    align["event"] = "feedback_times"
     cache = ingest(
         dataset(wide_map, align=align), "long", tmp_path / "c.zarr", sessions=[eid], workers=1
     ).cache
@@ -243,10 +245,33 @@ def test_behaviour_in_longer_bins(wide_map: Path, tmp_path: Path) -> None:
     middle = start + (np.arange(50) + 0.5) * 0.04
     expected = np.interp(middle, wheel.times, wheel.values["wheel_vel"])
     assert np.allclose(ds.wheel_velocity.values[50], expected, atol=1e-5)
-    centre = licks.times + 0.01
-    within = (centre >= start) & (centre < start + 2.0)
-    counted = np.round(licks.values["licking_rate"][within] / 50).sum()
-    assert ds.lick_count.values[50].sum() == counted > 0
+    # A lick lies somewhere in its sample: in the middle of it, as far as anybody knows.
+    counts = np.round(licks.values["licking_rate"] / 50)
+    for trial, start in enumerate(ds.window_start.values):
+        edges = start + np.arange(51) * 0.04
+        expected, _ = np.histogram(licks.times + 0.01, edges, weights=counts)
+        assert np.array_equal(ds.lick_count.values[trial], expected)
+    assert ds.lick_count.values.sum() > 50
+
+
+def test_what_stands_in_a_gap_is_no_behaviour(wide_map: Path, tmp_path: Path) -> None:
+    """Between two intervals of its domain a file may hold anything."""
+    for eid in recordings_in(wide_map, "all_units", "pretrain"):
+        with _open(wide_map, eid, "pretrain") as recording:
+            series = recording.series("whisker")
+        if series is not None and not series.recorded.all():
+            break
+    place = tmp_path / f"{eid}.h5"
+    shutil.copy(file_of(wide_map, "all_units", "pretrain", eid), place)
+    with h5py.File(place, "r+") as file:
+        values = file["whisker/whisker_motion_energy"][:]
+        values[~series.recorded] = 5.0
+        file["whisker/whisker_motion_energy"][:] = values
+    chosen = dataset(wide_map, source={"regime": "pretrain"}, align=SECOND)
+    signal = load_file(place, eid, chosen).behaviour.whisker_motion_energy
+    assert signal is not None
+    assert np.array_equal(np.isnan(signal.values), ~series.recorded)
+    assert 0 < np.isnan(signal.values).sum() < len(signal.values) / 2
 
 
 def test_units_and_what_is_told_of_them(caches: dict[str, Any], wide_map: Path) -> None:
@@ -272,10 +297,6 @@ def test_units_and_what_is_told_of_them(caches: dict[str, Any], wide_map: Path) 
 
 def test_the_file_need_not_list_probes_in_order_of_name(wide_map: Path, tmp_path: Path) -> None:
     """A published file has probe01 first: units stay as they are in it."""
-    import shutil
-
-    import h5py
-
     eid = recordings_in(wide_map, "all_units", "eval")[0]
     place = file_of(tmp_path, "all_units", "eval", eid)
     place.parent.mkdir(parents=True)
@@ -290,11 +311,26 @@ def test_the_file_need_not_list_probes_in_order_of_name(wide_map: Path, tmp_path
     assert [u for i in recording.insertions for u in i.units["unit"]] == ids
 
 
+def test_insertions_that_the_catalog_names(wide_map: Path) -> None:
+    eid = recordings_in(wide_map, "all_units", "eval")[0]
+    place = file_of(wide_map, "all_units", "eval", eid)
+    with _open(wide_map, eid) as recording:
+        first, *_ = pids = list(recording.units["probe_id"].unique())
+    one = dataset(wide_map, sessions=[{"eid": eid, "pids": [first]}])
+    assert [i.pid for i in load_file(place, eid, one).insertions] == [first]
+    typo = dataset(wide_map, sessions=[{"eid": eid, "pids": [first, NOBODY]}])
+    with pytest.raises(SessionError, match=f"no insertion {NOBODY}; its own are {pids[0]}, "):
+        load_file(place, eid, typo)
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
         ({"source": {"build": "all_units", "version": "0.1.1"}}, "of all_units eval 0.1.0, where"),
-        ({"align": {**EVENT, "event": "lick_times"}}, "no event lick_times to align to; there are"),
+        (
+            {"align": {**EVENT, "event": "lick_times"}},
+            "no column lick_times to align to; there are",
+        ),
         ({"split": {"kind": "file", "domains": "pretrain"}}, "no domains of pretrain; a file for"),
     ],
 )
@@ -321,19 +357,31 @@ def test_a_folder_without_recordings(wide_map: Path, tmp_path: Path, below: str,
 
 
 def test_a_session_that_is_not_there(wide_map: Path, tmp_path: Path) -> None:
-    nobody = "00000000-0000-4000-8000-000000000000"
     with pytest.raises(UserError, match="no session '00000000"):
-        ingest(dataset(wide_map), "x", tmp_path / "c.zarr", sessions=[nobody])
+        ingest(dataset(wide_map), "x", tmp_path / "c.zarr", sessions=[NOBODY])
     with pytest.raises(UserError, match="the catalog lists session 0000"):
-        ingest(dataset(wide_map, sessions=[{"eid": nobody}]), "x", tmp_path / "c.zarr")
+        ingest(dataset(wide_map, sessions=[{"eid": NOBODY}]), "x", tmp_path / "c.zarr")
 
 
 def test_two_versions_are_not_mixed(wide_map: Path, tmp_path: Path) -> None:
-    eids = recordings_in(wide_map, "all_units", "eval")
-    ingest(dataset(wide_map), "x", tmp_path / "c.zarr", sessions=eids[:1], workers=1)
-    newer = dataset(wide_map, source={"version": "0.1.1"})
-    with pytest.raises(UserError, match=r"0\.1\.0, and the source asks for 0\.1\.1"):
-        ingest(newer, "x", tmp_path / "c.zarr")
+    first, second = recordings_in(wide_map, "all_units", "eval")
+    cache = tmp_path / "c.zarr"
+    ingest(dataset(wide_map), "x", cache, sessions=[first], workers=1)
+    root = tmp_path / "newer"
+    shutil.copytree(wide_map / "all_units", root / "all_units")
+    for eid in (first, second):
+        with h5py.File(file_of(root, "all_units", "eval", eid), "r+") as file:
+            file["brainset"].attrs["derived_version"] = "0.1.1"
+    newer = dataset(root, source={"version": "0.1.1"})
+    # Whatever this call brings, the other stays; unless it is replaced itself.
+    for asked in ({"sessions": [first]}, {"sessions": [second]}, {"sessions": [second], "o": True}):
+        overwrite = bool(asked.pop("o", False))
+        with pytest.raises(UserError, match=r"0\.1\.0, and the source asks for 0\.1\.1"):
+            ingest(newer, "x", cache, overwrite=overwrite, workers=1, **asked)
+    assert ingest(newer, "x", cache, sessions=[first], overwrite=True, workers=1).failed == {}
+    assert ingest(newer, "x", cache, sessions=[second], workers=1).failed == {}
+    versions = [ds.attrs["brainset"]["derived_version"] for ds in open_cache(cache).values()]
+    assert versions == ["0.1.1", "0.1.1"]
 
 
 def test_settings_that_contradict_each_other(wide_map: Path) -> None:
@@ -362,8 +410,6 @@ def test_definitions_of_other_datasets_are_as_they_were() -> None:
 
 
 def test_a_broken_file_fails_alone(wide_map: Path, tmp_path: Path) -> None:
-    import shutil
-
     root = tmp_path / "bwb"
     shutil.copytree(wide_map / "all_units", root / "all_units")
     broken, whole = recordings_in(root, "all_units", "eval")

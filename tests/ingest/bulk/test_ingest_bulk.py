@@ -2,7 +2,10 @@
 
 import hashlib
 import json
+import os
 import shutil
+import tarfile
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +18,14 @@ from numcodecs import Blosc
 from ibl_mtm.cache.cache import open_cache
 from ibl_mtm.cache.check import check
 from ibl_mtm.config.dataset import Dataset
-from ibl_mtm.errors import UserError
-from ibl_mtm.ingest.bulk.archive import find_archive, open_archive
-from ibl_mtm.ingest.bulk.load_release import LIMITS
+from ibl_mtm.errors import SessionError, UserError
+from ibl_mtm.ingest.bulk import archive as archive_module
+from ibl_mtm.ingest.bulk.archive import Archive, find_archive, open_archive
+from ibl_mtm.ingest.bulk.load_release import LIMITS, load_release
 from ibl_mtm.ingest.bulk.shards import BehaviourShard, read_spikes
 from ibl_mtm.ingest.run import ingest
 from ibl_mtm.ingest.sources import bwm
+from ibl_mtm.ingest.sources.source import Search
 
 
 def dataset(root: Path | None, **source: Any) -> Dataset:
@@ -139,6 +144,68 @@ def test_folders_are_read_like_tars(release: Release, tmp_path: Path, cache: Any
     assert find_archive(tmp_path, "bwm_ephys") is None
 
 
+def test_insertions_that_the_catalog_names(release: Release) -> None:
+    eid = release.eids[1]
+    chosen = dataset(release.root).model_dump()
+    own = [pid for pid in release.spikes if pid[-2] == "1"]
+    one = Dataset.model_validate({**chosen, "sessions": [{"eid": eid, "pids": own[1:]}]})
+    assert [i.pid for i in load_release(release.root, eid, one).insertions] == own[1:]
+    typo = own[0][:-1] + "9"
+    two = Dataset.model_validate({**chosen, "sessions": [{"eid": eid, "pids": [typo, *own[1:]]}]})
+    with pytest.raises(SessionError, match=f"no insertion {typo}; its own are {own[0]}, {own[1]}"):
+        load_release(release.root, eid, two)
+
+
+@pytest.mark.parametrize(
+    ("there", "newest"),
+    [
+        (["x-1.2.0.tar", "x-1.10.0.tar", "x-1.9.1.tar"], "x-1.10.0.tar"),
+        (["x/1.9.0/schema.yaml", "x/1.10.0/schema.yaml"], "x/1.10.0"),
+        (["x/1.2.0/schema.yaml", "x-1.10.0.tar"], "x-1.10.0.tar"),
+        (["x/1.10.0/schema.yaml", "x-1.2.0.tar"], "x/1.10.0"),
+        (["x/1.2.0/schema.yaml", "x/1.2.0/x-1.2.0.tar", "x-1.2.0.tar"], "x/1.2.0"),
+    ],
+    ids=["tars", "folders", "newer-tar", "newer-folder", "the-same"],
+)
+def test_the_newest_version_is_read(tmp_path: Path, there: list[str], newest: str) -> None:
+    for name in there:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert find_archive(tmp_path, "x") == tmp_path / newest
+
+
+def test_an_archive_is_indexed_once_for_all_sessions(
+    release: Release, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    indexed, verified = [], []
+    read = Archive.read
+    monkeypatch.setattr(
+        Archive, "read", lambda self, name: verified.append(name) or read(self, name)
+    )
+    real = tarfile.TarFile.__iter__
+    monkeypatch.setattr(
+        tarfile.TarFile, "__iter__", lambda self: indexed.append(self.name) or real(self)
+    )
+    archive_module._read_contents.cache_clear()
+    chosen = dataset(release.root)
+    first, second = (load_release(release.root, eid, chosen) for eid in release.eids[:2])
+    assert (first.subject, second.subject) == ("mouse_1", "mouse_2")
+    assert len(indexed) == 2
+    tables = [name for name in verified if name.endswith(".parquet")]
+    assert len(tables) == len(set(tables)) == 4
+
+
+def test_an_archive_that_was_replaced_is_indexed_anew(release: Release, tmp_path: Path) -> None:
+    for tar in release.root.glob("*.tar"):
+        shutil.copy(tar, tmp_path)
+    eid, chosen = release.eids[0], dataset(tmp_path)
+    before = load_release(tmp_path, eid, chosen)
+    write_release(tmp_path, seed=1)
+    os.utime(tmp_path / "bwm_ephys-1.2.0.tar", (1, 1))
+    after = load_release(tmp_path, eid, chosen)
+    assert not np.array_equal(before.insertions[0].times, after.insertions[0].times)
+
+
 def test_without_behaviour(release: Release, tmp_path: Path) -> None:
     root = tmp_path / "ephys"
     root.mkdir()
@@ -233,6 +300,43 @@ def test_the_archives_are_downloaded_once_and_compared(
         )
         assert report.failed == {}
         assert sum(came) == (release.root / "bwm_behavior-2.0.0.tar").stat().st_size
+    kept = {path.name for path in (tmp_path / "c.one").iterdir() if path.suffix != ".lock"}
+    assert kept == {f"{tar.stem}{end}" for tar in folder.iterdir() for end in (".tar", ".json")}
+
+
+def test_two_ingests_that_download_the_archives_at_once(
+    release: Release, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second begins while the first one compares what came: it waits, and fetches nothing."""
+    folder = tmp_path / "published" / "x"
+    folder.mkdir(parents=True)
+    sums = {}
+    for tar in release.root.glob("*.tar"):
+        shutil.copy(tar, folder)
+        name, version = tar.stem.rsplit("-", 1)
+        sums[name] = (version, hashlib.sha1(tar.read_bytes()).hexdigest())
+    monkeypatch.setattr(bwm, "ARCHIVES", sums)
+    came: list[int] = []
+    with serve_s3(tmp_path / "published", "bwm", "public-read") as options:
+        source = dataset(None, url="s3://bwm/x", endpoint=options["endpoint_url"])
+        search = Search(source, "bulk", tmp_path / "c.zarr", on_bytes=lambda n, _: came.append(n))
+
+        def find() -> list[str]:
+            with bwm.find(search) as found:
+                return found.eids
+
+        compare, began = bwm._check_sha1, []
+        with ThreadPoolExecutor(1) as pool:
+
+            def while_it_compares(*args: Any, **kwargs: Any) -> None:
+                if not began:
+                    began.append(pool.submit(find))
+                    wait(began, timeout=0.5)
+                compare(*args, **kwargs)
+
+            monkeypatch.setattr(bwm, "_check_sha1", while_it_compares)
+            assert find() == began[0].result() == release.eids[:2]
+    assert sum(came) == sum(tar.stat().st_size for tar in folder.iterdir())
 
 
 def _shard(spec: dict[str, Any], payloads: dict[str, np.ndarray]) -> BehaviourShard:

@@ -4,8 +4,7 @@ Trials that cannot be trusted are an error. Wheel, camera and licks are not: wha
 broken there is left out, with a note.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -13,16 +12,18 @@ import numpy as np
 import pandas as pd
 from brainbox.behavior.wheel import interpolate_position, velocity_filtered
 from brainbox.io.one import SessionLoader
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from one.alf.exceptions import ALFObjectNotFound
 from one.alf.path import ALFPath
 from one.api import One
 
 from ibl_mtm.errors import SessionError
-from ibl_mtm.ingest.files import find, load, numbers, one_line, place
-from ibl_mtm.ingest.trials import TRIAL_COLUMNS, TRIAL_VALUES
+from ibl_mtm.ingest.outcome import one_line
+from ibl_mtm.ingest.recording import Behaviour, Signal, checked_signal
+from ibl_mtm.ingest.through_one.files import find, load, place
+from ibl_mtm.ingest.trials import TRIAL_COLUMNS, check_trials
 
-__all__ = ["Behaviour", "Signal", "load_behaviour", "load_trials"]
+__all__ = ["load_behaviour", "load_signals", "load_trials"]
 
 _TABLE = "alf/_ibl_trials.table.pqt"
 _RATE = 1000  # Hz; what brainbox resamples the wheel to before it filters
@@ -32,39 +33,13 @@ _RATE = 1000  # Hz; what brainbox resamples the wheel to before it filters
 _STILL = 0.1  # s
 
 
-@dataclass(frozen=True)
-class Signal:
-    """A sampled signal: times (s, ascending) and values, both of shape (n_samples,).
-
-    `rate` is that of a regular grid (Hz): bins as long as its samples take those that lie in
-    them, as they are; otherwise, and where it is None, signals are read at the bins' centres.
-    """
-
-    times: NDArray[np.float64]
-    values: NDArray[np.float64]
-    rate: float | None = None
-
-
-@dataclass(frozen=True)
-class Behaviour:
-    """What was recorded beside the spikes; None where it was not, and notes that say so.
-
-    Licks are times (s), or on a regular grid how many there were in each sample.
-    """
-
-    wheel_velocity: Signal | None
-    whisker_motion_energy: Signal | None
-    licks: "NDArray[np.float64] | Signal | None"
-    notes: list[str] = field(default_factory=list)
-
-
 def load_trials(one: One, eid: str, event: str) -> pd.DataFrame:
-    """Load a session's trials table, with every column that the cache needs.
+    """Load a session's trials table, checked (see `check_trials`).
 
     Raises
     ------
     SessionError
-        If there is no such table, it lacks a column, or its alignment events are out of order.
+        If there is no such table, or it cannot be trusted.
     """
     files = find(one, eid, "trials")
     loader = SessionLoader(one=one, eid=eid)
@@ -78,25 +53,7 @@ def load_trials(one: One, eid: str, event: str) -> pd.DataFrame:
         # Brainbox leaves the search of this ONE switched to regular expressions when it fails.
         one.wildcards = True
     table = _with_newer_columns(eid, loader.trials, files, (event, *TRIAL_COLUMNS))
-    missing = [name for name in (event, *TRIAL_COLUMNS) if name not in table]
-    if missing:
-        raise SessionError(eid, f"{_TABLE}: no column {', '.join(missing)}")
-    table = table.assign(
-        **{name: numbers(eid, _TABLE, table, name) for name in (event, *TRIAL_COLUMNS)}
-    )
-    events = table[event].dropna().to_numpy(np.float64)
-    if (np.diff(events) < 0).any():
-        raise SessionError(eid, f"{_TABLE}: {event} are not in ascending order")
-    for name, allowed in TRIAL_VALUES.items():
-        column = table[name]
-        strange = column[column.notna() & ~allowed.holds(column)]
-        if len(strange):
-            raise SessionError(
-                eid,
-                f"{_TABLE}: {name}: {strange.iloc[0]:g} in row {strange.index[0]}, "
-                f"expected {allowed}",
-            )
-    return table
+    return check_trials(eid, _TABLE, table, event)
 
 
 def _with_newer_columns(
@@ -131,6 +88,25 @@ def load_behaviour(one: One, eid: str) -> Behaviour:
     )
 
 
+def load_signals(
+    one: One, eid: str, places: Mapping[str, str]
+) -> tuple[dict[str, Signal], list[str]]:
+    """Load traces of one's own, and notes on those that are missing or not sound.
+
+    Parameters
+    ----------
+    places
+        Name of the signal -> where it is: `pupil.diameter`, whose times are `pupil.times`.
+    """
+    notes: list[str] = []
+    found = {}
+    for name, where in places.items():
+        signal = _attempt(partial(_load_own, where=where), one, eid, f"signals.{name}", notes)
+        if signal is not None:
+            found[name] = signal
+    return found, notes
+
+
 T = TypeVar("T")
 
 
@@ -160,7 +136,7 @@ def _load_whisker(one: One, eid: str, view: str, notes: list[str]) -> Signal:
     loader = SessionLoader(one=one, eid=eid)
     loader.load_motion_energy(views=[view])
     table = loader.motion_energy[camera].dropna()
-    return _signal(eid, camera, table["times"], table["whiskerMotionEnergy"])
+    return checked_signal(eid, camera, table["times"], table["whiskerMotionEnergy"])
 
 
 def _load_wheel(one: One, eid: str, name: str) -> Signal:
@@ -168,7 +144,7 @@ def _load_wheel(one: One, eid: str, name: str) -> Signal:
     for attribute in ("position", "timestamps"):
         if attribute not in wheel:
             raise SessionError(eid, f"{name}.{attribute}: missing")
-    moves = _signal(eid, name, wheel["timestamps"], wheel["position"])
+    moves = checked_signal(eid, name, wheel["timestamps"], wheel["position"])
     held = np.flatnonzero(np.diff(moves.times) > _STILL)
     times = np.insert(moves.times, held + 1, moves.times[held + 1] - 1 / _RATE)
     position = np.insert(moves.values, held + 1, moves.values[held])
@@ -182,16 +158,15 @@ def _load_licks(one: One, eid: str, name: str) -> NDArray[np.float64]:
     licks = load(eid, find(one, eid, name, ("times",)))
     if "times" not in licks:
         raise SessionError(eid, f"{name}.times: missing")
-    return _signal(eid, name, licks["times"], licks["times"]).times
+    return checked_signal(eid, name, licks["times"], licks["times"]).times
 
 
-def _signal(eid: str, name: str, times: ArrayLike, values: ArrayLike) -> Signal:
-    times, values = np.asarray(times, np.float64), np.asarray(values, np.float64)
-    if times.shape != values.shape or times.ndim != 1:
-        raise SessionError(eid, f"{name}: {times.shape} times but {values.shape} values")
-    if not (np.isfinite(times).all() and np.isfinite(values).all()):
-        raise SessionError(eid, f"{name}: not every time and value is a finite number")
-    if (np.diff(times) < 0).any():
-        raise SessionError(eid, f"{name}: times are not in ascending order")
-    apart = np.diff(times, prepend=-np.inf) > 0  # of samples at one time, the first
-    return Signal(times[apart], values[apart])
+def _load_own(one: One, eid: str, name: str, where: str) -> Signal:
+    obj, _, attribute = where.rpartition(".")
+    if not obj:
+        raise SessionError(eid, f"{name}: '{where}' is no OBJECT.ATTRIBUTE, such as pupil.diameter")
+    content = load(eid, find(one, eid, obj, (attribute, "times")))
+    for part in (attribute, "times"):
+        if part not in content:
+            raise SessionError(eid, f"{name}: {obj}.{part}: missing")
+    return checked_signal(eid, f"{obj}.{attribute}", content["times"], content[attribute])

@@ -7,7 +7,6 @@ for insertion in load_insertions(one, eid, pids={}):
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,47 +17,15 @@ from numpy.typing import NDArray
 from one.api import One
 
 from ibl_mtm.errors import SessionError
-from ibl_mtm.ingest.channel_locations import place_units
-from ibl_mtm.ingest.files import find, load, numbers, place
+from ibl_mtm.ingest.recording import Insertion, check_pids, numbers
+from ibl_mtm.ingest.spikes import check_rows, check_spikes
+from ibl_mtm.ingest.through_one.channel_locations import place_units
+from ibl_mtm.ingest.through_one.files import find, load, place
 from ibl_mtm.one_files.regions import atlas
 
-__all__ = ["Insertion", "load_insertions"]
+__all__ = ["load_insertions"]
 
-_FEW = 100  # spikes; so many may all be at whole seconds by chance, or in a test
-_MANY_CLUSTERS = 4
 _CLUSTERS = ("channels", "depths", "metrics", "uuids")
-
-
-@dataclass(frozen=True)
-class Insertion:
-    """One probe's sorting.
-
-    Parameters
-    ----------
-    pid
-        Id of the insertion; empty where no table tells it.
-    probe
-        Name of the probe, such as probe00.
-    sorter, revision
-        Where the sorting comes from; empty where its folder does not tell.
-    times
-        Spike times, ascending (s, session clock), shape (n_spikes,).
-    clusters
-        Row in `units` of each spike, shape (n_spikes,).
-    units
-        Columns unit, cluster_id, channel, region, depth (um), x, y, z (m), label.
-    qc
-        Quality of the insertion in Alyx; NOT_SET where nobody judged it.
-    """
-
-    pid: str
-    probe: str
-    sorter: str
-    revision: str
-    times: NDArray[np.float64]
-    clusters: NDArray[np.integer]
-    units: pd.DataFrame
-    qc: str = "NOT_SET"
 
 
 def load_insertions(
@@ -88,10 +55,7 @@ def load_insertions(
         raise SessionError(eid, "no spikes in any folder alf/probe*")
     if wanted is not None:
         known = {pids[probe]: probe for probe in probes if probe in pids}
-        strange = [pid for pid in wanted if pid not in known]
-        if strange:
-            found = ", ".join(known) or "of unknown id, as there is no table insertions.pqt"
-            raise SessionError(eid, f"no insertion {strange[0]} with spikes; its own are {found}")
+        check_pids(eid, wanted, known, "of unknown id, as there is no table insertions.pqt")
         probes = sorted(known[pid] for pid in wanted)
     notes: list[str] = []
     if wanted is None:
@@ -129,69 +93,23 @@ def _load_insertion(one: One, eid: str, probe: str, pid: str, notes: list[str]) 
     clusters = load(eid, cluster_files)
     sorter = collection.removeprefix(f"alf/{probe}").strip("/")
     folder = place(spike_files[0].parent) if spike_files else collection
-    times, rows = _check_spikes(eid, folder, spikes, notes)
+    for name in ("times", "clusters"):
+        if name not in spikes:
+            raise SessionError(eid, f"{folder}/spikes.{name}: missing")
+    what = f"{folder}/spikes"
+    times, rows = check_spikes(eid, what, spikes["times"], spikes["clusters"], notes)
     n_clusters = _count_clusters(eid, folder, clusters)
     if n_clusters is None:
         notes.append(f"{folder}: no clusters.*; units are the clusters that have spikes")
         cluster_id, rows = np.unique(rows, return_inverse=True)
     else:
         cluster_id = np.arange(n_clusters)
-        if rows.size and rows.max() >= n_clusters:
-            raise SessionError(
-                eid, f"{folder}/spikes.clusters: cluster {rows.max()} of {n_clusters} (0 to n - 1)"
-            )
-        if n_clusters > 1 and rows.min() == rows.max():
-            doubt = (
-                f"{folder}/spikes.clusters: every spike is of cluster {rows[0]}, of {n_clusters}"
-            )
-            if n_clusters >= _MANY_CLUSTERS:
-                raise SessionError(eid, doubt)
-            notes.append(doubt)  # of two or three, all but one may well be silent
+        check_rows(eid, what, rows, n_clusters, notes)
     units = pd.DataFrame({"cluster_id": cluster_id})
     units["unit"] = _uuids(eid, clusters, [f"{eid}:{probe}:{c}" for c in cluster_id], folder, notes)
     units["label"] = _labels(eid, folder, clusters, len(units), notes)
     units = units.join(place_units(loader, eid, folder, clusters, len(units), notes))
     return Insertion(pid, probe, sorter, revisions.pop(), times, rows, units)
-
-
-def _check_spikes(
-    eid: str, folder: str, spikes: dict[str, Any], notes: list[str]
-) -> tuple[NDArray[np.float64], NDArray[np.integer]]:
-    for name in ("times", "clusters"):
-        if name not in spikes:
-            raise SessionError(eid, f"{folder}/spikes.{name}: missing")
-        if spikes[name] is None or spikes[name].ndim != 1:
-            raise SessionError(eid, f"{folder}/spikes.{name}: expected one value per spike")
-    times, clusters = spikes["times"], spikes["clusters"]
-    if len(times) != len(clusters):
-        raise SessionError(eid, f"{folder}/spikes: {len(times)} times but {len(clusters)} clusters")
-    if len(times) == 0:
-        raise SessionError(eid, f"{folder}/spikes.times: no spikes")
-    if times.dtype.kind != "f":
-        raise SessionError(
-            eid, f"{folder}/spikes.times: {times.dtype}, expected seconds; are these samples?"
-        )
-    if not np.isfinite(times).all():
-        raise SessionError(eid, f"{folder}/spikes.times: not every time is a finite number")
-    if (times[1:] < times[:-1]).any():
-        raise SessionError(eid, f"{folder}/spikes.times: not in ascending order")
-    if len(times) > _FEW and _are_whole(times[:: len(times) // _FEW]) and _are_whole(times):
-        raise SessionError(
-            eid,
-            f"{folder}/spikes.times: whole numbers, expected seconds; are these samples or ms?",
-        )
-    if times.dtype.itemsize < 8:
-        step = np.spacing(times[-1]) * 1000
-        notes.append(f"{folder}/spikes.times: {times.dtype}; at the end in steps of {step:.2g} ms")
-    if clusters.dtype.kind not in "iu":
-        raise SessionError(eid, f"{folder}/spikes.clusters: {clusters.dtype}, expected integers")
-    if clusters.min() < 0:
-        raise SessionError(eid, f"{folder}/spikes.clusters: negative cluster {clusters.min()}")
-    return times.astype(np.float64, copy=False), clusters
-
-
-def _are_whole(times: NDArray[np.floating]) -> bool:
-    return bool((times == np.round(times)).all())
 
 
 def _count_clusters(eid: str, folder: str, clusters: dict[str, Any]) -> int | None:

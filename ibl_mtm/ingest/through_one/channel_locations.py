@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from one.alf.path import ALFPath
 
 from ibl_mtm.errors import SessionError
-from ibl_mtm.ingest.files import find, load, place
+from ibl_mtm.ingest.through_one.files import find, load, place
 from ibl_mtm.one_files.regions import UNKNOWN
 
 __all__ = ["place_units"]

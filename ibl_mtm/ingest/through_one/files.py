@@ -9,16 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
 from one.alf.exceptions import ALFMultipleCollectionsFound, ALFObjectNotFound
 from one.alf.io import load_object
 from one.alf.path import ALFPath
 from one.api import One
 
 from ibl_mtm.errors import SessionError
+from ibl_mtm.ingest.outcome import one_line
 
-__all__ = ["find", "load", "numbers", "one_line", "place"]
+__all__ = ["find", "load", "place"]
 
 
 def find(
@@ -75,26 +74,6 @@ def load(eid: str, paths: list[ALFPath]) -> dict[str, Any]:
     return content
 
 
-def numbers(eid: str, file: str, table: pd.DataFrame, column: str) -> NDArray[np.float64]:
-    """A column of a table as numbers; NaN where it has none.
-
-    Raises
-    ------
-    SessionError
-        Names the file, the column and the first value that is no number.
-    """
-    values = table[column]
-    if values.dtype.kind not in "biuf":
-        plain = values.map(lambda value: isinstance(value, int | float | np.number | np.bool_))
-        if not plain.all():
-            at = int(np.flatnonzero(~plain.to_numpy())[0])
-            raise SessionError(
-                eid, f"{file}: {column}: {values.iloc[at]!r} in row {at}, expected a number"
-            )
-    found: NDArray[np.float64] = values.to_numpy(np.float64, na_value=np.nan)
-    return found
-
-
 def place(path: Path) -> str:
     """Path of a file within its session, as messages name it."""
     return ALFPath(path).relative_to_session().as_posix()
@@ -117,8 +96,3 @@ def _check_npy(eid: str, path: Path) -> None:
     if path.stat().st_size < expected:
         found = path.stat().st_size
         raise SessionError(eid, f"{place(path)}: cut short at {found} of {expected} bytes")
-
-
-def one_line(error: Exception) -> str:
-    """What an error says, on one line; its name where it says nothing."""
-    return " ".join(str(error).split()) or type(error).__name__

@@ -1,70 +1,25 @@
 """One session, loaded through ONE and brainbox and checked: what there is before alignment.
 
 recording = load_session(folder, eid, dataset)
-recording.insertions[0].units               # one row per unit
-recording.trials                            # None for contiguous windows
+recording.insertions                        # a Recording, as of any other source
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
 from one.api import One
 
 from ibl_mtm.config.dataset import Dataset
 from ibl_mtm.errors import SessionError
-from ibl_mtm.ingest.behaviour import Behaviour, load_behaviour, load_trials
-from ibl_mtm.ingest.insertions import Insertion, load_insertions
 from ibl_mtm.ingest.on_disk.layout import dangling
+from ibl_mtm.ingest.recording import Recording
+from ibl_mtm.ingest.through_one.behaviour import load_behaviour, load_signals, load_trials
+from ibl_mtm.ingest.through_one.insertions import load_insertions
 
 if TYPE_CHECKING:
     from ibl_mtm.ingest.on_disk.folder import Folder
 
-__all__ = ["Recording", "load_session"]
-
-
-@dataclass(frozen=True)
-class Recording:
-    """What was recorded in one session, on its clock.
-
-    Parameters
-    ----------
-    eid, subject, lab, date, number
-        Which session; the date as YYYY-MM-DD.
-    insertions
-        Its probes.
-    trials
-        The IBL's trials table; None where the dataset needs none.
-    behaviour
-        Wheel, whisker motion energy and licks, as far as they are there.
-    notes
-        What was missing or left out, each in one line.
-    domains
-        Where train, val and test are, intervals of shape (n, 2) each, where the files tell; None
-        where trials are dealt out by rule.
-    from_start
-        Whether a spike's bin is counted from the start of its window, `floor((t - start) / bin)`,
-        as others count whose numbers ours must equal; otherwise by the edges of the bins. The two
-        differ where a spike is on an edge but for rounding.
-    attributes
-        Further attributes of the session in the cache.
-    """
-
-    eid: str
-    subject: str
-    lab: str
-    date: str
-    number: int
-    insertions: list[Insertion]
-    trials: pd.DataFrame | None
-    behaviour: Behaviour
-    notes: list[str]
-    domains: Mapping[str, NDArray[np.float64]] | None = None
-    from_start: bool = False
-    attributes: Mapping[str, Any] = field(default_factory=dict)
+__all__ = ["load_session"]
 
 
 def load_session(folder: "Folder", eid: str, dataset: Dataset) -> Recording:
@@ -101,6 +56,7 @@ def _load(folder: "Folder", one: One, eid: str, dataset: Dataset) -> Recording:
     trials = None if event is None else load_trials(one, eid, event)
     # Before the spikes: filtering the wheel takes as much memory, for a moment, as they do.
     behaviour = load_behaviour(one, eid)
+    signals, lacking = load_signals(one, eid, dataset.signals)
     pids = folder.insertions(eid)
     insertions, notes = load_insertions(one, eid, pids, dataset.entry(eid).pids)
     qc = folder.probe_qc(eid)
@@ -117,5 +73,6 @@ def _load(folder: "Folder", one: One, eid: str, dataset: Dataset) -> Recording:
         insertions=insertions,
         trials=trials,
         behaviour=behaviour,
-        notes=[*notes, *behaviour.notes],
+        notes=[*notes, *behaviour.notes, *lacking],
+        signals=signals,
     )

@@ -1,0 +1,154 @@
+"""A task that is not the IBL's, from a folder in ONE's layout into the cache and out of it."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import ibl_mtm
+from ibl_mtm.cache.check import check
+from ibl_mtm.config.dataset import Dataset
+from ibl_mtm.ingest.run import ingest
+
+TRIALS = "_ibl_trials.table.pqt"
+OWN = {
+    "align": {"event": "cue_times", "window": [-0.5, 1.0], "bin": 0.02},
+    "trials": {"keep": ["frequency", "outcome"]},
+    "signals": {"pupil": "pupil.diameter", "breath": "breath.flow"},
+    "conditions": ["outcome"],
+    "decode": {"go": "class", "pupil": "trace"},
+}
+
+
+def own_task(alf: Path) -> None:
+    """Leave spikes, and trials of a tone that asks to lick or not; no camera, wheel or licks."""
+    cue = pd.read_parquet(alf / TRIALS)["stimOn_times"].to_numpy()
+    for name in ("_ibl_trials.*", "_ibl_wheel*", "*Camera*", "licks*"):
+        for file in alf.glob(name):
+            file.unlink()
+    n = len(cue)
+    table = pd.DataFrame(
+        {
+            "cue_times": np.where(np.arange(n) == 3, np.nan, cue),
+            "intervals_0": cue - 0.1,
+            "intervals_1": cue + 1.1,
+            "frequency": np.where(np.arange(n) % 5 == 0, np.nan, 440.0 * (1 + np.arange(n) % 3)),
+            "outcome": np.array(["hit", "miss", None], dtype=object)[np.arange(n) % 3],
+            "go": np.arange(n) % 2 == 0,
+            "useless": cue,
+        }
+    )
+    table.to_parquet(alf / TRIALS)
+    times = np.arange(0, cue[-1] + 10, 0.05)  # a camera of 20 Hz: slower than the bins
+    times = times[(times < cue[6]) | (times > cue[6] + 0.4)]
+    np.save(alf / "pupil.times.npy", times)
+    np.save(alf / "pupil.diameter.npy", np.sin(times))
+
+
+@pytest.fixture(scope="module")
+def own(experiment: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
+    root = tmp_path_factory.mktemp("own") / "data"
+    eid = experiment.copy_session(root, 1, spoil=own_task)
+    dataset = Dataset.model_validate({"source": {"kind": "local", "path": root}, **OWN})
+    report = ingest(dataset, "mine", root.parent / "c.zarr", workers=1)
+    assert report.failed == {}
+    return ibl_mtm.open_cache(report.cache)[eid], report
+
+
+def test_what_the_task_has_is_in_the_cache(own: tuple[Any, Any], experiment: Any) -> None:
+    ds, report = own
+    assert check(report.cache) == {}
+    table = pd.read_parquet(next(report.cache.parent.rglob(TRIALS))).iloc[ds.trial.values]
+    assert 3 not in ds.trial.values
+    assert np.array_equal(ds.window_start.values, table["cue_times"] - 0.5)
+    assert np.array_equal(ds.frequency.values, table["frequency"], equal_nan=True)
+    assert list(ds.outcome.values) == list(table["outcome"].fillna(""))
+    assert ds.go.dtype == bool
+    assert list(ds.go.values) == list(table["go"])
+    lacking = {"choice", "contrast", "feedback", "stimOn_times", "useless", "lick_count", "breath"}
+    assert lacking.isdisjoint(ds.variables)
+    assert ds.included.values.all()
+    assert ds.attrs["kept"] == ["frequency", "outcome", "go"]
+    assert ds.attrs["signals"] == ["pupil"]
+    assert ds.attrs["decode"] == {"go": "class", "pupil": "trace"}
+    assert {"frequency", "outcome", "go"} <= set(ds.coords)
+
+
+def test_each_omission_is_told_once(own: tuple[Any, Any]) -> None:
+    notes = own[0].attrs["notes"]
+    assert len(notes) == len(set(notes))
+    for said in (
+        "trials: rules of 'included' left out, as columns are missing: reaction time (stimOn_times,"
+        " firstMovement_times); length (goCue_times, feedback_times); choice (choice); block (",
+        "signals.breath: breath.flow: missing",
+        "wheel.position: missing",
+        "licks.times: missing",
+    ):
+        assert sum(note.count(said) for note in notes) == 1
+    assert not any("choice" in note for note in notes if not note.startswith("trials: rules"))
+
+
+def test_a_trace_on_its_own_clock(own: tuple[Any, Any]) -> None:
+    ds, _ = own
+    centre = ds.window_start.values[:, None] + (np.arange(75) + 0.5) * 0.02
+    pupil = ds.pupil.values
+    gap = np.isnan(pupil)
+    assert 15 <= gap.sum() <= 25  # 0.4 s of one trial, and up to a sample
+    assert np.allclose(pupil[~gap], np.sin(centre)[~gap], atol=1e-3)
+
+
+def test_own_columns_are_asked_for_like_the_ibls(own: tuple[Any, Any]) -> None:
+    ds, _ = own
+    by_outcome = ibl_mtm.psth(ds, by="outcome")
+    assert by_outcome.outcome.values.tolist() == ["hit", "miss"]  # and none without
+    counts = ds.spikes.values[ds.outcome.values == "miss"]
+    assert np.allclose(by_outcome.sel(outcome="miss"), counts.mean(0) / 0.02)
+    assert ibl_mtm.psth(ds, by="go").go.values.tolist() == [False, True]
+    assert ibl_mtm.psth(ds, by="frequency").sizes["frequency"] == 3
+    assert ds.sel(trial=ds.outcome == "hit").sizes["trial"] == (ds.outcome.values == "hit").sum()
+
+
+def test_all_columns_but_those_that_cannot_be(experiment: Any, tmp_path: Path) -> None:
+    def odd(alf: Path) -> None:
+        own_task(alf)
+        table = pd.read_parquet(alf / TRIALS)
+        table.assign(contrast=1.0, when=pd.Timestamp("2024-01-01")).to_parquet(alf / TRIALS)
+
+    eid = experiment.copy_session(tmp_path / "data", 1, spoil=odd)
+    settings = {"align": OWN["align"], "trials": {"keep": "all"}}
+    source = {"kind": "local", "path": tmp_path / "data"}
+    dataset = Dataset.model_validate({"source": source, **settings})
+    report = ingest(dataset, "mine", tmp_path / "c.zarr", workers=1)
+    ds = ibl_mtm.open_cache(report.cache)[eid]
+    assert {"cue_times", "frequency", "outcome", "go", "useless", "intervals_0"} <= {
+        *ds.attrs["kept"]
+    }
+    told = [note for note in ds.attrs["notes"] if "not kept" in note]
+    assert [note.split(":")[1].strip() for note in told] == ["contrast", "when"]
+    assert "conditions" not in ds.attrs
+
+
+def test_definitions_of_before_are_as_they_were() -> None:
+    """Sessions of caches that were made without a task of their own stay what they are."""
+    eid = "00000000-0000-4000-8000-000000000000"
+    before = Dataset.model_validate({"source": {"kind": "simulated"}})
+    assert set(before.definition(eid)) == {"source", "align", "trials", "split", "pids", "role"}
+    assert set(before.definition(eid)["trials"]) == {"min_reaction", "max_reaction", "max_length"}
+    mine = Dataset.model_validate({"source": {"kind": "simulated"}, **OWN})
+    assert mine.definition(eid)["trials"]["keep"] == ["frequency", "outcome"]
+    for key in ("signals", "conditions", "decode"):
+        other = Dataset.model_validate(
+            {"source": {"kind": "simulated"}, **(OWN | {key: type(OWN[key])()})}
+        )
+        assert other.definition_hash(eid) != mine.definition_hash(eid)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"decode": {"go now": "class"}}, {"decode": {"go": "word"}}, {"signals": {"1st": "a.b"}}],
+)
+def test_names_that_cannot_be(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"cannot name a variable|'class' or 'trace'"):
+        Dataset.model_validate({"source": {"kind": "simulated"}, **wrong})
