@@ -122,13 +122,13 @@ def _fit(
         thin = slice(None, None, max(1, len(x) // _MOST))
         y = counts.reshape(-1, counts.shape[-1])[thin][:, columns]
         designs = (x[thin] for _ in columns)
-    n_samples = len(y)
+    n_bins = len(y) * (N_FORECAST if task.n_steps == N_FORECAST else 1)
     weights, offset = [], []
     for at, design in enumerate(designs):
         target = y[:, at]
         if not target.any():
             weights.append(np.zeros(design.shape[1]))
-            offset.append(np.log(0.5 / (n_samples * max(1, N_FORECAST))))
+            offset.append(np.log(0.5 / n_bins))
             continue
         model = PoissonRegressor(alpha=penalty * target.mean(), max_iter=200).fit(design, target)
         weights.append(model.coef_)

@@ -27,7 +27,6 @@ from ibl_mtm.benchmark.tasks import SUITES, TASKS, Suite, Task
 from ibl_mtm.benchmark.truth import NeuralTruth
 from ibl_mtm.brainsets.evaluated import evaluated_among
 from ibl_mtm.brainsets.recording import Recording
-from ibl_mtm.disk.ownership import is_marked, mark
 from ibl_mtm.disk.replace import replace_file
 from ibl_mtm.disk.targets import check_folder
 from ibl_mtm.errors import SessionError, UserError
@@ -39,13 +38,13 @@ from ibl_mtm.training.checkpoint.pretrained import (
     load_model,
     model_digest,
 )
-from ibl_mtm.training.settings import RunSettings, read_run_settings
+from ibl_mtm.training.settings import FinetuneSettings, RunSettings, read_run_settings
 
 __all__ = ["Report", "Request", "read_seeds", "run_benchmark"]
 
 WORK = ".work"
 _STITCHERS = 0.2
-"""Share of the steps, with a model to start from, in which its body stands still."""
+"""Share of the steps, with a model to start from, in which its body stands still, unless told."""
 _BODY_RATE = 0.3
 
 Say = Callable[[str], None]
@@ -121,22 +120,44 @@ class Request:
         return self.out / WORK / self.label
 
     @property
+    def firing(self) -> Path:
+        """Where it is kept when units fire: whatever the label (none begins with a dot)."""
+        return self.out / WORK / ".units"
+
+    @property
     def format(self) -> TrialFormat:
         """Of the windows that models are adapted to."""
         return self.pretrained.scope.trial_format if self.pretrained else WINDOWS
 
     def settings(self, suite: Suite, seed: int) -> RunSettings:
-        """Of an adaptation."""
+        """Of an adaptation.
+
+        Raises
+        ------
+        UserError
+            If they leave out units or trials, or do not say over how many steps a body thaws.
+        """
         chosen = read_run_settings(self.config, [*self.overrides, f"seed={seed}"])
+        for name in ("min_rate", "min_label", "included_only"):
+            if getattr(chosen.data, name):
+                raise UserError(
+                    f"data.{name}: the benchmark asks for all units and windows of its files; "
+                    "leave it out"
+                )
         if self.pretrained is None:
             return chosen
+        if chosen.steps is None:
+            raise UserError(
+                "epochs: a model to start from thaws after a share of the steps; give steps=N"
+            )
         model = self.pretrained.settings.model_copy(update={"dynamics": chosen.model.dynamics})
-        steps = chosen.steps or 1500
-        # A unit's rows can be compared between sessions as long as the body is the same for all.
-        frozen = steps if suite == "ts3" else round(_STITCHERS * steps)
-        tuned = chosen.finetune.model_copy(
-            update={"stitchers_only": frozen, "body_rate": _BODY_RATE}
-        )
+        tuned = chosen.finetune
+        if tuned == FinetuneSettings():
+            few = round(_STITCHERS * chosen.steps)
+            tuned = FinetuneSettings(stitchers_only=few, body_rate=_BODY_RATE)
+        if suite == "ts3":
+            # A unit's rows can be compared between sessions if the body is the same for all.
+            tuned = tuned.model_copy(update={"stitchers_only": chosen.steps})
         data = chosen.data.model_copy(update={"regions": self.pretrained.scope.region_map})
         return chosen.model_copy(update={"model": model, "finetune": tuned, "data": data})
 
@@ -332,6 +353,4 @@ def _claim(request: Request, asked: dict[str, Any]) -> None:
             )
         return
     folder.mkdir(parents=True, exist_ok=True)
-    if not is_marked(request.out / WORK, "benchmark"):
-        mark(request.out / WORK, "benchmark")
     replace_file(file, lambda aside: aside.write_text(text, encoding="utf-8"))

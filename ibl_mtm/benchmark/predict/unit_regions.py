@@ -88,7 +88,7 @@ def predict_regions(
     about = {
         "label_names": ",".join(COSMOS_LABELS),
         "unit_filtering": BUILD_OF["ts3"],
-        "dataset_version": "0.1.0",
+        "dataset_version": asked["version"].iloc[0],
     }
     for place in absent:
         multi = place.label.endswith("_multi") and place.label != request.label
@@ -140,7 +140,7 @@ def _units(
             units = scored_units(recording, regime)
             if not len(units):
                 continue
-            file = request.work / "units" / f"{eid}.npy"
+            file = request.firing / f"{eid}_{recording.build}_{recording.version}.npy"
             if not file.is_file():
                 say(f"{task.name} {eid}: when its units fire")
                 file.parent.mkdir(parents=True, exist_ok=True)
@@ -148,6 +148,7 @@ def _units(
                 replace_file(file, partial(_save, firing))
             units["firing"] = list(np.load(file)[units.index])
             units["subject"] = recording.subject or eid
+            units["version"] = recording.version
         if model_of is not None:
             model = model_of(eid)
             known = units["id"].isin(model.scope.units).to_numpy()
