@@ -94,7 +94,8 @@ class Reduced:
             if n > n_features
             else KernelPCA(n_components, kernel="linear", eigen_solver="dense")
         )
-        self._steps = make_pipeline(StandardScaler(), found).fit(values.astype(np.float64))
+        with np.errstate(invalid="ignore"):  # shares of no variance at all
+            self._steps = make_pipeline(StandardScaler(), found).fit(values.astype(np.float64))
         variance = getattr(found, "explained_variance_", None)
         if variance is None:
             variance = found.eigenvalues_ / max(n - 1, 1)
