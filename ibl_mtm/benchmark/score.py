@@ -22,24 +22,14 @@ from ibl_mtm.benchmark.entity_ids import decode_ids
 from ibl_mtm.benchmark.metrics import PoissonSums, score_trials, score_units
 from ibl_mtm.benchmark.ranks import summarise
 from ibl_mtm.benchmark.rules import wrong_arrays
+from ibl_mtm.benchmark.score_table import COLUMNS, SCORES, read_scores
 from ibl_mtm.benchmark.submission import Entry, Place, open_submission
 from ibl_mtm.benchmark.tasks import TASKS, Task
 from ibl_mtm.benchmark.truth import NeuralTruth, TrialTruth, scored_units, trial_truth
 from ibl_mtm.disk.replace import replace_file
-from ibl_mtm.errors import SessionError, UserError
+from ibl_mtm.errors import SessionError
 
-__all__ = [
-    "COLUMNS",
-    "SCORES",
-    "Scores",
-    "read_scores",
-    "score_submissions",
-    "scores_as_json",
-    "write_scores",
-]
-
-SCORES = "scores.csv"
-COLUMNS = ["label", "task", "recording", "seed", "metric", "score"]
+__all__ = ["Scores", "score_submissions", "scores_as_json", "write_scores"]
 
 Group = list[tuple[Place, Entry]]
 Say = Callable[[str], None]
@@ -197,25 +187,6 @@ def write_scores(scores: Scores, folder: Path) -> Path:
     table = table.sort_values(COLUMNS[:5], kind="stable")
     replace_file(file, lambda aside: table.to_csv(aside, index=False))
     return file
-
-
-def read_scores(folder: Path) -> pd.DataFrame:
-    """Read what `write_scores` wrote.
-
-    Raises
-    ------
-    UserError
-        If there is nothing, or it is damaged.
-    """
-    file = folder / SCORES
-    if not file.is_file():
-        raise UserError(f"{folder} holds no {SCORES}; run `ibl-mtm benchmark score {folder}`")
-    kinds = {"label": str, "task": str, "recording": str, "seed": int, "score": float}
-    try:
-        table = pd.read_csv(file, dtype=kinds, keep_default_na=False, na_values={"score": [""]})
-        return table[COLUMNS]
-    except (ValueError, KeyError) as error:
-        raise UserError(f"{file} is damaged ({error}); delete it and score anew") from None
 
 
 def scores_as_json(scores: Scores) -> dict[str, Any]:

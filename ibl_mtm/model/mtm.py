@@ -7,7 +7,7 @@ The code follows the data: counts -> read-in -> tokens -> transformer -> read-ou
 Source: Zhang, Wang, et al., arXiv 2407.14668; sizes of NDT-1: Ye & Pandarinath, 2021.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,6 +36,20 @@ class Scope:
     #: Where `regions` come from, and how many units of a session make one.
     region_map: str = "beryl"
     min_units_per_region: int = 5
+
+    def rows_of(self, units: Iterable[str]) -> Tensor:
+        """Rows of units by their uuids, (N,), int64.
+
+        Raises
+        ------
+        ValueError
+            If the model does not know one of them.
+        """
+        row = {unit: at for at, unit in enumerate(self.units)}
+        try:
+            return torch.tensor([row[unit] for unit in units], dtype=torch.long)
+        except KeyError as error:
+            raise ValueError(f"unit {error.args[0]} is none of the model's {len(row)}") from None
 
 
 @dataclass(frozen=True)

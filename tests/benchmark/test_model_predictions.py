@@ -10,7 +10,7 @@ import torch
 from ibl_mtm.benchmark.data import BenchmarkData
 from ibl_mtm.benchmark.predict.adaptation import WINDOWS, adaptation_data
 from ibl_mtm.benchmark.predict.features import window_features
-from ibl_mtm.benchmark.predict.neural import predict_windows, score_windows
+from ibl_mtm.benchmark.predict.neural import predict_windows
 from ibl_mtm.benchmark.tasks import TASKS
 from ibl_mtm.benchmark.truth import NeuralTruth
 from ibl_mtm.brainsets.intervals import inside
@@ -86,14 +86,6 @@ def test_predictions_are_those_of_each_window_on_its_own(
         with torch.inference_mode():
             expected = model.blend(model([group])[0], group)[0].numpy()
         np.testing.assert_allclose(predicted[at], expected[step][:, unit], atol=5e-3)
-
-
-def test_scores_of_a_model_are_of_the_windows_of_val(data: BenchmarkData) -> None:
-    with data.open("ts2", data.recordings[0]) as recording:
-        model = make_model(recording, WINDOWS, 0)
-        truth = NeuralTruth.of(recording, TASKS["ts2-forecasting"], "val")
-        scores = score_windows(model, recording.eid, recording.unit_ids, truth)
-    assert np.isfinite([*scores.values()]).all()
 
 
 @pytest.mark.parametrize("format_", [WINDOWS, LONG])

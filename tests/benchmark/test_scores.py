@@ -7,13 +7,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from judges import ask_judge, judge_python
+from scipy import stats
 from submissions import write_submission
 
 from ibl_mtm.benchmark.data import BenchmarkData
 from ibl_mtm.benchmark.entity_ids import encode_ids
 from ibl_mtm.benchmark.metrics import PoissonSums, score_trials, score_units
 from ibl_mtm.benchmark.ranks import competition_ranks, rank, summarise
-from ibl_mtm.benchmark.score import COLUMNS, Scores, read_scores, score_submissions, write_scores
+from ibl_mtm.benchmark.score import Scores, score_submissions, write_scores
+from ibl_mtm.benchmark.score_table import COLUMNS, read_scores
 from ibl_mtm.benchmark.submission import Place, open_submission, write_predictions
 from ibl_mtm.benchmark.tasks import TASKS, choose_tasks
 from ibl_mtm.benchmark.truth import NeuralTruth
@@ -91,6 +93,22 @@ def test_ranks_by_hand() -> None:
     assert competition_ranks([0.1, 0.9], [np.nan, np.nan], [1, 1]) == [2, 1]
     assert competition_ranks([0.5, 0.5], [0.0, 0.0], [3, 3]) == [1, 1]
     assert competition_ranks([0.5, 0.6], [0.0, 0.0], [3, 3]) == [2, 1]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_who_is_ahead_by_welch_s_test(seed: int) -> None:
+    """Of Welch's statistic and his degrees of freedom, as written in textbooks."""
+    rng = np.random.default_rng(seed)
+    samples = [rng.normal(0.9, 0.1, 3), rng.normal(0.75, 0.02, 5)]
+    (a, b), (n_a, n_b) = (s.var(ddof=1) / len(s) for s in samples), (3, 5)
+    t = (samples[0].mean() - samples[1].mean()) / np.sqrt(a + b)
+    freedom = (a + b) ** 2 / (a**2 / (n_a - 1) + b**2 / (n_b - 1))
+    p = stats.t.sf(abs(t), freedom)
+    means, sems = [s.mean() for s in samples], [np.sqrt(a), np.sqrt(b)]
+    best = int(np.argmax(means))
+    for alpha, expected in ((p * 1.01, 2), (p * 0.99, 1)):
+        ranks = competition_ranks(means, sems, [n_a, n_b], alpha)
+        assert (ranks[best], ranks[1 - best]) == (1, expected)
 
 
 def table(rows: list[tuple[str, str, int, float]]) -> pd.DataFrame:

@@ -75,6 +75,11 @@ def test_classifiers_are_judged_by_animals_that_they_do_not_know() -> None:
     units["target"] = np.where(sign > 0, 3, 8)
     *_, chosen = unit_regions._choose(units, 0)
     assert chosen["F1 of other animals"] == 1.0
+    units["target"] = np.where(subject == "A", 3, 8)  # each animal of one region
+    classifier, _, chosen = unit_regions._choose(units, 0)
+    assert np.isnan(chosen["F1 of other animals"])
+    assert chosen["classifier"] == "linear"
+    assert len(classifier.fit(units["firing"].to_list(), units["target"]).classes_) == 2
 
 
 def test_when_units_fire_is_kept_whatever_the_label(

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 from sklearn.linear_model import PoissonRegressor
 
-from ibl_mtm.benchmark.counts import count_window
 from ibl_mtm.benchmark.metrics import PoissonSums
 from ibl_mtm.benchmark.predict.adaptation import windows_to_adapt
 from ibl_mtm.benchmark.predict.features import Reduced
-from ibl_mtm.benchmark.tasks import N_BINS, N_FORECAST, Task
+from ibl_mtm.benchmark.tasks import BIN, N_BINS, N_FORECAST, Task
 from ibl_mtm.benchmark.truth import NeuralTruth
 from ibl_mtm.brainsets.recording import Recording
+from ibl_mtm.ingest.align import count_from_start
 
 __all__ = ["BASELINES", "LinearActivity", "fit_activity"]
 
@@ -82,8 +82,13 @@ def fit_activity(recording: Recording, task: Task) -> LinearActivity:
     spikes, n_units = recording.spikes(), len(recording.unit_ids)
     truth = NeuralTruth.of(recording, task, "test", spikes=False)
     counts = {
-        split: np.stack(
-            [count_window(spikes, n_units, t) for t in windows_to_adapt(recording, "ts2", split)]
+        split: count_from_start(
+            spikes.times,
+            spikes.units,
+            n_units,
+            windows_to_adapt(recording, "ts2", split),
+            BIN,
+            N_BINS,
         )
         for split in ("train", "val")
     }

@@ -61,8 +61,7 @@ def window_features(
 def _of_model(
     model: MtM, eid: str, units: NDArray[np.str_], counts: np.ndarray
 ) -> dict[str, Array]:
-    row = {unit: at for at, unit in enumerate(model.scope.units)}
-    rows = torch.tensor([row[unit] for unit in units])
+    rows = model.scope.rows_of(units)
     session = model.scope.sessions.index(eid)
     nothing = torch.zeros(1, 1, 1, dtype=torch.bool)
     rates, states = [], []

@@ -11,14 +11,13 @@ import torch
 from numpy.typing import NDArray
 
 from ibl_mtm.benchmark.entity_ids import encode_ids
-from ibl_mtm.benchmark.metrics import PoissonSums
 from ibl_mtm.benchmark.predict.adaptation import bins_before
 from ibl_mtm.benchmark.tasks import BIN, N_BINS, N_FORECAST, WINDOW
 from ibl_mtm.benchmark.truth import NeuralTruth
 from ibl_mtm.model.masking import Scheme
 from ibl_mtm.model.mtm import Group, MtM
 
-__all__ = ["neural_tensors", "predict_windows", "score_windows"]
+__all__ = ["neural_tensors", "predict_windows"]
 
 #: Log of the lowest and the highest rate that is written: finite in half precision too.
 _LOWEST, _HIGHEST = -16.0, 8.0
@@ -50,8 +49,7 @@ def predict_windows(
     log_rates : ndarray (w, 50 or 5, n)
     """
     device, n_before = model.read_in.device, bins_before(model.scope.trial_format)
-    row = {unit: at for at, unit in enumerate(model.scope.units)}
-    rows = torch.tensor([row[unit] for unit in units], device=device)
+    rows = model.scope.rows_of(units).to(device)
     session = model.scope.sessions.index(eid)
     n_time = n_before + N_BINS
     outputs: torch.Tensor | None = None
@@ -71,18 +69,6 @@ def predict_windows(
         log_rates = model.blend(model.decode(model.encode([group]), group), group)
         asked = log_rates[:, -truth.task.n_steps :].clamp(_LOWEST, _HIGHEST)
         yield part, asked.float().cpu().numpy()
-
-
-def score_windows(
-    model: MtM, eid: str, units: NDArray[np.str_], truth: NeuralTruth
-) -> dict[str, float]:
-    """Scores of a model on the windows of a split: for val, to choose by."""
-    sums = PoissonSums(len(truth.units))
-    for (_, log_rates), (_, targets) in zip(
-        predict_windows(model, eid, units, truth), truth.targets(), strict=True
-    ):
-        sums.add(log_rates, targets)
-    return sums.scores()
 
 
 def neural_tensors(

@@ -20,7 +20,7 @@ from ibl_mtm.benchmark.data import BenchmarkData
 from ibl_mtm.benchmark.predict.adaptation import WINDOWS, adapt, bins_before
 from ibl_mtm.benchmark.predict.baselines import BASELINES, fit_activity
 from ibl_mtm.benchmark.predict.decoded import predict_behaviour
-from ibl_mtm.benchmark.predict.neural import neural_tensors, predict_windows, score_windows
+from ibl_mtm.benchmark.predict.neural import neural_tensors, predict_windows
 from ibl_mtm.benchmark.predict.unit_regions import predict_regions
 from ibl_mtm.benchmark.submission import LABEL, Place, write_predictions
 from ibl_mtm.benchmark.tasks import SUITES, TASKS, Suite, Task
@@ -190,12 +190,14 @@ def run_benchmark(request: Request, say: Say = lambda message: None) -> Report:
         tasks = [task for task in request.tasks if task.suite == suite]
         if not tasks:
             continue
-        for seed in request.seeds:
+        together = [request.seeds] if request.baseline else [[seed] for seed in request.seeds]
+        for seeds in together:
             if suite == "ts3":
-                _predict_regions(request, tasks[0], seed, report, say)
+                for seed in seeds:
+                    _predict_regions(request, tasks[0], seed, report, say)
                 continue
             for eid in request.eids:
-                _predict_recording(request, suite, tasks, eid, seed, report, say)
+                _predict_recording(request, suite, tasks, eid, seeds, report, say)
     return report
 
 
@@ -210,34 +212,36 @@ def _predict_regions(request: Request, task: Task, seed: int, report: Report, sa
         report.failed[f"{request.label}/{task.name}, seed {seed}"] = str(error)
 
 
-def missing(
-    request: Request, tasks: Sequence[Task], eid: str, seed: int, report: Report
-) -> list[Place]:
-    """Places of the files that are not there yet; the others are noted as skipped."""
-    places = [Place(request.label, task.name, eid, seed) for task in tasks]
+def _predict_recording(
+    request: Request,
+    suite: Suite,
+    tasks: list[Task],
+    eid: str,
+    seeds: Sequence[int],
+    report: Report,
+    say: Say,
+) -> None:
+    """Predict with the model of a seed; a baseline draws nothing, and is the same for all seeds."""
+    places = [Place(request.label, task.name, eid, seed) for task in tasks for seed in seeds]
     absent = [place for place in places if not (request.out / place.path).is_file()]
     report.skipped += [place.path for place in places if place not in absent]
-    return absent
-
-
-def _predict_recording(
-    request: Request, suite: Suite, tasks: list[Task], eid: str, seed: int, report: Report, say: Say
-) -> None:
-    absent = missing(request, tasks, eid, seed, report)
     if not absent:
         return
     try:
         with request.data.open(suite, eid) as recording:
-            model = None if request.baseline else adapted(request, recording, suite, seed, say)
-            for place in absent:
-                say(f"{place.task} {eid}, seed {seed}: predicting")
+            model = None if request.baseline else adapted(request, recording, suite, seeds[0], say)
+            for task in tasks:
+                same = [place for place in absent if place.task == task.name]
+                if not same:
+                    continue
+                say(f"{task.name} {eid}, seed {', '.join(str(p.seed) for p in same)}: predicting")
+                write = _write_activity if suite == "ts2" else _write_behaviour
                 try:
-                    write = _write_activity if suite == "ts2" else _write_behaviour
-                    write(request, recording, model, place)
+                    write(request, recording, model, same)
                 except SessionError as error:
-                    report.failed[place.path] = error.reason
+                    report.failed |= {place.path: error.reason for place in same}
                 else:
-                    report.written.append(place.path)
+                    report.written += [place.path for place in same]
     except SessionError as error:
         report.failed |= {place.path: error.reason for place in absent}
 
@@ -253,18 +257,9 @@ def adapted(
         work.mkdir(parents=True, exist_ok=True)
         settings = request.settings(suite, seed)
         run = adapt(work, recording, suite, settings, request.init, request.format)
-        scores = _val_scores(load_model(run), recording) if suite == "ts2" else {}
-        text = json.dumps({"weights": model_digest(run), "val": scores}, indent=1)
+        text = json.dumps({"weights": model_digest(run)}, indent=1)
         replace_file(done, lambda aside: aside.write_text(text, encoding="utf-8"))
     return load_model(work / "run")
-
-
-def _val_scores(model: MtM, recording: Recording) -> dict[str, dict[str, float]]:
-    scores = {}
-    for name in ("ts2-co_smoothing", "ts2-forecasting"):
-        truth = NeuralTruth.of(recording, TASKS[name], "val")
-        scores[name] = score_windows(model, recording.eid, recording.unit_ids, truth)
-    return scores
 
 
 def _about(recording: Recording) -> dict[str, str]:
@@ -272,26 +267,29 @@ def _about(recording: Recording) -> dict[str, str]:
 
 
 def _write_activity(
-    request: Request, recording: Recording, model: MtM | None, place: Place
+    request: Request, recording: Recording, model: MtM | None, places: Sequence[Place]
 ) -> None:
-    truth = NeuralTruth.of(recording, TASKS[place.task], "test")
+    task = TASKS[places[0].task]
+    truth = NeuralTruth.of(recording, task, "test")
     if model is None:
-        predictions = fit_activity(recording, TASKS[place.task]).predict(truth)
+        predictions = fit_activity(recording, task).predict(truth)
     else:
         predictions = predict_windows(model, recording.eid, recording.unit_ids, truth)
     tensors, about = neural_tensors(truth, predictions)
-    write_predictions(request.out, place, tensors, _about(recording) | about)
+    for place in places:
+        write_predictions(request.out, place, tensors, _about(recording) | about)
 
 
 def _write_behaviour(
-    request: Request, recording: Recording, model: MtM | None, place: Place
+    request: Request, recording: Recording, model: MtM | None, places: Sequence[Place]
 ) -> None:
-    found = predict_behaviour(recording, TASKS[place.task], model, place.seed)
-    write_predictions(request.out, place, found.tensors, _about(recording))
-    note = request.work / "ts1" / recording.eid / f"seed_{place.seed}"
-    note.mkdir(parents=True, exist_ok=True)
+    found = predict_behaviour(recording, TASKS[places[0].task], model)
     text = json.dumps(found.chosen, indent=1)
-    replace_file(note / f"{place.task}.json", lambda aside: aside.write_text(text))
+    for place in places:
+        write_predictions(request.out, place, found.tensors, _about(recording))
+        note = request.work / "ts1" / recording.eid / f"seed_{place.seed}"
+        note.mkdir(parents=True, exist_ok=True)
+        replace_file(note / f"{place.task}.json", lambda aside: aside.write_text(text))
 
 
 def _check(request: Request) -> None:
@@ -325,10 +323,7 @@ def _check(request: Request) -> None:
 
 def _check_animals(request: Request, model: MtM) -> None:
     known = dict.fromkeys(model.scope.sessions, "")
-    reasons = evaluated_among(known)
-    reasons |= {
-        eid: "its file is for evaluation" for eid in known if eid in request.data.recordings
-    }
+    reasons = evaluated_among(known, dict.fromkeys(request.data.recordings, "eval"))
     if reasons:
         eid, reason = next(iter(reasons.items()))
         raise UserError(
