@@ -63,12 +63,20 @@ def predict_windows(
         hidden[..., torch.from_numpy(truth.columns)] = True
         outputs = torch.from_numpy(truth.columns).to(device)
     causal = model.is_causal(scheme)
-    for part, counts in truth.windows(n_before):
-        seen = torch.from_numpy(counts.astype(np.int16)).to(device)
-        group = Group(seen, hidden, rows, session, scheme, causal, outputs=outputs)
-        log_rates = model.blend(model.decode(model.encode([group]), group), group)
-        asked = log_rates[:, -truth.task.n_steps :].clamp(_LOWEST, _HIGHEST)
-        yield part, asked.float().cpu().numpy()
+    # A bin of many windows is embedded once; of hidden steps there is nothing to see.
+    steps = hidden.shape[1] == n_time
+    of_bin = torch.zeros_like(hidden[:, :1]) if steps else hidden
+    unseen = Group(rows.new_zeros(1, 1, len(rows)), ~of_bin, rows, session, scheme)
+    for part, bins, which in truth.bins(n_before):
+        distinct = torch.from_numpy(bins.astype(np.int16)).to(device)
+        at = torch.from_numpy(which).to(device)
+        embedded = model.embed_counts(Group(distinct[None], of_bin, rows, session, scheme))[0][at]
+        if steps:
+            embedded = torch.where(hidden, model.embed_counts(unseen), embedded)
+        group = Group(distinct[at], hidden, rows, session, scheme, causal, outputs=outputs)
+        state = model.encode([group], embedded)[:, -truth.task.n_steps :]
+        log_rates = model.blend(model.decode(state, group), group)
+        yield part, log_rates.clamp(_LOWEST, _HIGHEST).float().cpu().numpy()
 
 
 def neural_tensors(
