@@ -7,7 +7,7 @@ The code follows the data: counts -> read-in -> tokens -> transformer -> read-ou
 Source: Zhang, Wang, et al., arXiv 2407.14668; sizes of NDT-1: Ye & Pandarinath, 2021.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,6 +36,20 @@ class Scope:
     #: Where `regions` come from, and how many units of a session make one.
     region_map: str = "beryl"
     min_units_per_region: int = 5
+
+    def rows_of(self, units: Iterable[str]) -> Tensor:
+        """Rows of units by their uuids, (N,), int64.
+
+        Raises
+        ------
+        ValueError
+            If the model does not know one of them.
+        """
+        row = {unit: at for at, unit in enumerate(self.units)}
+        try:
+            return torch.tensor([row[unit] for unit in units], dtype=torch.long)
+        except KeyError as error:
+            raise ValueError(f"unit {error.args[0]} is none of the model's {len(row)}") from None
 
 
 @dataclass(frozen=True)
@@ -238,7 +252,7 @@ class MtM(nn.Module):
         Parameters
         ----------
         log_rate : Tensor (B, T, M)
-            The transformer's, of `group`.
+            The transformer's, of `group`; or those of its last bins alone.
         group
             What was asked.
         """
@@ -246,7 +260,7 @@ class MtM(nn.Module):
         if not share or (group.causal and not hides_the_end(group.hidden)):
             return log_rate
         system = self.dynamics_of(group.units, group.session)
-        posterior = system.infer(group.counts, ~group.hidden)
+        posterior = system.infer(group.counts, ~group.hidden).last(log_rate.shape[1])
         return torch.lerp(log_rate, system.log_rates(posterior, group.outputs), share)
 
     def infer_dynamics(self, group: Group) -> Posterior:
@@ -269,14 +283,24 @@ class MtM(nn.Module):
         sizes = [len(group.counts) for group in groups]
         return [self.decode(h, g) for h, g in zip(hidden.split(sizes), groups, strict=True)]
 
-    def encode(self, groups: Sequence[Group]) -> Tensor:
-        """The transformer's output for each trial and time bin, (sum of B, T, D)."""
+    def encode(self, groups: Sequence[Group], embedded: Tensor | None = None) -> Tensor:
+        """The transformer's output for each trial and time bin, (sum of B, T, D).
+
+        Parameters
+        ----------
+        groups
+            As for `forward`.
+        embedded : Tensor (sum of B, T, D), optional
+            What `embed_counts` makes of them, where that is known: windows that overlap share it.
+        """
         causal = [group.causal for group in groups]
         if causal != sorted(causal):
             raise ValueError("groups with causal attention must follow the others")
         n_full = sum(len(group.counts) for group in groups if not group.causal)
 
-        x = torch.cat([self.embed_counts(group) for group in groups])  # (B, T, D)
+        x = embedded
+        if x is None:
+            x = torch.cat([self.embed_counts(group) for group in groups])  # (B, T, D)
         if self.settings.convolution:
             x = self.convolution(x, n_full)
         x = self.input_dropout(x + self.positions)

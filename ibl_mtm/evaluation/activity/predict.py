@@ -96,11 +96,10 @@ class Population:
         near: np.ndarray | None = None,
     ) -> None:
         device = model.read_in.device
-        row = {unit: index for index, unit in enumerate(model.scope.units)}
         self.model, self.region, self.near = model, region, near
         self.bf16 = uses_bf16(model, precision)
         self.counts = torch.from_numpy(np.ascontiguousarray(counts)).to(device)
-        self.rows = torch.tensor([row[unit] for unit in units], device=device)
+        self.rows = model.scope.rows_of(units).to(device)
         self.session = model.scope.sessions.index(eid)
 
     def group(
