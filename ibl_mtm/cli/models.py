@@ -1,4 +1,4 @@
-"""Commands that train a model and score it: train, eval."""
+"""Commands that make a model and score it: train, import-published, eval."""
 
 from pathlib import Path
 from typing import Annotated
@@ -56,6 +56,56 @@ def train(
     )
     if on_first_process():
         print_json(report.to_json()) if as_json else show_training(report)
+
+
+@app.command("import-published")
+def import_published(
+    file: Annotated[Path, typer.Argument(help="What the published code saved.")],
+    run: Annotated[Path, typer.Option("--out", metavar="RUN", help="Folder of the run.")],
+    units: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CSV",
+            help="Columns eid and uuid: all units of each session, in the published order.",
+        ),
+    ] = None,
+    body_only: Annotated[
+        bool, typer.Option("--body-only", help="Take over no session: for new animals.")
+    ] = False,
+    cache: Annotated[
+        str | None,
+        typer.Option(
+            "--cache",
+            help="Where the sessions are, to score them: a wrong order shows nowhere else.",
+        ),
+    ] = None,
+    scheme: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="A masking scheme that it was trained with, of a model without prompts; "
+            "may be repeated.",
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Make a run of a checkpoint of the paper's published code; nothing in it is executed."""
+    from ibl_mtm.cache.cache import open_cache
+    from ibl_mtm.cli.terminal import say
+    from ibl_mtm.training.published.import_run import import_published as make_run
+
+    report = make_run(
+        file,
+        run,
+        units=units,
+        body_only=body_only,
+        cache=open_cache(cache) if cache else None,
+        schemes=scheme or (),
+        overwrite=overwrite,
+        say=say,
+    )
+    print_json(report.to_json()) if as_json else typer.echo(f"Run: {report.run}")
 
 
 @app.command("eval")
