@@ -108,7 +108,7 @@ class Published:
         UserError
             If it has no token for a session, or no stitchers for its number of units.
         """
-        self._check(units)
+        self.check(units)
         scope = Scope(
             units=tuple(unit for names in units.values() for unit in names),
             sessions=tuple(units),
@@ -146,7 +146,8 @@ class Published:
             first += n
         return model.eval()
 
-    def _check(self, units: Mapping[str, Sequence[str]]) -> None:
+    def check(self, units: Mapping[str, Sequence[str]]) -> None:
+        """Make sure that there are weights for these units; UserError names what is missing."""
         for eid, names in units.items():
             if eid not in self.eids:
                 raise UserError(

@@ -7,12 +7,9 @@ report.scores                                   # bits/spike on validation trial
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 
 from ibl_mtm.cache.cache import Cache
@@ -20,7 +17,7 @@ from ibl_mtm.cache.guard import reading
 from ibl_mtm.errors import UserError
 from ibl_mtm.model.masking import SCHEMES, Scheme
 from ibl_mtm.model.mtm import MtM
-from ibl_mtm.sessions.text import as_text, counted
+from ibl_mtm.sessions.text import as_text
 from ibl_mtm.sessions.trial_format import trial_format
 from ibl_mtm.sessions.view import Session, describe_session
 from ibl_mtm.training.checkpoint.pretrained import save_model
@@ -29,53 +26,17 @@ from ibl_mtm.training.loop.objective import SessionRows, make_task, trial_keys
 from ibl_mtm.training.loop.unit_scores import add_to, mean_over_units, new_totals
 from ibl_mtm.training.outcome import write_outcome
 from ibl_mtm.training.published.convert import Published, read_published
+from ibl_mtm.training.published.import_report import ImportReport
+from ibl_mtm.training.published.unit_list import read_units
 from ibl_mtm.training.settings import RunSettings, read_run_settings
 
-__all__ = ["ImportReport", "import_published", "read_units"]
+__all__ = ["import_published"]
 
 #: Validation trials of each session that are scored: a wrong order of units is far below the mean.
 _TRIALS = 16
 _SCORED_AT = -1
-
-
-@dataclass(frozen=True)
-class ImportReport:
-    """What `ibl-mtm import-published --json` prints.
-
-    Attributes
-    ----------
-    run, file
-        The folder that was made, and what of.
-    sha256
-        Digest of the file.
-    n_parameters, n_units
-        Of the model.
-    sessions
-        That it knows units of.
-    left_out
-        Sessions that the file has a token for and no units were given of.
-    schemes
-        That it was trained with.
-    scores
-        Bits/spike on validation trials, by session, where a cache was given.
-    below_mean
-        Sessions of which that is below 0, which is what each unit's mean scores.
-    """
-
-    run: str
-    file: str
-    sha256: str
-    n_parameters: int
-    n_units: int
-    sessions: list[str]
-    left_out: list[str]
-    schemes: list[str]
-    scores: dict[str, float]
-    below_mean: list[str]
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain Python."""
-        return asdict(self)
+#: Mean predicted and observed log counts of units correlate by more where their order is right.
+_ALIKE = 0.5
 
 
 def import_published(
@@ -131,9 +92,10 @@ def import_published(
         trained = _schemes_of(published, schemes)
         settings = _settings_of(published, trained)
         table = read_units(Path(units)) if units else {}
+        published.check(table)
         sessions = _sessions_in(cache, table, settings) if cache is not None else []
         model = _model_of(published, table, sessions, settings, cache)
-        scores = {s.eid: _score(model, s, settings) for s in sessions}
+        scored = {s.eid: _score(model, s, settings) for s in sessions if len(s.trials_in("val"))}
         report = ImportReport(
             run=str(run),
             file=str(file),
@@ -143,46 +105,19 @@ def import_published(
             sessions=list(model.scope.sessions),
             left_out=[eid for eid in published.eids if eid not in table],
             schemes=list(trained),
-            scores={eid: round(score, 6) for eid, score in scores.items() if np.isfinite(score)},
-            below_mean=[eid for eid, score in scores.items() if score < 0],
+            scores={eid: round(score, 6) for eid, (score, _) in scored.items()},
+            correlations={eid: round(alike, 6) for eid, (_, alike) in scored.items()},
+            below_mean=[eid for eid, (score, _) in scored.items() if score < 0],
+            unlike=[eid for eid, (_, alike) in scored.items() if alike < _ALIKE],
         )
         empty_folder(run)
         known = {session.eid for session in sessions}
         write_request(run, settings, sessions, {e: u for e, u in table.items() if e not in known})
         save_model(model, run)
         _write_outcome(run, report, settings)
-    for line in _lines(report, published, cache is not None, body_only):
+    for line in report.lines(published, has_cache=cache is not None):
         say(line)
     return report
-
-
-def read_units(file: Path) -> dict[str, list[str]]:
-    """Units of each session, in order, of a CSV file with columns eid and uuid.
-
-    Raises
-    ------
-    UserError
-        If it cannot be read, lacks a column, or names a unit twice or none at all.
-    """
-    try:
-        table = pd.read_csv(file, dtype=str, keep_default_na=False)
-    except OSError as error:
-        raise UserError(f"cannot read {file}: {error.strerror}") from None
-    except (ValueError, pd.errors.ParserError) as error:
-        raise UserError(f"{file} is no CSV file: {str(error).strip().splitlines()[0]}") from None
-    missing = {"eid", "uuid"} - set(table.columns)
-    if missing:
-        has = ", ".join(map(str, table.columns))
-        raise UserError(f"{file} lacks the column {' and '.join(sorted(missing))}; it has {has}")
-    if table.empty:
-        raise UserError(f"{file} names no unit")
-    table = table[["eid", "uuid"]].apply(lambda column: column.str.strip().str.lower())
-    for row, (eid, uuid) in enumerate(table.itertuples(index=False), start=2):
-        if not eid or not uuid:
-            raise UserError(f"{file}, line {row}: an empty {'uuid' if eid else 'eid'}")
-    if (twice := table[table.duplicated("uuid")]).size:
-        raise UserError(f"{file}: unit {twice.uuid.iloc[0]} stands there twice")
-    return {str(eid): rows.uuid.tolist() for eid, rows in table.groupby("eid", sort=False)}
 
 
 def _schemes_of(published: Published, given: Sequence[str]) -> tuple[Scheme, ...]:
@@ -231,7 +166,7 @@ def _sessions_in(
             ds = ds.isel(unit=np.flatnonzero(np.isin(here, units[eid])))
             sessions.append(describe_session(ds, settings.data))
     if units and not sessions:
-        raise UserError(f"{cache.path} holds none of the {len(units)} sessions of --units")
+        raise UserError(f"{cache.path} holds no session of those in --units")
     return sessions
 
 
@@ -268,13 +203,13 @@ def _model_of(
 
 
 @torch.inference_mode()
-def _score(model: MtM, session: Session, settings: RunSettings) -> float:
-    """Bits/spike of some validation trials under fixed masks, the mean over units."""
+def _score(model: MtM, session: Session, settings: RunSettings) -> tuple[float, float]:
+    """Of some validation trials: bits/spike under fixed masks, the mean over units; and how the
+    units' mean log rates correlate with the log of their mean counts.
+    """
     (rows,) = SessionRows.of([session], model.scope)
     trials = session.trials_in("val")
     chosen = np.unique(np.linspace(0, len(trials) - 1, min(len(trials), _TRIALS)).astype(int))
-    if not len(trials):
-        return float("nan")
     counts = torch.from_numpy(session.read("val")[chosen])
     key = trial_keys(settings.seed, _SCORED_AT, rows.session, session.trial[trials[chosen]])
     known = model.scope.schemes
@@ -284,7 +219,10 @@ def _score(model: MtM, session: Session, settings: RunSettings) -> float:
     totals = new_totals(len(rows.units))
     null = model.null_log_rate[rows.units]
     add_to(totals, torch.arange(len(totals)), log_rate, counts, task.target, null)
-    return float(mean_over_units(totals))
+    together = torch.stack([log_rate.mean((0, 1)), null])
+    # Of a single unit, or of units that are all alike, it says nothing.
+    alike = float(torch.corrcoef(together)[0, 1].nan_to_num(1.0)) if len(null) > 1 else 1.0
+    return float(mean_over_units(totals)), alike
 
 
 def _write_outcome(run: Path, report: ImportReport, settings: RunSettings) -> None:
@@ -300,40 +238,6 @@ def _write_outcome(run: Path, report: ImportReport, settings: RunSettings) -> No
         "n_sessions": len(report.sessions),
     }
     write_outcome(run, trained | {"imported": {key: told[key] for key in ("file", "sha256")}})
-
-
-def _lines(
-    report: ImportReport, published: Published, has_cache: bool, body_only: bool
-) -> list[str]:
-    """What a user should know."""
-    n_units, n_sessions = len(published.sizes), len(report.sessions)
-    lines = [
-        f"{report.file}: {counted(n_sessions, 'session')} of {len(published.eids)}, "
-        f"{counted(report.n_units, 'unit')}, {report.n_parameters:,} parameters"
-    ]
-    if body_only:
-        return [*lines, f"the body alone, without the stitchers of {n_units} numbers of units"]
-    for eid, score in report.scores.items():
-        lines.append(f"session {eid}: {score:+.3f} bits/spike on validation trials")
-    if report.below_mean:
-        lines.append(
-            f"WARNING: {counted(len(report.below_mean), 'session')} below 0, where each unit's "
-            f"mean is ({', '.join(report.below_mean[:3])}): its units stand in another order in "
-            "the published recording than in --units, or its trials are other ones"
-        )
-    elif not has_cache:
-        lines.append(
-            "WARNING: nothing was scored: a wrong order of units raises no error anywhere; "
-            "--cache CACHE tells"
-        )
-    elif len(report.scores) < n_sessions:
-        n = n_sessions - len(report.scores)
-        lines.append(f"{counted(n, 'session')} without validation trials in the cache: not scored")
-    lines.append(
-        "which trials trained it stands in no file: test scores of these sessions are held out "
-        "only if the cache has the published split"
-    )
-    return lines
 
 
 def _digest(file: Path) -> str:
