@@ -166,6 +166,14 @@ def evaluate(
             help="Predict a unit without its neighbours on the probe, up to so many micrometres.",
         ),
     ] = 0.0,
+    r2: Annotated[
+        str,
+        typer.Option(
+            "--r2",
+            metavar="RULES",
+            help="'published': also R² by the rules of the paper's published code.",
+        ),
+    ] = "own",
     overwrite: Annotated[
         bool,
         typer.Option(
@@ -180,7 +188,7 @@ def evaluate(
     from ibl_mtm.cli.terminal import say, show_scores
     from ibl_mtm.evaluation.evaluate import evaluate as score
     from ibl_mtm.evaluation.evaluate import evaluate_baseline
-    from ibl_mtm.evaluation.score_session import TASKS
+    from ibl_mtm.evaluation.score_session import TASKS, R2Rules
     from ibl_mtm.training.checkpoint.pretrained import is_of_hub
 
     if (run is None) == (baseline is None):
@@ -189,6 +197,9 @@ def evaluate(
         raise UserError("a run has units and trials of its own; --like is for a baseline")
     if baseline and min_distance:
         raise UserError("--min-distance is for runs: baselines are fitted to all other units")
+    if r2 not in ("own", "published"):
+        raise UserError(f"unknown rules '{r2}' for --r2; known: own, published")
+    rules: R2Rules = "published" if r2 == "published" else "own"
     tasks = task or TASKS
     opened = open_cache(cache)
     folder = out or (None if run is None or is_of_hub(run) else run)
@@ -207,6 +218,7 @@ def evaluate(
             into=folder,
             overwrite=overwrite,
             say=say,
+            r2=rules,
         )
     else:
         evaluation = evaluate_baseline(
@@ -220,6 +232,7 @@ def evaluate(
             into=folder,
             overwrite=overwrite,
             say=say,
+            r2=rules,
         )
     if folder:
         evaluation.write(folder, overwrite=overwrite)

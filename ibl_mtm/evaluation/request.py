@@ -10,7 +10,7 @@ from ibl_mtm.cache.cache import Cache
 from ibl_mtm.disk.targets import check_folder
 from ibl_mtm.errors import UserError
 from ibl_mtm.evaluation.merge import check_joins
-from ibl_mtm.evaluation.score_session import ALL_TASKS
+from ibl_mtm.evaluation.score_session import ALL_TASKS, R2Rules
 from ibl_mtm.sessions.deal import Deal, read_deals
 from ibl_mtm.training.settings import DataSettings
 
@@ -29,7 +29,7 @@ class Request:
         ``{"run": path}`` or ``{"baseline": name}``, and what else the document is to tell.
     model
         Digest of a model's weights, or of a baseline's settings.
-    tasks, oracle, say, into, overwrite
+    tasks, oracle, say, into, overwrite, r2
         As for `ibl_mtm.evaluate`.
     """
 
@@ -40,6 +40,7 @@ class Request:
     say: Callable[[str], None] | None
     into: str | Path | None
     overwrite: bool
+    r2: R2Rules = "own"
 
     def check(self, origin: Mapping[str, Any]) -> None:
         """Refuse scores that could not be written, before they are computed."""
