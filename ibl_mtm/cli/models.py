@@ -60,7 +60,7 @@ def train(
 
 @app.command("import-published")
 def import_published(
-    file: Annotated[Path, typer.Argument(help="What the published code saved.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What the published code saved.")],
     run: Annotated[Path, typer.Option("--out", metavar="RUN", help="Folder of the run.")],
     units: Annotated[
         Path | None,

@@ -16,6 +16,7 @@ from ibl_mtm.cli import app
 from ibl_mtm.errors import UserError
 from ibl_mtm.training.checkpoint.pretrained import load_model
 from ibl_mtm.training.published.import_run import import_published
+from ibl_mtm.training.run import train
 from ibl_mtm.training.settings import read_run_settings
 
 TINY = {"width": 16, "layers": 2, "heads": 2, "mlp": 24, "stitch": 10}
@@ -117,6 +118,26 @@ def test_eval_embed_and_fine_tuning_take_it(cache, run, tmp_path):
     )
     report = ibl_mtm.train(settings, cache, tmp_path / "tuned", init=run[0], progress=False)
     assert report.init["units"] == {"matched": 35, "new": 0, "left_out": 0}
+
+
+def test_its_leak_is_said_where_it_shows(cache, run, tmp_path, caplog):
+    """In what is seen under the causal prompt, and in a training that has it."""
+    model, ds = load_model(run[0]), next(iter(cache.values()))
+    ibl_mtm.embed(model, ds)
+    ibl_mtm.predict(model, ds, task="forward_prediction")
+    assert not caplog.messages
+    ibl_mtm.embed(model, ds, prompt="causal")
+    ibl_mtm.predict(model, ds, prompt="causal")
+    assert [m for m in caplog.messages if "each bin sees later ones" in m] == caplog.messages
+    assert len(caplog.messages) == 2
+    said = []
+    sizes = ["model.width=16", "model.layers=1", "model.heads=2", "model.stitch_width=10"]
+    for leak in ("true", "false"):
+        settings = read_run_settings(
+            "paper", [*sizes, f"model.leading_tokens_see_all={leak}", "steps=1", "batch_size=8"]
+        )
+        train(settings, cache, tmp_path / leak, progress=False, say=said.append)
+    assert len([line for line in said if "a bin sees later ones" in line]) == 1
 
 
 def test_another_order_of_units_is_told(cache, published, tmp_path):
