@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibl_mtm.evaluation.activity.tasks import ActivityTask
-from ibl_mtm.evaluation.baselines.poisson import PoissonFit, fit_poisson
+from ibl_mtm.evaluation.baselines.descent import PoissonFit, PoissonRegression
+from ibl_mtm.evaluation.baselines.regression import is_past_best
 from ibl_mtm.evaluation.baselines.session_data import Array, BaselineData
 from ibl_mtm.evaluation.metrics import bits_per_spike
 
@@ -35,17 +36,23 @@ def choose(data: BaselineData, task: ActivityTask) -> tuple[float]:
     counts, bins = data.counts["fit"], data.bins(task)
     fold = np.arange(len(counts)) % FOLDS
     # Early trials and late ones are in every fold: a session drifts.
-    gain = np.zeros(len(PENALTIES))
-    for left in range(FOLDS):
-        known, asked = counts[fold != left], counts[fold == left]
-        truth = asked[:, bins]
-        if not len(known) or not truth.any():
-            continue
-        model, fitted = _Model(known), None
-        for at, penalty in enumerate(PENALTIES):
-            fitted = model.fit(penalty, fitted)
-            gain[at] += np.nanmean(bits_per_spike(model.roll_out(fitted, asked, bins), truth))
-    return (PENALTIES[int(gain.argmax())],)
+    parts = [(counts[fold != left], counts[fold == left]) for left in range(FOLDS)]
+    models = [
+        (_Model(known), asked) for known, asked in parts if len(known) and asked[:, bins].any()
+    ]
+    fitted: list[PoissonFit | None] = [None] * len(models)
+    gains: list[float] = []
+    for penalty in PENALTIES:
+        gain = 0.0
+        for at, (model, asked) in enumerate(models):
+            fit = fitted[at] = model.fit(penalty, fitted[at], tolerance=1e-3)  # enough to choose by
+            gain += float(
+                np.nanmean(bits_per_spike(model.roll_out(fit, asked, bins), asked[:, bins]))
+            )
+        gains.append(gain)
+        if is_past_best(gains):
+            break
+    return (PENALTIES[int(np.argmax(gains))],)
 
 
 def predict(data: BaselineData, task: ActivityTask, penalty: float) -> Array:
@@ -68,8 +75,8 @@ class _Model:
         # No unit fires faster than its smoothed counts ever did, or feeding rates back could
         # explode.
         self.highest = np.split(seen, len(DECAYS), axis=-1)[1].max((0, 1)) + 0.01
-        self.x = self.features(seen, slice(None))
-        self.y = np.ascontiguousarray(counts.reshape(-1, counts.shape[-1]))
+        y = np.ascontiguousarray(counts.reshape(-1, counts.shape[-1]))
+        self.regression = PoissonRegression(self.features(seen, slice(None)), y)
 
     def features(self, state: Array, time: slice) -> Array:
         """(trial, bin, filter x unit) to (sample, feature)."""
@@ -77,9 +84,11 @@ class _Model:
         x = np.concatenate([(state - self.mean) / self.spread, when], axis=-1)
         return np.ascontiguousarray(x.reshape(-1, x.shape[-1]))
 
-    def fit(self, penalty: float, start: PoissonFit | None = None) -> PoissonFit:
+    def fit(
+        self, penalty: float, start: PoissonFit | None = None, tolerance: float = 1e-4
+    ) -> PoissonFit:
         """One step ahead, from the counts themselves."""
-        return fit_poisson(self.x, self.y, penalty, start=start)
+        return self.regression.fit(penalty, start, tolerance)
 
     def roll_out(self, fitted: PoissonFit, counts: Array, bins: slice) -> Array:
         """From the counts before `bins`, bin by bin, each from the expected counts before it."""

@@ -1,120 +1,28 @@
-"""Poisson regression of many units at once, under an L2 penalty.
+"""Poisson regressions of few weights: a few features for each unit, or weights of low rank.
 
-    fit = fit_poisson(x, counts, penalty=1e-3, allowed=~np.eye(n_units, dtype=bool))
-    rates = fit.rates(x_test)                          # (sample, unit)
-
-The penalised likelihood of each unit, ``mean(exp(f) - y f) + penalty / 2 |w|²`` with
-``f = x w + b``, in units of the unit's mean count, so that one penalty suits quiet and busy ones.
+weights, intercepts = fit_few(x, counts, penalty=3e-3)
+low = LowRank(x, counts, allowed).fit(penalty=0.3, rank=4, start=full)
 """
 
-from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-__all__ = [
-    "PoissonFit",
-    "fit_few",
-    "fit_poisson",
-    "fit_reduced_rank",
-    "highest_log_rate",
-    "log_mean_count",
-]
+from ibl_mtm.evaluation.baselines.descent import (
+    PoissonFit,
+    bounded_exp,
+    highest_log_rate,
+    log_mean_count,
+)
+
+__all__ = ["SILENT", "LowRank", "fit_few"]
 
 Array = NDArray[np.float32]
 
 #: Added to counts: a unit that is silent would have no best rate.
 SILENT = 1e-6
-
-
-@dataclass(frozen=True)
-class PoissonFit:
-    """Weights (feature, unit), intercepts (unit,), and the log rate that no prediction exceeds."""
-
-    weights: Array
-    intercept: Array
-    highest: float
-
-    def rates(self, x: Array) -> Array:
-        """Expected counts (sample, unit) for features (sample, feature)."""
-        rates: Array = np.exp(np.minimum(x @ self.weights + self.intercept, self.highest))
-        return rates
-
-
-def log_mean_count(counts: NDArray[np.generic]) -> Array:
-    """Log of each unit's mean (unit,), half a spike added, so that silence has a finite log."""
-    y = counts.reshape(-1, counts.shape[-1])
-    log_mean: Array = np.log((y.sum(0, dtype=np.float64) + 0.5) / len(y)).astype(np.float32)
-    return log_mean
-
-
-def fit_poisson(
-    x: Array,
-    counts: Array,
-    penalty: float,
-    allowed: NDArray[np.bool_] | None = None,
-    start: PoissonFit | None = None,
-    steps: int = 60,
-) -> PoissonFit:
-    """Fit all units together by L-BFGS.
-
-    The weights are found in coordinates in which the curvature is about one: the Hessian of a unit
-    is near its mean count times the features' covariance, which all units share.
-
-    Parameters
-    ----------
-    x
-        Features (sample, feature), about standardised.
-    counts
-        (sample, unit), spikes per bin.
-    penalty
-        Of squared weights, relative to each unit's mean count.
-    allowed
-        (feature, unit): the weights that may differ from zero; by default all.
-    start
-        Where to start, such as the fit under another penalty.
-    steps
-        The most iterations.
-    """
-    if allowed is not None and not allowed.any(axis=1).all():
-        used = np.asarray(allowed.any(axis=1))
-        begin = start and replace(start, weights=start.weights[used])
-        small = fit_poisson(x[:, used], counts, penalty, allowed[used], begin, steps)
-        return _among(small, used)
-    features, y = torch.from_numpy(x), torch.from_numpy(counts)
-    base = torch.from_numpy(log_mean_count(counts))
-    scale, highest = 1 / (base.exp() * len(y) * y.shape[1]), highest_log_rate(counts)
-    mask = None if allowed is None else torch.from_numpy(allowed.astype(np.float32))
-    covariance = (features.T @ features).double() / len(features)
-    squares, basis = torch.linalg.eigh(covariance)
-    root = (basis / (squares.clamp(min=0) + penalty).sqrt()).float()
-    # What another fit found is where this one starts; steps from there are what is fitted.
-    n = (x.shape[1], y.shape[1])
-    first = torch.from_numpy(start.weights) if start else torch.zeros(n)
-    z = torch.zeros(n, requires_grad=True)
-    b = (torch.from_numpy(start.intercept) if start else base).clone().requires_grad_()
-    optimizer = torch.optim.LBFGS(
-        [z, b], max_iter=steps, history_size=10, line_search_fn="strong_wolfe",
-        tolerance_grad=1e-7, tolerance_change=1e-9,
-    )  # fmt: skip
-
-    def weights() -> torch.Tensor:
-        w = first + root @ z
-        return w if mask is None else w * mask
-
-    def loss() -> torch.Tensor:
-        optimizer.zero_grad()
-        w = weights()
-        f = features @ w + b
-        fits = ((_bounded_exp(f, highest) - y * f) * scale).sum()
-        total = fits + penalty / 2 * (w**2).sum() / y.shape[1]
-        total.backward()
-        return total
-
-    with torch.enable_grad():
-        optimizer.step(loss)
-    return PoissonFit(weights().detach().numpy(), b.detach().numpy(), highest)
 
 
 def fit_few(x: Array, counts: Array, penalty: float, steps: int = 30) -> tuple[Array, Array]:
@@ -149,12 +57,12 @@ def fit_few(x: Array, counts: Array, penalty: float, steps: int = 30) -> tuple[A
 
     def value(w: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         f = (features @ w[..., None])[..., 0]
-        fits = (_bounded_exp(f, highest) - (y + SILENT) * f).mean(1)
+        fits = (bounded_exp(f, highest) - (y + SILENT) * f).mean(1)
         return fits + (draw * w**2).sum(1) / 2, f
 
     best, f = value(w)
     for _ in range(steps):
-        rate = torch.exp(f.clamp(max=highest))  # the derivative of `_bounded_exp`
+        rate = torch.exp(f.clamp(max=highest))  # the derivative of `bounded_exp`
         slope = ((rate - y - SILENT)[:, None] @ features)[:, 0] / n + draw * w
         curvature = features.mT @ (features * rate[..., None]) / n + torch.diag(draw + 1e-12)
         step = torch.linalg.solve(curvature, slope)
@@ -173,64 +81,108 @@ def fit_few(x: Array, counts: Array, penalty: float, steps: int = 30) -> tuple[A
     return w[:, 1:].float().numpy(), w[:, 0].float().numpy()
 
 
-def fit_reduced_rank(
-    x: Array,
-    counts: Array,
-    penalty: float,
-    rank: int,
-    start: PoissonFit,
-    allowed: NDArray[np.bool_],
-    steps: int = 60,
-) -> PoissonFit:
+class LowRank:
     """Poisson regression whose weights are a matrix of low rank, where they are allowed at all.
 
-    Parameters are as for `fit_poisson`; `start` is its fit, whose largest singular vectors are
-    where this one starts.
+    Minimised is what `PoissonRegression` minimises, summed over units, by L-BFGS from a full fit's
+    largest singular vectors. Log rates are never computed from the full matrix.
+
+    Parameters
+    ----------
+    x, counts, allowed
+        As for `PoissonRegression`.
     """
-    used = np.asarray(allowed.any(axis=1))
-    if not used.all():
-        begin = replace(start, weights=start.weights[used])
-        few = fit_reduced_rank(x[:, used], counts, penalty, rank, begin, allowed[used], steps)
-        return _among(few, used)
-    features, y = torch.from_numpy(x), torch.from_numpy(counts)
-    scale = 1 / (torch.from_numpy(log_mean_count(counts)).exp() * len(y) * y.shape[1])
-    highest = highest_log_rate(counts)
-    mask = torch.from_numpy(allowed.astype(np.float32))
-    u, s, v = torch.linalg.svd(torch.from_numpy(start.weights), full_matrices=False)
-    read = (u[:, :rank] * s[:rank].sqrt()).contiguous().requires_grad_()
-    write = (s[:rank, None].sqrt() * v[:rank]).contiguous().requires_grad_()
-    b = torch.from_numpy(start.intercept).clone().requires_grad_()
-    optimizer = torch.optim.LBFGS(
-        [read, write, b], max_iter=steps, history_size=10, line_search_fn="strong_wolfe",
-        tolerance_grad=1e-7, tolerance_change=1e-9,
-    )  # fmt: skip
 
-    def loss() -> torch.Tensor:
-        optimizer.zero_grad()
-        w = (read @ write) * mask
-        f = features @ w + b
-        fits = ((_bounded_exp(f, highest) - y * f) * scale).sum()
-        total = fits + penalty / 2 * (w**2).sum() / y.shape[1]
-        total.backward()
-        return total
+    def __init__(self, x: Array, counts: Array, allowed: NDArray[np.bool_]) -> None:
+        self._products = _Products(x, allowed)
+        order = self._products.order
+        self._y = torch.from_numpy(counts[:, order])
+        self._mask = torch.from_numpy(allowed[:, order].astype(np.float32))
+        self._highest = highest_log_rate(counts)
+        self._scale = 1 / (torch.from_numpy(log_mean_count(self._y.numpy())).exp() * counts.size)
 
-    with torch.enable_grad():
-        optimizer.step(loss)
-    return PoissonFit(((read @ write) * mask).detach().numpy(), b.detach().numpy(), highest)
+    def fit(self, penalty: float, rank: int, start: PoissonFit, steps: int = 60) -> PoissonFit:
+        """Fit under a penalty of squared weights; `start` is a fit of full rank."""
+        order = self._products.order
+        u, s, v = torch.linalg.svd(torch.from_numpy(start.weights[:, order]), full_matrices=False)
+        read = (u[:, :rank] * s[:rank].sqrt()).contiguous().requires_grad_()
+        write = (s[:rank, None].sqrt() * v[:rank]).contiguous().requires_grad_()
+        b = torch.from_numpy(start.intercept[order]).requires_grad_()
+        optimizer = torch.optim.LBFGS(
+            [read, write, b], max_iter=steps, history_size=10, line_search_fn="strong_wolfe",
+            tolerance_grad=1e-7, tolerance_change=1e-9,
+        )  # fmt: skip
 
+        def weights() -> torch.Tensor:
+            return (read @ write) * self._mask
 
-def _among(fit: PoissonFit, used: NDArray[np.bool_]) -> PoissonFit:
-    """A fit of some features as one of all of them: the others weigh nothing."""
-    weights = np.zeros((len(used), fit.weights.shape[1]), np.float32)
-    weights[used] = fit.weights
-    return replace(fit, weights=weights)
+        def loss() -> torch.Tensor:
+            optimizer.zero_grad()
+            f = self._products(read, write) + b
+            fits = cast(torch.Tensor, _Loss.apply(f, self._y, self._scale, self._highest))  # type: ignore[no-untyped-call]
+            total = fits + penalty / 2 * (weights() ** 2).sum() / self._y.shape[1]
+            total.backward()
+            return total
 
-
-def highest_log_rate(counts: NDArray[np.generic]) -> float:
-    """A log rate just beyond any count that was seen."""
-    return float(np.log(counts.max() + 2.0))
+        with torch.enable_grad():
+            optimizer.step(loss)
+        found = np.empty_like(start.weights), np.empty_like(start.intercept)
+        found[0][:, order], found[1][order] = weights().detach().numpy(), b.detach().numpy()
+        return PoissonFit(*found, self._highest)
 
 
-def _bounded_exp(f: torch.Tensor, highest: float) -> torch.Tensor:
-    """Exponential that goes on as a straight line: a step too far is not infinitely bad."""
-    return torch.exp(f.clamp(max=highest)) * (1 + (f - highest).clamp(min=0))
+class _Loss(torch.autograd.Function):
+    """Sum of ``(exp(f) - y f) * scale``; its slope costs one pass more, not twenty."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, f: torch.Tensor, y: torch.Tensor, scale: torch.Tensor, highest: float
+    ) -> torch.Tensor:
+        rate = f.clamp(max=highest).exp_()
+        ctx.save_for_backward((rate - y).mul_(scale))
+        losses = rate.mul_((f - highest).clamp_(min=0).add_(1)).sub_(y * f)
+        return losses.sum(0) @ scale
+
+    @staticmethod
+    def backward(ctx: Any, *up: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
+        (slope,) = ctx.saved_tensors
+        return slope * up[0], None, None, None
+
+
+class _Products:
+    """``x @ ((read @ write) * allowed)`` as a function of both, in the time of the low rank.
+
+    Units come in the order `order`, (unit,): those that see the same others stand together.
+    """
+
+    def __init__(self, x: Array, allowed: NDArray[np.bool_]) -> None:
+        # Whether a unit sees itself is put right after.
+        itself = np.eye(*allowed.shape) > 0
+        patterns, pattern = min(
+            (np.unique(seen, axis=1, return_inverse=True) for seen in (allowed, allowed | itself)),
+            key=lambda found: found[0].shape[1],
+        )
+        self.order = np.argsort(pattern.ravel(), kind="stable")
+        self._x = torch.from_numpy(x)
+        self._groups, first = [], 0
+        for shown, n_units in zip(patterns.T, np.bincount(pattern.ravel()), strict=True):
+            # Whichever are fewer, those that are shown or those that are not.
+            hide = bool(shown.mean() > 0.5)
+            features = np.flatnonzero(shown ^ hide)
+            own = torch.from_numpy(x[:, features])
+            units = slice(first, first + int(n_units))
+            self._groups.append((units, torch.from_numpy(features), own, hide))
+            first = units.stop
+        wrong = (patterns[:, pattern.ravel()] ^ allowed)[:, self.order].any(axis=0)
+        self._itself = torch.from_numpy(x[:, self.order] * wrong) if wrong.any() else None
+
+    def __call__(self, read: torch.Tensor, write: torch.Tensor) -> torch.Tensor:
+        of_all = self._x @ read
+        parts = []
+        for units, features, x, hide in self._groups:
+            part = x @ read[features]
+            parts.append((of_all - part if hide else part) @ write[:, units])
+        f = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+        if self._itself is None:
+            return f
+        return f - self._itself * (read[self.order] * write.T).sum(1)

@@ -18,7 +18,7 @@ import xarray as xr
 
 from ibl_mtm.evaluation.activity.tasks import ACTIVITY_TASKS, ActivityTask, HeldOut
 from ibl_mtm.evaluation.baselines import autoregressive, poisson_lds, regression
-from ibl_mtm.evaluation.baselines.poisson import log_mean_count
+from ibl_mtm.evaluation.baselines.descent import log_mean_count
 from ibl_mtm.evaluation.baselines.session_data import Array, BaselineData
 from ibl_mtm.evaluation.behaviour.linear_decoders import Features
 from ibl_mtm.evaluation.predictors import Scored

@@ -13,13 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibl_mtm.evaluation.activity.tasks import ActivityTask
-from ibl_mtm.evaluation.baselines.poisson import (
-    PoissonFit,
-    fit_few,
-    fit_poisson,
-    fit_reduced_rank,
-    highest_log_rate,
-)
+from ibl_mtm.evaluation.baselines.descent import PoissonFit, PoissonRegression, highest_log_rate
+from ibl_mtm.evaluation.baselines.poisson import LowRank, fit_few
 from ibl_mtm.evaluation.baselines.session_data import Array, BaselineData
 
 __all__ = [
@@ -27,6 +22,7 @@ __all__ = [
     "choose_pca",
     "choose_poisson",
     "choose_reduced_rank",
+    "is_past_best",
     "pca_poisson",
     "poisson_regression",
     "reduced_rank",
@@ -54,16 +50,27 @@ def choose_poisson(data: BaselineData, task: ActivityTask) -> tuple[float, float
     ) -> tuple[dict[float, float], PoissonFit | None]:
         """Score under each penalty, each fit starting from the one before; and the last fit."""
         x, y = data.to_fit("train", width, task)
+        regression = PoissonRegression(x, y, allowed)
         val, scores = data.to_predict("val", width, task), {}
         for penalty in penalties:
-            fit = fit_poisson(x, y, penalty, allowed, fit)
+            fit = regression.fit(penalty, fit, tolerance=1e-3)  # enough to choose by
             scores[penalty] = data.score(fit.rates(val), "val", task)
+            if is_past_best(list(scores.values())):
+                break
         return scores, fit
 
-    middle = {width: fit_path(width, [1.0]) for width in WIDTHS}
-    width = max(middle, key=lambda width: middle[width][0][1.0])
-    scores, _ = fit_path(width, PENALTIES, middle[width][1])
+    middle, fit = {}, None
+    for width in WIDTHS:
+        scores, fit = fit_path(width, [1.0], fit)
+        middle[width] = scores[1.0]
+    width = max(middle, key=lambda width: middle[width])
+    scores, _ = fit_path(width, PENALTIES)
     return width, max(scores, key=lambda penalty: scores[penalty])
+
+
+def is_past_best(scores: Sequence[float]) -> bool:
+    """Whether a path of penalties has been losing for two steps: less only overfits more."""
+    return len(scores) > 2 and max(scores[-2:]) < max(scores[:-2])
 
 
 def poisson_regression(
@@ -71,7 +78,7 @@ def poisson_regression(
 ) -> Array:
     """Poisson regression with an L2 penalty on the smoothed counts of what the task shows."""
     x, y = data.to_fit("fit", width, task)
-    fit = fit_poisson(x, y, penalty, data.allowed(task))
+    fit = PoissonRegression(x, y, data.allowed(task)).fit(penalty)
     return fit.rates(data.to_predict("test", width, task))
 
 
@@ -100,8 +107,8 @@ def _rank_fitter(
     """Fit full weights once; what is returned fits those of a rank under a share of the penalty."""
     x, y = data.to_fit(known, width, task)
     allowed = data.allowed(task)
-    full = fit_poisson(x, y, penalty, allowed)
-    return lambda rank, share: fit_reduced_rank(x, y, penalty * share, rank, full, allowed)
+    full, low = PoissonRegression(x, y, allowed).fit(penalty), LowRank(x, y, allowed)
+    return lambda rank, share: low.fit(penalty * share, rank, full)
 
 
 def pca_poisson(

@@ -15,7 +15,8 @@ from ibl_mtm.cli import app
 from ibl_mtm.errors import UserError
 from ibl_mtm.evaluation.activity.tasks import ACTIVITY_TASKS, held_out
 from ibl_mtm.evaluation.baselines import autoregressive
-from ibl_mtm.evaluation.baselines.poisson import fit_poisson, fit_reduced_rank
+from ibl_mtm.evaluation.baselines.descent import PoissonRegression
+from ibl_mtm.evaluation.baselines.poisson import LowRank
 from ibl_mtm.evaluation.baselines.registry import BASELINES, BaselinePredictor
 from ibl_mtm.evaluation.baselines.session_data import BaselineData
 from ibl_mtm.evaluation.evaluate import evaluate_baseline
@@ -112,16 +113,16 @@ def test_the_poisson_fit_is_scikit_learns(ds):
     rng = np.random.default_rng(4)
     x = rng.normal(size=(800, 6)).astype(np.float32)
     y = rng.poisson(np.exp(x @ rng.normal(0, 0.3, (6, 3)) - 1)).astype(np.float32)
-    fit = fit_poisson(x, y, penalty=0.2)
+    fit = PoissonRegression(x, y).fit(penalty=0.2)
     for unit in range(3):
         mean = (y[:, unit].sum() + 0.5) / len(y)
         plain = PoissonRegressor(alpha=0.2 * mean, tol=1e-9, max_iter=1000)
         plain.fit(x, y[:, unit])
-        np.testing.assert_allclose(fit.weights[:, unit], plain.coef_, atol=2e-3)
-        assert fit.intercept[unit] == pytest.approx(plain.intercept_, abs=2e-3)
+        np.testing.assert_allclose(fit.weights[:, unit], plain.coef_, atol=1e-3)
+        assert fit.intercept[unit] == pytest.approx(plain.intercept_, abs=1e-3)
     allowed = rng.random((6, 3)) < 0.5
-    assert not fit_poisson(x, y, 0.2, allowed).weights[~allowed].any()
-    low = fit_reduced_rank(x, y, 0.2, 1, fit, np.ones((6, 3), bool))
+    assert not PoissonRegression(x, y, allowed).fit(0.2).weights[~allowed].any()
+    low = LowRank(x, y, np.ones((6, 3), bool)).fit(0.2, 1, fit)
     assert np.linalg.matrix_rank(low.weights, tol=1e-4) == 1
 
 
