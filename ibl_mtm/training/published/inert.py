@@ -10,6 +10,7 @@ class: it keeps what it is given, and does nothing.
 """
 
 import pickletools
+import struct
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -98,6 +99,20 @@ _KNOWN = {
     *_PLAIN,
     _CONFIG,
 }
+#: What reading a damaged pickle may raise.
+_DAMAGE = (
+    UnpicklingError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
 #: Ways to name something to be called, other than the one that such files use.
 _OTHER_WAYS = {"STACK_GLOBAL", "INST", "OBJ", "EXT1", "EXT2", "EXT4", "NEWOBJ_EX", "PERSID"}
 
@@ -141,7 +156,7 @@ def read_module(file: Path) -> Inert:
     try:
         with torch.serialization.safe_globals([set, *_stand_ins()]):
             held = torch.load(file, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, LookupError, ValueError, TypeError, OSError) as error:
+    except _DAMAGE as error:
         reason = str(error).strip().partition("\n")[0]
         raise UserError(f"{file} is damaged: {reason}") from None
     module = held.get("model") if isinstance(held, dict) else held

@@ -135,6 +135,33 @@ def test_damaged_and_other_files_are_told(tmp_path):
     refused(cut, "damaged")
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_a_pickle_with_bytes_turned_over_is_read_or_refused(tmp_path):
+    """Never a traceback, whatever they are."""
+    file, rng = save_plain(make(), tmp_path / "model.pt"), np.random.default_rng(0)
+    content, n_refused = file.read_bytes(), 0
+
+    def turn_over(entries):
+        (name, pickled), *rest = entries
+        changed = bytearray(pickled)
+        for at in rng.integers(len(changed), size=3):
+            changed[at] = rng.integers(256)
+        return [(name, bytes(changed)), *rest]
+
+    for _ in range(60):
+        file.write_bytes(content)
+        rewritten(file, turn_over)
+        try:
+            read_published(file)
+        except UserError as error:
+            n_refused += "\n" not in str(error)
+    assert n_refused > 30
+    # Here a storage is no storage: PyTorch looks for its type.
+    file.write_bytes(content)
+    rewritten(file, lambda e: [(e[0][0], e[0][1].replace(b"ctorch\nFloatStorage\n", b"}")), *e[1:]])
+    refused(file, "is damaged")
+
+
 def set_weight(model, value):
     model.encoder.out_norm.weight.data = value
 
