@@ -1,31 +1,40 @@
-# BrainWideBench: a model adapted to every recording, its predictions checked, scored and packed.
+# BrainWideBench: a model adapted to every recording, its predictions scored, checked and packed.
 #
 #     snakemake -s pipelines/benchmark.smk --configfile pipelines/workflows/benchmark.yaml \
 #         --profile pipelines/profiles/local
 # A job for each submission, suite and recording; what one has finished is never declared as its
 # output, so that nothing is deleted before it is run again.
+import re
 from pathlib import Path
 
 from ibl_mtm.benchmark.data import BenchmarkData
+from ibl_mtm.brainsets.layout import EVAL_RECORDING_IDS
 
 if not config:
     raise WorkflowError("give settings: --configfile pipelines/workflows/benchmark.yaml")
 
 OUT, DATA, THREADS = config["out"], config["data"], config.get("threads", 1)
 PREDICTIONS, DONE = f"{OUT}/predictions", f"{OUT}/done"
-RECORDINGS = config.get("recordings") or BenchmarkData(Path(DATA)).recordings
+EVERY = BenchmarkData(Path(DATA)).recordings
+RECORDINGS = config.get("recordings") or EVERY
 LABELS = config["labels"]
 SUITES = config.get("suites", ["ts1", "ts2", "ts3"])
+MULTI = [f"{label}_multi" for label in LABELS] if "ts3" in SUITES else []
+# The benchmark takes no part of its recordings: there is nothing to upload of some.
+PART = set(RECORDINGS) < set(EVERY) or 0 < len(set(EVAL_RECORDING_IDS) - set(RECORDINGS)) < 29
+SUBMISSIONS = [] if PART else [*LABELS, *MULTI]
 
 
 localrules:
     page,
     check,
+    pack,
     score,
 
 
 wildcard_constraints:
-    label="|".join(LABELS),
+    label="|".join(map(re.escape, LABELS)),
+    submission="|".join(map(re.escape, [*LABELS, *MULTI])),
     suite="ts[123]",
     eid="[0-9a-f-]{36}",
 
@@ -34,7 +43,7 @@ rule page:
     default_target: True
     input:
         f"{OUT}/scored",
-        expand(DONE + "/{label}.checked", label=LABELS),
+        expand(OUT + "/{submission}.zip", submission=SUBMISSIONS),
     output:
         f"{OUT}/benchmark.md",
     shell:
@@ -58,11 +67,23 @@ rule score:
 
 rule check:
     input:
-        lambda w: finished(w.label),
+        lambda w: finished(
+            w.submission if w.submission in LABELS else w.submission.removesuffix("_multi")
+        ),
     output:
-        touch(DONE + "/{label}.checked"),
+        touch(DONE + "/{submission}.checked"),
     shell:
-        "ibl-mtm benchmark check {PREDICTIONS:q} --label {wildcards.label:q} --data {DATA:q}"
+        "ibl-mtm benchmark check {PREDICTIONS:q} --label {wildcards.submission:q} --data {DATA:q}"
+
+
+rule pack:
+    input:
+        DONE + "/{submission}.checked",
+    output:
+        OUT + "/{submission}.zip",
+    shell:
+        "ibl-mtm benchmark pack {PREDICTIONS:q} --label {wildcards.submission:q} --out {output:q} "
+        "--overwrite"
 
 
 def options(wildcards):

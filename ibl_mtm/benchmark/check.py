@@ -44,7 +44,7 @@ class CheckReport:
     findings
         What the validator would refuse, in order of code.
     unchecked
-        Codes that need the recordings' files, which were not given.
+        Codes that need the recordings' files, not all of which were given.
     """
 
     path: str
@@ -96,13 +96,17 @@ def check_submission(
     UserError
         If there are no predictions.
     SessionError
-        If a file for evaluation is missing or damaged.
+        If a file for evaluation is damaged, or there in one build only.
     """
-    report = CheckReport(str(path), unchecked=[] if data else ["E012"])
-    expected = _Asked(data) if data else None
+    known = set(EVAL_RECORDING_IDS)
+    here = set(data.recordings) if data else set()
+    expected = _Asked(data) if data and here else None
+    if here and not known & here:  # of a simulation
+        known = here
+    report = CheckReport(str(path), unchecked=["E012"] if known - here else [])
     with open_submission(path, label) as submissions:
         for name, entries in submissions.items():
-            found = list(_check(entries, expected, deterministic))
+            found = list(_check(entries, expected, known, deterministic))
             report.findings += found
             report.n_files[name] = sum(Place.of(entry.name) is not None for entry in entries)
     report.findings.sort()
@@ -110,9 +114,8 @@ def check_submission(
 
 
 def _check(
-    entries: Sequence[Entry], asked: "_Asked | None", deterministic: bool
+    entries: Sequence[Entry], asked: "_Asked | None", known: set[str], deterministic: bool
 ) -> Iterator[Finding]:
-    known = set(asked.data.recordings if asked else EVAL_RECORDING_IDS)
     places: dict[Place, str] = {}
     for entry in entries:
         wrong = check_path(entry.name)
@@ -127,9 +130,9 @@ def _check(
         places[place] = entry.name
         expected = None
         if place.recording and place.recording not in known:
-            where = f"in {asked.data.root}" if asked else "of the 29 that are evaluated"
-            yield Finding("E011", entry.name, f"{place.recording} is no recording {where}")
-        elif asked:
+            what = f"{place.recording} is none of the {len(known)} that are evaluated"
+            yield Finding("E011", entry.name, what)
+        elif asked and (not place.recording or place.recording in asked.data.recordings):
             expected = asked.of(TASKS[place.task], place.recording)
         yield from check_file(entry, place, expected, DATASET_VERSION)
     yield from _check_whole(list(places), known, deterministic)

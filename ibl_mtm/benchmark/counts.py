@@ -4,20 +4,19 @@ for part, counts in window_counts(spikes, n_units, starts):
     starts[part], counts                            # (w, 50, unit)
 
 A spike at t is in bin floor((t - start) * 50) of a window. Windows that follow one grid share its
-counts; only spikes within rounding of a bin's edge are looked at window by window.
+counts; only windows with a spike within rounding of a bin's edge are counted on their own.
 """
 
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from ibl_mtm.benchmark.tasks import BIN, N_BINS, WINDOW
 from ibl_mtm.brainsets.layout import RATE
 from ibl_mtm.brainsets.recording import Spikes
 
-__all__ = ["count_window", "window_counts"]
+__all__ = ["count_window", "window_bins", "window_counts"]
 
 #: Distance from an edge, in bins, within which rounding may decide. Times of some thousand seconds
 #: are known to 1e-12 s.
@@ -40,14 +39,14 @@ def count_window(spikes: Spikes, n_units: int, start: float, n_before: int = 0) 
     return counts
 
 
-def window_counts(
+def window_bins(
     spikes: Spikes,
     n_units: int,
     starts: NDArray[np.float64],
     n_before: int = 0,
     at_once: int = _AT_ONCE,
-) -> Iterator[tuple[slice, Counts]]:
-    """Counts of windows of one trial, some at a time.
+) -> Iterator[tuple[slice, Counts, NDArray[np.int64]]]:
+    """Bins of windows of one trial, some windows at a time: most bins are of many windows.
 
     Parameters
     ----------
@@ -64,7 +63,10 @@ def window_counts(
     ------
     part : slice
         Which windows.
-    counts : ndarray (w, n_before + 50, unit)
+    bins : ndarray (bin, unit)
+        Counts.
+    which : ndarray (w, n_before + 50)
+        The bins of each window.
     """
     origin, n_bins = float(starts[0]), n_before + N_BINS
     place = (starts - origin) * RATE
@@ -74,29 +76,34 @@ def window_counts(
     first, last = np.searchsorted(spikes.times, [origin - lead * BIN, float(starts[-1]) + WINDOW])
     times, units = spikes.times[first:last], spikes.units[first:last]
     position = (times - origin) * RATE
-    edgy = np.abs(position - np.rint(position)) < _EDGE
+    edgy = times[np.abs(position - np.rint(position)) < _EDGE]
     grid = np.zeros((lead + int(offset.max()) + N_BINS + 1, n_units), np.uint16)
     rows = np.floor(position).astype(np.int64) + lead
-    clear = ~edgy & (rows >= 0)
-    np.add.at(grid, (rows[clear], units[clear]), 1)
-    if grid.max(initial=0) < 200:  # leaves room for spikes on edges
-        grid = grid.astype(np.uint8)
-    windows = sliding_window_view(grid, n_bins, axis=0)  # (row, unit, bin)
+    np.add.at(grid, (rows[rows >= 0], units[rows >= 0]), 1)
+    begins, ends = starts - lead * BIN, starts + WINDOW + BIN
+    alone = ~on_grid | (np.searchsorted(edgy, begins) < np.searchsorted(edgy, ends))
     for begin in range(0, len(starts), at_once):
         part = slice(begin, min(begin + at_once, len(starts)))
-        counts = np.ascontiguousarray(windows[offset[part] + 1].swapaxes(1, 2))
-        for time, unit in zip(times[edgy], units[edgy], strict=True):
-            _add(counts, starts[part], float(time), int(unit), n_before)
-        for at in np.flatnonzero(~on_grid[part]):
-            counts[at] = count_window(spikes, n_units, starts[begin + at], n_before)
-        yield part, counts
+        top = int(offset[begin]) + 1
+        bins = grid[top : int(offset[part][-1]) + 1 + n_bins]
+        which = (offset[part] + 1 - top)[:, None] + np.arange(n_bins)
+        own = np.flatnonzero(alone[part])
+        which[own] = len(bins) + np.arange(len(own) * n_bins).reshape(-1, n_bins)
+        counted = [count_window(spikes, n_units, starts[begin + at], n_before) for at in own]
+        bins = np.concatenate([bins, *counted])
+        yield part, bins.astype(np.uint8) if bins.max(initial=0) < 256 else bins, which
 
 
-def _add(
-    counts: Counts, starts: NDArray[np.float64], time: float, unit: int, n_before: int
-) -> None:
-    """Add a spike to each of the windows that it lies in."""
-    bins = np.floor((time - starts) * RATE).astype(np.int64)
-    bins = np.where(time < starts + WINDOW, np.minimum(bins, N_BINS - 1), N_BINS) + n_before
-    (within,) = np.nonzero((bins >= 0) & (bins < counts.shape[1]))
-    counts[within, bins[within], unit] += 1
+def window_counts(
+    spikes: Spikes,
+    n_units: int,
+    starts: NDArray[np.float64],
+    n_before: int = 0,
+    at_once: int = _AT_ONCE,
+) -> Iterator[tuple[slice, Counts]]:
+    """Counts of windows of one trial, some at a time: (w, n_before + 50, unit).
+
+    As `window_bins` gives them, each window's bins side by side.
+    """
+    for part, bins, which in window_bins(spikes, n_units, starts, n_before, at_once):
+        yield part, bins[which]

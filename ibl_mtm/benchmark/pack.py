@@ -6,7 +6,7 @@ pack(Path("predictions"), label="mtm")              # predictions/mtm.zip
 import zipfile
 from pathlib import Path
 
-from ibl_mtm.benchmark.submission import open_submission
+from ibl_mtm.benchmark.submission import open_submission, root_of
 from ibl_mtm.disk.replace import replace_file
 from ibl_mtm.disk.targets import check_file
 from ibl_mtm.errors import UserError
@@ -46,7 +46,7 @@ def pack(
             known = ", ".join(submissions)
             raise UserError(f"{path} holds several submissions ({known}); choose one with --label")
         ((name, entries),) = submissions.items()
-        root = path if (path / name).is_dir() else path.absolute().parent
+        root = root_of(path)
         target = out or root / f"{name}.zip"
         if target.exists() and not overwrite:
             raise UserError(f"{target} exists; replace it with --overwrite, or give another --out")

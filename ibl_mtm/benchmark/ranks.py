@@ -8,6 +8,7 @@ anything is averaged. Source: `ibl_bwb_eval.scoring.aggregation` of `ibl-bwb-eva
 """
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -117,8 +118,9 @@ def _is_ahead(
     variance = sems[a] ** 2 + sems[b] ** 2
     if np.isnan(variance) or variance == 0:
         return True
-    freedom = variance**2 / (sems[a] ** 4 / (ns[a] - 1) + sems[b] ** 4 / (ns[b] - 1))
-    return bool(stats.t.sf((means[a] - means[b]) / np.sqrt(variance), freedom) < alpha)
+    first, second = ((means[i], sems[i] * np.sqrt(ns[i]), ns[i]) for i in (a, b))
+    test = stats.ttest_ind_from_stats(*first, *second, equal_var=False, alternative="greater")
+    return bool(test.pvalue < alpha)
 
 
 def _clip(table: pd.DataFrame) -> pd.DataFrame:
@@ -127,9 +129,8 @@ def _clip(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _mean(values: pd.Series) -> float:
-    return float(np.mean(values.to_numpy()))  # of NaN, NaN: as the benchmark has it
+    return float(values.mean(skipna=False))  # of NaN, NaN: as the benchmark has it
 
 
 def _sem(values: pd.Series) -> float:
-    n = len(values)
-    return float(np.std(values.to_numpy(), ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
+    return cast("float", values.sem(skipna=False))

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from ibl_mtm.benchmark.ranks import primary, rank, summarise
-from ibl_mtm.benchmark.score import read_scores
-from ibl_mtm.benchmark.tasks import SUITES, TASKS
+from ibl_mtm.benchmark.score_table import read_scores
+from ibl_mtm.benchmark.tasks import SUITES, TASKS, tasks_of
 from ibl_mtm.disk.replace import replace_file
 from ibl_mtm.disk.targets import check_file
 from ibl_mtm.errors import UserError
@@ -54,8 +54,8 @@ def benchmark_page(scores: pd.DataFrame) -> str:
     summary = summarise(primary(scores)).set_index(["task", "label"])
     ranks = rank(scores)
     for suite, title in SUITES.items():
-        tasks = [name for name, task in TASKS.items() if task.suite == suite]
-        tasks = [name for name in tasks if name in summary.index.get_level_values("task")]
+        scored = summary.index.get_level_values("task")
+        tasks = [name for name in tasks_of(suite) if name in scored]
         if not tasks:
             continue
         rows = [["task", "metric", *labels]]

@@ -18,7 +18,15 @@ from ibl_mtm.benchmark.entity_ids import decode_ids
 from ibl_mtm.benchmark.submission import Entry, Place
 from ibl_mtm.benchmark.tasks import COSMOS_LABELS, TASKS, Task
 
-__all__ = ["RULES", "UNIT_FILTERINGS", "Expected", "Finding", "check_file", "check_path"]
+__all__ = [
+    "RULES",
+    "UNIT_FILTERINGS",
+    "Expected",
+    "Finding",
+    "check_file",
+    "check_path",
+    "wrong_arrays",
+]
 
 RULES = {
     "E001": "metadata or a tensor is missing",
@@ -144,7 +152,7 @@ def check_file(
     if missing:
         yield Finding("E001", where, f"no tensor {', '.join(missing)}")
         return
-    wrong = _wrong_arrays(tensors, metadata, task)
+    wrong = wrong_arrays(tensors, metadata, task)
     if wrong:
         yield Finding(_SHAPE_CODE[task.suite], where, wrong)
         return
@@ -191,7 +199,7 @@ def _check_metadata(
             yield Finding("E013", where, f"{key} is {metadata[key]} within, {value} in its path")
 
 
-def _wrong_arrays(
+def wrong_arrays(
     tensors: dict[str, np.ndarray], metadata: dict[str, str], task: Task
 ) -> str | None:
     """What of the shapes does not fit; stricter than the validator where scoring would fail."""

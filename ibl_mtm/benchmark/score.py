@@ -21,24 +21,15 @@ from ibl_mtm.benchmark.data import BenchmarkData
 from ibl_mtm.benchmark.entity_ids import decode_ids
 from ibl_mtm.benchmark.metrics import PoissonSums, score_trials, score_units
 from ibl_mtm.benchmark.ranks import summarise
+from ibl_mtm.benchmark.rules import wrong_arrays
+from ibl_mtm.benchmark.score_table import COLUMNS, SCORES, read_scores
 from ibl_mtm.benchmark.submission import Entry, Place, open_submission
 from ibl_mtm.benchmark.tasks import TASKS, Task
 from ibl_mtm.benchmark.truth import NeuralTruth, TrialTruth, scored_units, trial_truth
 from ibl_mtm.disk.replace import replace_file
-from ibl_mtm.errors import SessionError, UserError
+from ibl_mtm.errors import SessionError
 
-__all__ = [
-    "COLUMNS",
-    "SCORES",
-    "Scores",
-    "read_scores",
-    "score_submissions",
-    "scores_as_json",
-    "write_scores",
-]
-
-SCORES = "scores.csv"
-COLUMNS = ["label", "task", "recording", "seed", "metric", "score"]
+__all__ = ["Scores", "score_submissions", "scores_as_json", "write_scores"]
 
 Group = list[tuple[Place, Entry]]
 Say = Callable[[str], None]
@@ -132,7 +123,10 @@ def _score_group(
                 score = partial(_score_ts2, truth=neural)
     for member in group:
         try:
-            yield member, score(member[1].tensors())
+            tensors = member[1].tensors()
+            if wrong := wrong_arrays(tensors, member[1].metadata(), task):
+                raise ValueError(wrong)
+            yield member, score(tensors)
         except (ValueError, KeyError) as error:
             failed[member[1].name] = f"{error}; see `ibl-mtm benchmark check`"
 
@@ -152,6 +146,8 @@ def _score_ts1(tensors: dict[str, np.ndarray], task: Task, truth: TrialTruth) ->
 
 def _score_ts2(tensors: dict[str, np.ndarray], truth: NeuralTruth) -> dict[str, float]:
     predictions, starts = tensors["predictions"], tensors["window_timestamps"]
+    if not len(starts):
+        raise ValueError("no windows")
     order = np.argsort(starts, kind="stable")
     place = np.minimum(np.searchsorted(starts, truth.starts, sorter=order), len(starts) - 1)
     at = order[place]
@@ -181,7 +177,9 @@ def write_scores(scores: Scores, folder: Path) -> Path:
     """Write scores beside the predictions; those of other files that are there stay."""
     file = folder / SCORES
     table = scores.table
-    if file.is_file() and len(table):
+    if file.is_file():
+        if table.empty:
+            return file
         old = read_scores(folder)
         keys = COLUMNS[:4]
         anew = pd.MultiIndex.from_frame(table[keys])
@@ -189,25 +187,6 @@ def write_scores(scores: Scores, folder: Path) -> Path:
     table = table.sort_values(COLUMNS[:5], kind="stable")
     replace_file(file, lambda aside: table.to_csv(aside, index=False))
     return file
-
-
-def read_scores(folder: Path) -> pd.DataFrame:
-    """Read what `write_scores` wrote.
-
-    Raises
-    ------
-    UserError
-        If there is nothing, or it is damaged.
-    """
-    file = folder / SCORES
-    if not file.is_file():
-        raise UserError(f"{folder} holds no {SCORES}; run `ibl-mtm benchmark score {folder}`")
-    kinds = {"label": str, "task": str, "recording": str, "seed": int, "score": float}
-    try:
-        table = pd.read_csv(file, dtype=kinds, keep_default_na=False, na_values={"score": [""]})
-        return table[COLUMNS]
-    except (ValueError, KeyError) as error:
-        raise UserError(f"{file} is damaged ({error}); delete it and score anew") from None
 
 
 def scores_as_json(scores: Scores) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import json
 import re
 import struct
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ __all__ = [
     "Place",
     "labels_in",
     "open_submission",
+    "root_of",
     "write_predictions",
 ]
 
@@ -37,6 +39,8 @@ LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """What may be the name of a submission, and so of a folder."""
 
 _SEED = re.compile(r"seed_(\d+)\.safetensors")
+#: Of a member of a zip.
+_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError)
 #: What systems leave behind in folders and zips; the validator passes over it.
 _LITTER = {".DS_Store", "Thumbs.db", "desktop.ini"}
 
@@ -98,14 +102,17 @@ class Entry:
         ValueError
             If it is no safetensors file.
         """
-        start = self.read(8)
+        try:
+            start = self.read(8)
+        except _DAMAGE as error:
+            raise ValueError(f"no safetensors file ({error})") from None
         size = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
         if not 2 <= size <= 100_000_000:  # the format's own limit
             raise ValueError("no safetensors file")
         try:
             header = json.loads(self.read(8 + size)[8:])
             return dict(header.get("__metadata__") or {})
-        except (ValueError, AttributeError) as error:
+        except (ValueError, AttributeError, *_DAMAGE) as error:
             raise ValueError(f"no safetensors file ({error})") from None
 
     def tensors(self) -> dict[str, np.ndarray]:
@@ -118,7 +125,7 @@ class Entry:
         """
         try:
             tensors: dict[str, np.ndarray] = load(self.read())
-        except (SafetensorError, KeyError, zipfile.BadZipFile, EOFError) as error:
+        except (SafetensorError, KeyError, *_DAMAGE) as error:
             raise ValueError(f"no whole safetensors file ({error})") from None
         return tensors
 
@@ -130,6 +137,12 @@ def labels_in(folder: Path) -> list[str]:
         for path in folder.iterdir()
         if path.is_dir() and any((path / task).is_dir() for task in TASKS)
     )
+
+
+def root_of(path: Path) -> Path:
+    """The folder that holds those of labels: this one, or the one above that of a label."""
+    is_label = not labels_in(path) and any((path / task).is_dir() for task in TASKS)
+    return path.absolute().parent if is_label else path
 
 
 @contextmanager
@@ -162,9 +175,8 @@ def open_submission(path: Path, label: str | None = None) -> Iterator[dict[str, 
         return
     if not path.is_dir():
         raise UserError(f"no folder or zip {path}; give what `ibl-mtm benchmark run --out` wrote")
-    root, labels = path, labels_in(path)
-    if not labels and any((path / task).is_dir() for task in TASKS):
-        root, labels = path.absolute().parent, [path.absolute().name]
+    root = root_of(path)
+    labels = labels_in(path) if root == path else [path.absolute().name]
     if label is not None:
         if label not in labels:
             known = f"; there are {', '.join(labels)}" if labels else ""

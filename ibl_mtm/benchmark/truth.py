@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ibl_mtm.benchmark.counts import window_counts
+from ibl_mtm.benchmark.counts import window_bins
 from ibl_mtm.benchmark.entity_ids import unit_names
 from ibl_mtm.benchmark.tasks import COSMOS_LABELS, N_BINS, N_FORECAST, Task
 from ibl_mtm.benchmark.windows import neural_windows, trial_windows
@@ -156,11 +156,18 @@ class NeuralTruth:
         self, n_before: int = 0
     ) -> Iterator[tuple[slice, NDArray[np.uint16] | NDArray[np.uint8]]]:
         """Counts of all units, some windows at a time: (w, n_before + 50, unit)."""
+        for part, bins, which in self.bins(n_before):
+            yield part, bins[which]
+
+    def bins(
+        self, n_before: int = 0
+    ) -> Iterator[tuple[slice, NDArray[np.uint16] | NDArray[np.uint8], NDArray[np.int64]]]:
+        """The same, each bin once: (bin, unit), and which of them each window's are."""
         assert self._spikes is not None
         first = 0
         for starts in self.pieces:
-            for part, counts in window_counts(self._spikes, self.n_units, starts, n_before):
-                yield slice(first + part.start, first + part.stop), counts
+            for part, bins, which in window_bins(self._spikes, self.n_units, starts, n_before):
+                yield slice(first + part.start, first + part.stop), bins, which
             first += len(starts)
 
 

@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ibl_mtm.brainsets.layout import BRAINSET, BUILDS, SPLITS, Build, Regime, domain_scopes
+from ibl_mtm.brainsets.layout import BRAINSET, BUILDS, REGIMES, SPLITS, Build, Regime, domain_scopes
 from ibl_mtm.brainsets.series import RegularSeries
 from ibl_mtm.errors import SessionError
 
@@ -131,11 +131,6 @@ class Recording:
         """One row per trial in order of time, invalid ones included; `trial_index` numbers them."""
         return self._table("trials")
 
-    def array(self, place: str) -> NDArray[Any]:
-        """Any array of the file by its place, as `units/wf_template`; text is decoded."""
-        group, _, key = place.rpartition("/")
-        return self._array(self._group(group or "/"), key)
-
     def held_out(self, split: str) -> NDArray[np.bool_] | None:
         """Which units co-smoothing holds out in `val` or `test`; None where no flag is stored."""
         name = f"ts2_co_smoothing_is_held_out_{split}"
@@ -218,8 +213,7 @@ class Recording:
         return found[0], found[1]
 
     def _regime(self) -> Regime:
-        regimes: tuple[Regime, ...] = ("eval", "pretrain")
-        for regime in regimes:
+        for regime in REGIMES:
             if f"{domain_scopes(regime)[0]}_{SPLITS[0]}_domain" in self._file:
                 return regime
         raise self.wrong("neither ts1_train_domain nor pretrain_train_domain")

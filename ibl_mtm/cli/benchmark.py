@@ -132,7 +132,8 @@ def score(
     out: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="Where scores.csv goes: by default into DIR; of a ZIP nowhere."
+            metavar="DIR",
+            help="Where scores.csv goes: by default beside the labels' folders; of a ZIP nowhere.",
         ),
     ] = None,
     as_json: Json = False,
@@ -140,6 +141,7 @@ def score(
     """Score predictions, with the ground truth that follows from the benchmark's files."""
     from ibl_mtm.benchmark.data import BenchmarkData
     from ibl_mtm.benchmark.score import score_submissions, scores_as_json, write_scores
+    from ibl_mtm.benchmark.submission import root_of
     from ibl_mtm.benchmark.tasks import choose_tasks
     from ibl_mtm.cli.benchmark_terminal import show_benchmark
     from ibl_mtm.cli.terminal import say
@@ -153,7 +155,7 @@ def score(
         recordings=opened.choose(session) if session else None,
         say=say,
     )
-    folder = out or (path if path.is_dir() else None)
+    folder = out or (root_of(path) if path.is_dir() else None)
     if folder:
         say(f"scores in {write_scores(scores, folder)}")
     print_json(scores_as_json(scores)) if as_json else show_benchmark(scores)

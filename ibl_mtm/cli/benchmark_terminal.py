@@ -41,7 +41,8 @@ def show_check(report: "CheckReport") -> None:
             out.print(f"  and {len(same) - _LINES} more", style="dim", highlight=False)
     if report.unchecked:
         out.print(
-            f"not checked without --data: {', '.join(report.unchecked)} (trials, windows, units)",
+            f"not checked without the files of all recordings (--data): "
+            f"{', '.join(report.unchecked)} (trials, windows, units)",
             style="yellow",
             highlight=False,
         )

@@ -1,4 +1,4 @@
-"""Commands that train a model and score it: train, eval."""
+"""Commands that make a model and score it: train, import-published, eval."""
 
 from pathlib import Path
 from typing import Annotated
@@ -56,6 +56,56 @@ def train(
     )
     if on_first_process():
         print_json(report.to_json()) if as_json else show_training(report)
+
+
+@app.command("import-published")
+def import_published(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What the published code saved.")],
+    run: Annotated[Path, typer.Option("--out", metavar="RUN", help="Folder of the run.")],
+    units: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CSV",
+            help="Columns eid and uuid: all units of each session, in the published order.",
+        ),
+    ] = None,
+    body_only: Annotated[
+        bool, typer.Option("--body-only", help="Take over no session: for new animals.")
+    ] = False,
+    cache: Annotated[
+        str | None,
+        typer.Option(
+            "--cache",
+            help="Where the sessions are, to score them: a wrong order shows nowhere else.",
+        ),
+    ] = None,
+    scheme: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="A masking scheme that it was trained with, of a model without prompts; "
+            "may be repeated.",
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Make a run of a checkpoint of the paper's published code; nothing in it is executed."""
+    from ibl_mtm.cache.cache import open_cache
+    from ibl_mtm.cli.terminal import say
+    from ibl_mtm.training.published.import_run import import_published as make_run
+
+    report = make_run(
+        file,
+        run,
+        units=units,
+        body_only=body_only,
+        cache=open_cache(cache) if cache else None,
+        schemes=scheme or (),
+        overwrite=overwrite,
+        say=say,
+    )
+    print_json(report.to_json()) if as_json else typer.echo(f"Run: {report.run}")
 
 
 @app.command("eval")
@@ -116,6 +166,14 @@ def evaluate(
             help="Predict a unit without its neighbours on the probe, up to so many micrometres.",
         ),
     ] = 0.0,
+    r2: Annotated[
+        str,
+        typer.Option(
+            "--r2",
+            metavar="RULES",
+            help="'published': also R² by the rules of the paper's published code.",
+        ),
+    ] = "own",
     overwrite: Annotated[
         bool,
         typer.Option(
@@ -130,7 +188,7 @@ def evaluate(
     from ibl_mtm.cli.terminal import say, show_scores
     from ibl_mtm.evaluation.evaluate import evaluate as score
     from ibl_mtm.evaluation.evaluate import evaluate_baseline
-    from ibl_mtm.evaluation.score_session import TASKS
+    from ibl_mtm.evaluation.score_session import TASKS, R2Rules
     from ibl_mtm.training.checkpoint.pretrained import is_of_hub
 
     if (run is None) == (baseline is None):
@@ -139,6 +197,9 @@ def evaluate(
         raise UserError("a run has units and trials of its own; --like is for a baseline")
     if baseline and min_distance:
         raise UserError("--min-distance is for runs: baselines are fitted to all other units")
+    if r2 not in ("own", "published"):
+        raise UserError(f"unknown rules '{r2}' for --r2; known: own, published")
+    rules: R2Rules = "published" if r2 == "published" else "own"
     tasks = task or TASKS
     opened = open_cache(cache)
     folder = out or (None if run is None or is_of_hub(run) else run)
@@ -157,6 +218,7 @@ def evaluate(
             into=folder,
             overwrite=overwrite,
             say=say,
+            r2=rules,
         )
     else:
         evaluation = evaluate_baseline(
@@ -170,6 +232,7 @@ def evaluate(
             into=folder,
             overwrite=overwrite,
             say=say,
+            r2=rules,
         )
     if folder:
         evaluation.write(folder, overwrite=overwrite)

@@ -85,11 +85,14 @@ def results_page(
         list[Path], typer.Argument(metavar="DIR...", help="What `results table` wrote.")
     ],
     out: Annotated[Path, typer.Option("--out", help="The page to write.")],
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Other sections of the page that is there stay.")
+    ] = False,
 ) -> None:
     """Write a Markdown page of tables, figures, what they show and how they were made."""
     from ibl_mtm.experiments.page import write_page
 
-    write_page(folders, out)
+    write_page(folders, out, keep)
     typer.echo(f"Page: {out}")
 
 

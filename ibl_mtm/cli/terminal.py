@@ -244,6 +244,13 @@ def show_scores(scores: Sequence[dict[str, Any]]) -> None:
     out.print(table)
     if any(s.get("simulated") for s in scores):
         out.print("Simulated data.", style="yellow")
+    for s, name in zip(scores, names, strict=True):
+        for task, value in s["tasks"].items():
+            parts = [f"{key.split('_')[1]} {value[key]:.3f}" for key in value or {}
+                     if key.startswith("published_")]  # fmt: skip
+            if parts:
+                line = f"{in_text(task)}, {name}, R² by the published rules: {', '.join(parts)}"
+                out.print(line, highlight=False)
     for s in scores[:1]:
         for eid, tasks in s["skipped"].items():
             for task, reason in tasks.items():

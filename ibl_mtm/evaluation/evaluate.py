@@ -26,6 +26,7 @@ from ibl_mtm.errors import SessionError, UserError
 from ibl_mtm.evaluation.activity.predict import Precision, select_known, uses_bf16
 from ibl_mtm.evaluation.activity.tasks import ACTIVITY_TASKS
 from ibl_mtm.evaluation.baselines.registry import BASELINES, BaselinePredictor
+from ibl_mtm.evaluation.behaviour.imposters import Imposters
 from ibl_mtm.evaluation.document import data_digest, make_document
 from ibl_mtm.evaluation.predictors import ModelPredictor, Predictor
 from ibl_mtm.evaluation.request import (
@@ -39,6 +40,7 @@ from ibl_mtm.evaluation.request import (
 from ibl_mtm.evaluation.result import Evaluation
 from ibl_mtm.evaluation.score_session import (
     TASKS,
+    R2Rules,
     SessionScores,
     nothing_scored,
     score_session,
@@ -75,6 +77,7 @@ def evaluate(
     into: str | Path | None = None,
     overwrite: bool = False,
     say: Callable[[str], None] | None = None,
+    r2: R2Rules = "own",
 ) -> Evaluation:
     """Score a run.
 
@@ -107,6 +110,9 @@ def evaluate(
         told before anything is scored.
     say
         Called with a line of text as each session begins.
+    r2
+        ``published``: R² of activity by the rules of the paper's published code too (see
+        `ibl_mtm.evaluation.activity.published_r2`).
 
     Raises
     ------
@@ -143,7 +149,7 @@ def evaluate(
     at_once = 1 if model.read_in.device.type != "cpu" else None
     if at_once is None:
         at_once = sessions_at_once(cache, eids, n_prompts, memory_gb)
-    request = Request(what, model_digest(folder), tasks, oracle, say, into, overwrite)
+    request = Request(what, model_digest(folder), tasks, oracle, say, into, overwrite, r2)
     return _evaluate(request, prepare, cache, eids, settings.data, deals, at_once)
 
 
@@ -160,6 +166,7 @@ def evaluate_baseline(
     into: str | Path | None = None,
     overwrite: bool = False,
     say: Callable[[str], None] | None = None,
+    r2: R2Rules = "own",
 ) -> Evaluation:
     """Fit and score a baseline, one session at a time.
 
@@ -173,7 +180,7 @@ def evaluate_baseline(
         Which units and trials, as in a run's settings.
     like
         A run whose units and split of trials are to be used instead.
-    tasks, sessions, oracle, memory_gb, into, overwrite, say
+    tasks, sessions, oracle, memory_gb, into, overwrite, say, r2
         As for `evaluate`; by default every session of the cache.
 
     Raises
@@ -202,7 +209,7 @@ def evaluate_baseline(
     tasks = known_tasks(tasks, own_tasks(cache, eids))
     what: dict[str, Any] = {"baseline": name}
     made_by = hashlib.sha256(f"{name} {settings.model_dump_json()}".encode()).hexdigest()[:16]
-    request = Request(what, made_by, tasks, oracle, say, into, overwrite)
+    request = Request(what, made_by, tasks, oracle, say, into, overwrite, r2)
     at_once = sessions_at_once(cache, eids, _FITS, memory_gb)
     return _evaluate(request, prepare, cache, eids, settings, deals, at_once)
 
@@ -276,7 +283,14 @@ def _evaluate(
         predictor, ds = prepare(cache[eid], deal)
         # Tasks of sessions that are scored side by side come as they are done.
         return score_session(
-            predictor, ds, deal.split, tasks, truth, lambda line: say(f"  {eid} {line}")
+            predictor,
+            ds,
+            deal.split,
+            tasks,
+            truth,
+            lambda line: say(f"  {eid} {line}"),
+            imposters=Imposters(cache, eid),
+            r2=request.r2,
         )
 
     found = zip(dealt, side_by_side(score, list(dealt), at_once), strict=True)

@@ -190,9 +190,15 @@ def summarise(per_unit: pd.DataFrame) -> pd.DataFrame:
       together: likelihoods are summed over units before they are divided, so loud units weigh more
     - poisson_d2: mean over sessions of the sessions' means over units (see `poisson_d2`); NaN where
       the table has no such column
+    - whatever columns the table has whose names begin with ``published_``: mean over sessions of
+      the sessions' means over all units, those without a score of their own too
     """
     rows = {task: _summarise_task(scores) for task, scores in per_unit.groupby("task", sort=False)}
-    return pd.DataFrame.from_dict(rows, orient="index", columns=_SUMMARY).rename_axis("task")
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=_SUMMARY).rename_axis("task")
+    for name in (str(name) for name in per_unit.columns if str(name).startswith("published_")):
+        sessions = per_unit.groupby(["task", "eid"])[name].mean()
+        table[name] = sessions.groupby("task").mean().reindex(table.index)
+    return table
 
 
 _SUMMARY = [

@@ -11,7 +11,7 @@ from ibl_mtm.cache.cache import Cache
 from ibl_mtm.disk.targets import check_folder
 from ibl_mtm.errors import SessionError, UserError
 from ibl_mtm.evaluation.merge import check_joins
-from ibl_mtm.evaluation.score_session import ALL_TASKS, TASKS
+from ibl_mtm.evaluation.score_session import ALL_TASKS, TASKS, R2Rules
 from ibl_mtm.sessions.deal import Deal, read_deals
 from ibl_mtm.sessions.schema import DECODE
 from ibl_mtm.training.settings import DataSettings
@@ -31,7 +31,7 @@ class Request:
         ``{"run": path}`` or ``{"baseline": name}``, and what else the document is to tell.
     model
         Digest of a model's weights, or of a baseline's settings.
-    tasks, oracle, say, into, overwrite
+    tasks, oracle, say, into, overwrite, r2
         As for `ibl_mtm.evaluate`.
     """
 
@@ -42,6 +42,7 @@ class Request:
     say: Callable[[str], None] | None
     into: str | Path | None
     overwrite: bool
+    r2: R2Rules = "own"
 
     def check(self, origin: Mapping[str, Any]) -> None:
         """Refuse scores that could not be written, before they are computed."""

@@ -7,11 +7,17 @@ scores.per_unit, scores.behaviour, scores.skipped, scores.examples
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
+from ibl_mtm.evaluation.activity.published_r2 import (
+    PUBLISHED_R2,
+    published_conditions,
+    published_r2,
+)
 from ibl_mtm.evaluation.activity.response import (
     FEWEST_TRIALS,
     SMOOTHING,
@@ -22,13 +28,16 @@ from ibl_mtm.evaluation.activity.tasks import ACTIVITY_TASKS, ActivityTask
 from ibl_mtm.evaluation.behaviour.behaviours import BEHAVIOUR_TASKS, DEFAULT_BEHAVIOURS
 from ibl_mtm.evaluation.behaviour.decode_session import DecodedSession, decode_behaviour
 from ibl_mtm.evaluation.behaviour.decoding_scores import TraceScore
+from ibl_mtm.evaluation.behaviour.imposters import Imposters
 from ibl_mtm.evaluation.metrics import bits_per_spike, poisson_d2
 from ibl_mtm.evaluation.predictors import Predictor
 from ibl_mtm.sessions.conditions import condition_codes, conditions_of
 from ibl_mtm.sessions.text import as_text
 from ibl_mtm.simulate.truth import Truth
 
-__all__ = ["ALL_TASKS", "TASKS", "SessionScores", "nothing_scored", "score_session"]
+__all__ = ["ALL_TASKS", "TASKS", "R2Rules", "SessionScores", "nothing_scored", "score_session"]
+
+R2Rules = Literal["own", "published"]
 
 ALL_TASKS = (*ACTIVITY_TASKS, *BEHAVIOUR_TASKS)
 TASKS = (*ACTIVITY_TASKS, *DEFAULT_BEHAVIOURS)
@@ -88,6 +97,8 @@ def score_session(
     tasks: Sequence[str] = TASKS,
     truth: Truth | None = None,
     say: Callable[[str], None] = lambda line: None,
+    imposters: Imposters | None = None,
+    r2: R2Rules = "own",
 ) -> SessionScores:
     """Score a predictor on a session.
 
@@ -106,6 +117,10 @@ def score_session(
         same entries.
     say
         Called with a line of text as each task is done.
+    imposters
+        Other sessions, whose traces of behaviour are the null of this one's.
+    r2
+        Whether R² by the published code's rules stand beside our own (see `published_r2`).
     """
     test = ds.isel(trial=np.flatnonzero(split == "test"))
     expected = None
@@ -127,7 +142,7 @@ def score_session(
         if reason:
             skipped[task] = reason
             continue
-        table, rates = _score_activity(predictor, task, test, condition, expected)
+        table, rates = _score_activity(predictor, task, test, condition, expected, r2)
         tables.append(table)
         say(f"{task}: {table['bits_per_spike'].mean():.3f} bits/spike of {len(table)} units")
         if no_response:
@@ -139,7 +154,7 @@ def score_session(
                 skipped["region_pairs"] = no_pairs
             else:
                 pairs = _score_pairs(predictor, test)
-    found = decode_behaviour(predictor, ds, split, tasks)
+    found = decode_behaviour(predictor, ds, split, tasks, imposters)
     for name, behaviour in found.scores.items():
         key = "r2" if "r2" in behaviour else "accuracy"
         say(f"{name}: {key} {behaviour[key]:.3f}")
@@ -178,12 +193,28 @@ def _conditions(test: xr.Dataset) -> tuple[np.ndarray, str | None]:
     return condition, None if (condition >= 0).any() else few
 
 
+def _published(
+    r2: R2Rules, test: xr.Dataset, rates: np.ndarray, counts: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Columns of R² by the published code's rules, if they are asked for."""
+    if r2 == "own":
+        return {}
+    known = {"choice", "feedback", "probability_left"} <= set(test.variables)
+    condition = (
+        published_conditions(test.choice.values, test.feedback.values, test.probability_left.values)
+        if known
+        else np.full(test.sizes["trial"], -1)
+    )
+    return dict(zip(PUBLISHED_R2, published_r2(rates, counts, condition), strict=True))
+
+
 def _score_activity(
     predictor: Predictor,
     task: ActivityTask,
     ds: xr.Dataset,
     condition: np.ndarray,
     expected: np.ndarray | None,
+    r2: R2Rules,
 ) -> tuple[pd.DataFrame, np.ndarray]:
     counts, units = ds.spikes.values, as_text(ds.unit)
     bits, d2, oracle, spikes = (np.full(len(units), np.nan) for _ in range(4))
@@ -221,7 +252,8 @@ def _score_activity(
         }
     )
     # Units that the task never holds out (of no eligible region) have no row.
-    return table.iloc[asked].astype({"n_spikes": "int64"}), rates
+    table = table.iloc[asked].astype({"n_spikes": "int64"})
+    return table.assign(**_published(r2, ds, rates[entries], counts[entries])), rates
 
 
 def _examples(ds: xr.Dataset, rates: np.ndarray) -> xr.Dataset:

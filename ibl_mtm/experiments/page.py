@@ -25,7 +25,7 @@ What was tried along the way, and why a thing is not seen: [experiments.md](expe
 """
 
 
-def write_page(folders: Sequence[Path], out: Path) -> None:
+def write_page(folders: Sequence[Path], out: Path, keep: bool = False) -> None:
     """Write a Markdown page about results, and their figures into a folder beside it.
 
     Parameters
@@ -34,6 +34,8 @@ def write_page(folders: Sequence[Path], out: Path) -> None:
         What `write_results` wrote, in the order of the page's sections.
     out
         The page; figures go to a folder of its name without the ending.
+    keep
+        Whether sections under other titles, of a page that is there, stay behind these.
 
     Raises
     ------
@@ -52,7 +54,7 @@ def write_page(folders: Sequence[Path], out: Path) -> None:
         f"{name}-{re.sub('[^0-9a-z]+', '-', split.lower()).strip('-')}" if more else name
         for name, split, more in zip(names, splits, several, strict=True)
     ]
-    sections = [_HEAD]
+    sections, titles = [_HEAD], []
     figures = out.with_suffix("")
     figures.mkdir(parents=True, exist_ok=True)
     for one, folder, name, split, more in zip(
@@ -62,7 +64,20 @@ def write_page(folders: Sequence[Path], out: Path) -> None:
             shutil.copyfile(Path(folder) / (FIGURE + ending), figures / (name + ending))
         title = f"{one.title}: {split}" if more else one.title
         sections.append(_section(one, title, f"{figures.name}/{name}.png"))
+        titles.append(title)
+    if keep and out.is_file():
+        sections += _others(out.read_text(encoding="utf-8"), titles)
     out.write_text("\n".join(sections), encoding="utf-8")
+
+
+def _others(page: str, titles: Sequence[str]) -> list[str]:
+    """The sections of a page under other titles."""
+    _, *sections = re.split(r"^(?=## )", page, flags=re.MULTILINE)
+    return [
+        section.rstrip() + "\n"
+        for section in sections
+        if section.partition("\n")[0].removeprefix("## ") not in titles
+    ]
 
 
 def _section(results: Results, title: str, figure: str) -> str:

@@ -55,6 +55,11 @@ class Posterior:
     covariance: Tensor
     between: Tensor
 
+    def last(self, n: int) -> "Posterior":
+        """Of the last n bins alone."""
+        first = self.mean.shape[1] - n
+        return Posterior(self.mean[:, first:], self.covariance[:, first:], self.between[:, first:])
+
 
 @dataclass(frozen=True)
 class LinearDynamics:

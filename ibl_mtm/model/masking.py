@@ -42,6 +42,9 @@ class MaskRatios(Settings):
     neuron: float = Field(0.3, ge=0, le=1)
     causal: float = Field(0.6, ge=0, le=1)
     intra_region: float = Field(0.3, ge=0, le=1)
+    #: Targets within a region: so many of its units, or each by a coin (the paper). By a coin a
+    #: mask of a region of n units has no target with probability 0.7^n.
+    intra_region_by: Literal["count", "coin"] = "count"
     temporal: float = Field(0.3, ge=0, le=1)
     random: float = Field(0.3, ge=0, le=1)
     #: Share of causal masks that are one run of steps up to the trial's end instead, as forward
@@ -175,15 +178,19 @@ def mask_region(
     """Mask around a given region (see `draw_mask`).
 
     Of the region's n units the intra-region scheme targets ``round(ratio * n)``, at least one
-    and at most n - 1: those with the smallest `draws` (B, N).
+    and at most n - 1: those with the smallest `draws` (B, N). By a coin it targets those whose
+    draws are below the ratio.
     """
     inside = regions[None, :] == region[:, None]  # (B, N)
     if scheme == "inter_region":
         return Mask(inside[:, None, :], inside[:, None, :], region)
-    size = inside.sum(1)
-    n_target = (ratios.intra_region * size).round().clamp(min=1).minimum(size - 1)
-    rank = draws.masked_fill(~inside, 2.0).argsort(1).argsort(1)
-    target = inside & (rank < n_target[:, None])
+    if ratios.intra_region_by == "coin":
+        target = inside & (draws < ratios.intra_region)
+    else:
+        size = inside.sum(1)
+        n_target = (ratios.intra_region * size).round().clamp(min=1).minimum(size - 1)
+        rank = draws.masked_fill(~inside, 2.0).argsort(1).argsort(1)
+        target = inside & (rank < n_target[:, None])
     return Mask((target | ~inside)[:, None, :], target[:, None, :], region)
 
 

@@ -7,7 +7,7 @@ The code follows the data: counts -> read-in -> tokens -> transformer -> read-ou
 Source: Zhang, Wang, et al., arXiv 2407.14668; sizes of NDT-1: Ye & Pandarinath, 2021.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,6 +36,22 @@ class Scope:
     #: Where `regions` come from, and how many units of a session make one.
     region_map: str = "beryl"
     min_units_per_region: int = 5
+    #: Whether units outside of regions (void, root, unknown) make up regions of their own.
+    void_and_root: str = "leave_out"
+
+    def rows_of(self, units: Iterable[str]) -> Tensor:
+        """Rows of units by their uuids, (N,), int64.
+
+        Raises
+        ------
+        ValueError
+            If the model does not know one of them.
+        """
+        row = {unit: at for at, unit in enumerate(self.units)}
+        try:
+            return torch.tensor([row[unit] for unit in units], dtype=torch.long)
+        except KeyError as error:
+            raise ValueError(f"unit {error.args[0]} is none of the model's {len(row)}") from None
 
 
 @dataclass(frozen=True)
@@ -143,12 +159,14 @@ class MtM(nn.Module):
         )
         if settings.convolution:
             self.convolution = TemporalConvolution(width, settings.convolution)
-        self.positions = nn.Parameter(0.02 * torch.randn(scope.trial_format.n_time, width))
-        self.session_token = nn.Parameter(0.02 * torch.randn(n_sessions, width))
-        n_prompts = len(SCHEMES) if settings.prompt else 1
-        self.prompt_token = nn.Parameter(0.02 * torch.randn(n_prompts, width))
+        std = settings.embedding_std
+        self.positions = nn.Parameter(std * torch.randn(scope.trial_format.n_time, width))
+        self.session_token = nn.Parameter(std * torch.randn(n_sessions, width))
+        if settings.n_prompts:
+            self.prompt_token = nn.Parameter(std * torch.randn(settings.n_prompts, width))
         if settings.prompt_region:
-            self.region_token = nn.Parameter(0.02 * torch.randn(len(scope.regions), width))
+            self.region_token = nn.Parameter(std * torch.randn(len(scope.regions), width))
+        self.n_lead = 2 if settings.n_prompts else 1
         self.input_dropout = Dropout(settings.input_dropout)
         self.blocks = nn.ModuleList(
             Block(
@@ -158,13 +176,26 @@ class MtM(nn.Module):
                 settings.dropout,
                 settings.attention_dropout,
                 settings.start_as_identity,
+                settings.dropout_at,
+                self.n_lead if settings.leading_tokens_see_all else 0,
             )
             for _ in range(settings.layers)
         )
+        if settings.t_fixup:
+            for block in self.blocks:
+                assert isinstance(block, Block)
+                block.t_fixup(settings.layers)
         self.norm = nn.LayerNorm(width)
 
     @torch.no_grad()
-    def start_units(self, units: Tensor, mean: Tensor, scale: Tensor, log_mean: Tensor) -> None:
+    def start_units(
+        self,
+        units: Tensor,
+        mean: Tensor,
+        scale: Tensor,
+        log_mean: Tensor,
+        session: int | None = None,
+    ) -> None:
         """Initialise the rows of one session's units from their training trials.
 
         Parameters
@@ -175,8 +206,12 @@ class MtM(nn.Module):
             Mean and standard deviation of the transformed counts (see `transform`).
         log_mean : Tensor (N,)
             Log of the mean count per bin: the null model.
+        session
+            Its row, which the start of the read-in's bias needs.
         """
         bound = len(units) ** -0.5  # as a linear layer of this many inputs
+        if self.settings.stitcher_bias == "uniform" and session is not None:
+            self.read_in_bias[session].uniform_(-bound, bound)
         tables = [self.read_in, *([self.indicator] if self.settings.mask_indicator else [])]
         for table in tables:
             table[units] = torch.empty(len(units), table.shape[1]).uniform_(-bound, bound)
@@ -189,6 +224,9 @@ class MtM(nn.Module):
         else:
             bound = self.settings.width**-0.5
             self.read_out[units] = torch.empty_like(self.read_out[units]).uniform_(-bound, bound)
+        if self.settings.stitcher_bias == "uniform":
+            bound = self.settings.width**-0.5
+            self.read_out_bias[units] += torch.empty(len(units)).uniform_(-bound, bound)
 
     def _make_dynamics(self, K: int) -> None:
         n_units, n_sessions = len(self.scope.units), len(self.scope.sessions)
@@ -238,7 +276,7 @@ class MtM(nn.Module):
         Parameters
         ----------
         log_rate : Tensor (B, T, M)
-            The transformer's, of `group`.
+            The transformer's, of `group`; or those of its last bins alone.
         group
             What was asked.
         """
@@ -246,7 +284,7 @@ class MtM(nn.Module):
         if not share or (group.causal and not hides_the_end(group.hidden)):
             return log_rate
         system = self.dynamics_of(group.units, group.session)
-        posterior = system.infer(group.counts, ~group.hidden)
+        posterior = system.infer(group.counts, ~group.hidden).last(log_rate.shape[1])
         return torch.lerp(log_rate, system.log_rates(posterior, group.outputs), share)
 
     def infer_dynamics(self, group: Group) -> Posterior:
@@ -269,24 +307,36 @@ class MtM(nn.Module):
         sizes = [len(group.counts) for group in groups]
         return [self.decode(h, g) for h, g in zip(hidden.split(sizes), groups, strict=True)]
 
-    def encode(self, groups: Sequence[Group]) -> Tensor:
-        """The transformer's output for each trial and time bin, (sum of B, T, D)."""
+    def encode(self, groups: Sequence[Group], embedded: Tensor | None = None) -> Tensor:
+        """The transformer's output for each trial and time bin, (sum of B, T, D).
+
+        Parameters
+        ----------
+        groups
+            As for `forward`.
+        embedded : Tensor (sum of B, T, D), optional
+            What `embed_counts` makes of them, where that is known: windows that overlap share it.
+        """
         causal = [group.causal for group in groups]
         if causal != sorted(causal):
             raise ValueError("groups with causal attention must follow the others")
         n_full = sum(len(group.counts) for group in groups if not group.causal)
 
-        x = torch.cat([self.embed_counts(group) for group in groups])  # (B, T, D)
+        x = embedded
+        if x is None:
+            x = torch.cat([self.embed_counts(group) for group in groups])  # (B, T, D)
         if self.settings.convolution:
             x = self.convolution(x, n_full)
-        x = self.input_dropout(x + self.positions)
         # The leading tokens come first, so causal attention lets them see only each other: a
         # later step cannot leak through them.
         lead = torch.cat([self.lead_tokens(group) for group in groups])  # (B, 2, D)
-        h = torch.cat([lead, x], dim=1)
+        if self.settings.dropout_at == "paper":
+            h = self.input_dropout(torch.cat([lead, x + self.positions], dim=1))
+        else:
+            h = torch.cat([lead, self.input_dropout(x + self.positions)], dim=1)
         for block in self.blocks:
             h = block(h, n_full)
-        return self.norm(h[:, 2:])
+        return self.norm(h[:, self.n_lead :])
 
     def embed_counts(self, group: Group) -> Tensor:
         """Read-in of one group, (B, T, D)."""
@@ -311,14 +361,16 @@ class MtM(nn.Module):
         return self.embed(x)
 
     def lead_tokens(self, group: Group) -> Tensor:
-        """Session and prompt token, (B, 2, D)."""
+        """Session and prompt token, (B, 2, D); the session's alone if there is no prompt."""
         size = len(group.counts)
+        session = self.session_token[group.session].expand(size, -1)
+        if not self.settings.n_prompts:
+            return session[:, None]
         prompt = self.prompt_token[SCHEMES.index(group.scheme) if self.settings.prompt else 0]
         prompt = prompt.expand(size, -1)
         if self.settings.prompt_region and group.region is not None and self.scope.regions:
             named = self.region_token[group.region.clamp(min=0)]
             prompt = prompt + torch.where((group.region >= 0)[:, None], named, 0)
-        session = self.session_token[group.session].expand(size, -1)
         return torch.stack([session, prompt], dim=1)
 
     def decode(self, h: Tensor, group: Group) -> Tensor:

@@ -29,6 +29,8 @@ __all__ = [
 ]
 
 
+#: Nulls that keep what is slow, so that p means something.
+_NULLS = ("pseudo-sessions", "imposters")
 _RAW_DECODERS = {
     "raw_spikes": "raw spikes",
     "reduced_rank": "raw spikes, low rank",
@@ -156,8 +158,8 @@ def _behaviour_cell(task: str, scores: Mapping[str, Any] | None) -> Cell:
         lines.append(f"{number(low)} to {number(high)}")
     if scores.get("balanced_accuracy") is not None:
         lines.append(f"bal. {number(scores['balanced_accuracy'])}")
-    if scores.get("null") == "pseudo-sessions" and score in scores.get("p", {}):
-        lines.append(f"p {scores['p'][score]:.2g} (pseudo-sessions)")
+    if scores.get("null") in _NULLS and score in scores.get("p", {}):
+        lines.append(f"p {scores['p'][score]:.2g} ({scores['null']})")
     return Cell(scores[score], tuple(lines))
 
 

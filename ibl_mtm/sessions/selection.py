@@ -31,5 +31,8 @@ class SelectionSettings(Settings):
     included_only: bool = False
     #: Which region map the region schemes use.
     regions: Literal["region", "beryl", "cosmos"] = "beryl"
-    #: Units that a region of a session needs to take part as a region.
-    min_units_per_region: int = Field(5, ge=2)
+    #: Units that a region of a session needs to take part as a region (the paper: 1).
+    min_units_per_region: int = Field(5, ge=1)
+    #: Units outside of regions (void, root, unknown) take part in no region task, or (the paper)
+    #: those of each name are a region.
+    void_and_root: Literal["leave_out", "use"] = "leave_out"

@@ -198,7 +198,9 @@ def describe_session(
         split=split,
         units=as_text(ds.unit.values[keep]),
         region=eligible_regions(
-            as_text(ds[settings.regions].values[keep]), settings.min_units_per_region
+            as_text(ds[settings.regions].values[keep]),
+            settings.min_units_per_region,
+            settings.void_and_root,
         ),
         training=training.of(units),
         deal=deal,
@@ -208,8 +210,21 @@ def describe_session(
     )
 
 
-def eligible_regions(region: np.ndarray, minimum: int) -> np.ndarray:
-    """Regions that take part in region schemes: ``""`` for the units of any other, (unit,)."""
+def eligible_regions(
+    region: np.ndarray, minimum: int, void_and_root: str = "leave_out"
+) -> np.ndarray:
+    """Regions that take part in region schemes: ``""`` for the units of any other, (unit,).
+
+    Parameters
+    ----------
+    region : ndarray (unit,), str
+    minimum
+        Units that a region needs.
+    void_and_root
+        ``use``: units outside of regions are one, by their name.
+    """
     names, inverse, count = np.unique(region, return_inverse=True, return_counts=True)
-    takes_part = (count >= minimum) & ~np.isin(names, list(NO_REGION))
+    takes_part = count >= minimum
+    if void_and_root == "leave_out":
+        takes_part &= ~np.isin(names, list(NO_REGION))
     return np.where(takes_part[inverse], region, "")

@@ -6,10 +6,11 @@ with experiment_in(root, about) as to_write:
 """
 
 import json
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import FileLock
 
@@ -17,7 +18,11 @@ from ibl_mtm.disk.replace import replace_file
 from ibl_mtm.errors import UserError
 from ibl_mtm.one_files.marker import MARKER, TRUTH_FOLDER
 
-__all__ = ["experiment_in"]
+__all__ = ["experiment_in", "in_turn"]
+
+_logger = logging.getLogger(__name__)
+
+Plan = TypeVar("Plan")
 
 
 @contextmanager
@@ -58,6 +63,18 @@ def experiment_in(root: Path, about: Mapping[str, Any]) -> Iterator[bool]:
             f"cannot write {error.filename or root}: {error.strerror}; make room or give another "
             "path, then run the same command again"
         ) from error
+
+
+def in_turn(
+    plans: Sequence[Plan], progress: Callable[[str], None] | None, of: Callable[[Plan], str]
+) -> Iterator[Plan]:
+    """Plans of sessions, each told to the log and to `progress` as it begins."""
+    for number, plan in enumerate(plans, start=1):
+        line = f"session {number} of {len(plans)}: {of(plan)}"
+        _logger.info(line)
+        if progress is not None:
+            progress(line)
+        yield plan
 
 
 def _mark(root: Path, about: Mapping[str, Any], complete: bool) -> None:

@@ -8,7 +8,6 @@ pykilosort or iblsorter, one with a dated revision beside an older sorting.
 """
 
 import datetime
-import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -18,13 +17,11 @@ from pydantic import Field, model_validator
 
 from ibl_mtm.config.yaml_settings import Settings
 from ibl_mtm.simulate.alf import InsertionEntry, SessionEntry, draw_uuids, write_one_tables
-from ibl_mtm.simulate.marked_folder import experiment_in
+from ibl_mtm.simulate.marked_folder import experiment_in, in_turn
 from ibl_mtm.simulate.session import SessionPlan, write_session
 from ibl_mtm.simulate.trials import FULL_PACING, SMALL_PACING
 
 __all__ = ["Simulation", "plan_session", "simulate"]
-
-_logger = logging.getLogger(__name__)
 
 GENERATOR = 1  # raised whenever the same settings no longer give the same experiment
 # Each purpose has random numbers of its own, so that changing one leaves the others as they were.
@@ -130,11 +127,7 @@ def simulate(
 def _write(
     root: Path, plans: Sequence[SessionPlan], progress: Callable[[str], None] | None
 ) -> None:
-    for number, plan in enumerate(plans, start=1):
-        line = f"session {number} of {len(plans)}: {plan.entry.subject}, {plan.n_units} units"
-        _logger.info(line)
-        if progress is not None:
-            progress(line)
+    for plan in in_turn(plans, progress, lambda p: f"{p.entry.subject}, {p.n_units} units"):
         write_session(root, plan)
     write_one_tables(root, [p.entry for p in plans], [p.generator("datasets") for p in plans])
 

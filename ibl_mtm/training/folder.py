@@ -10,6 +10,7 @@ A folder that is no run is never emptied, and of one that is only what a run wri
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -155,13 +156,29 @@ def is_run(folder: Path) -> bool:
     return isinstance(settings, dict) and settings.keys() >= _OF_A_RUN
 
 
-def write_request(run: Path, settings: RunSettings, sessions: Sequence[Session]) -> None:
-    """Write down what was asked for: ``config.yaml``, ``units.parquet``, ``trials.parquet``."""
+def write_request(
+    run: Path,
+    settings: RunSettings,
+    sessions: Sequence[Session],
+    others: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> None:
+    """Write down what was asked for: ``config.yaml``, ``units.parquet``, ``trials.parquet``.
+
+    `others` are units of sessions that are not at hand, by eid.
+    """
     (run / _SETTINGS).write_text(
         yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False), encoding="utf-8"
     )
-    _unit_table(sessions).to_parquet(run / _UNITS)
-    write_deals(run, {session.eid: session.deal for session in sessions})
+    rows = [
+        pd.DataFrame({"eid": eid, "unit": units, "region": "", "training_rate": np.nan})
+        for eid, units in others.items()
+    ]
+    tables = [_unit_table(sessions)] if sessions else []
+    columns = ["eid", "unit", "region", "training_rate"]
+    units = pd.concat([*tables, *rows], ignore_index=True) if tables or rows else None
+    (pd.DataFrame(columns=columns) if units is None else units).to_parquet(run / _UNITS)
+    if sessions:
+        write_deals(run, {session.eid: session.deal for session in sessions})
 
 
 def check_unchanged(run: Path, settings: RunSettings, sessions: Sequence[Session]) -> None:

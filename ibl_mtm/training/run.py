@@ -148,6 +148,11 @@ def train(
         format_, sessions = _load(cache, settings, read_deals(run) if resume else {})
         torch.manual_seed(settings.seed)
         model = build_model(settings, sessions, format_)
+        if settings.model.leading_tokens_see_all and on_first_process():
+            say(
+                "WARNING: model.leading_tokens_see_all=true: under causal attention a bin sees "
+                "later ones by way of the leading tokens; for comparison with the published code"
+            )
         if resume:
             check_unchanged(run, settings, sessions)
             _check_same_init(run, init)

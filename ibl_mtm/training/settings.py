@@ -56,6 +56,9 @@ class MaskSettings(Settings):
     schemes: dict[Scheme, float] = Field(default_factory=lambda: dict.fromkeys(SCHEMES[:4], 1.0))
     #: One scheme is drawn for each training step (the paper), or for each trial.
     draw_per: Literal["step", "trial"] = "step"
+    #: The region of intra- and inter-region masks is drawn for each trial, or once for all trials
+    #: that a step has of a session (the paper).
+    draw_region_per: Literal["step", "trial"] = "trial"
     ratios: MaskRatios = MaskRatios()
     #: `sum` over masked entries (the paper), or their mean, so that all schemes weigh alike.
     loss: Reduction = "sum"
@@ -75,6 +78,9 @@ class OptimizerSettings(Settings):
     weight_decay: float = Field(0.01, ge=0)
     #: Decay biases too (the paper): it pulls a unit's log rate towards one spike per bin.
     decay_biases: bool = False
+    #: The decay of the first moment goes from 0.95 down to 0.85 and back while the rate goes up and
+    #: down, as in PyTorch's one-cycle schedule (the paper's code); otherwise it is 0.9.
+    cycle_momentum: bool = False
     #: Share of all steps over which the rate rises, from a tenth of it.
     warmup: float = Field(0.15, ge=0, lt=1)
     #: Largest norm of the gradient; null: no clipping.

@@ -1,12 +1,15 @@
 """The page of a benchmark folder."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from ibl_mtm.benchmark.results import benchmark_page, write_page
-from ibl_mtm.benchmark.score import COLUMNS, Scores, write_scores
+from ibl_mtm.benchmark.score import Scores, write_scores
+from ibl_mtm.benchmark.score_table import COLUMNS
 from ibl_mtm.errors import UserError
 
 ROWS = [
@@ -41,3 +44,12 @@ def test_a_page_replaces_pages_only(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not replaced"):
         write_page(tmp_path, out)
     assert out.read_text() == "my notes"
+
+
+def test_a_table_is_read_without_torch_and_scikit_learn() -> None:
+    code = (
+        "import sys, ibl_mtm.benchmark.results\n"
+        "print(*sorted({'torch', 'sklearn', 'h5py'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""

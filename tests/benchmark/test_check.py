@@ -5,6 +5,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
@@ -12,8 +13,9 @@ from safetensors.numpy import save_file
 from ibl_mtm.benchmark.check import check_submission
 from ibl_mtm.benchmark.data import BenchmarkData
 from ibl_mtm.benchmark.rules import RULES
+from ibl_mtm.benchmark.score import score_submissions
 from ibl_mtm.benchmark.submission import open_submission
-from ibl_mtm.brainsets.layout import EVAL_RECORDING_IDS
+from ibl_mtm.brainsets.layout import EVAL_RECORDING_IDS, file_of
 from ibl_mtm.errors import UserError
 
 Tensors, Metadata = dict[str, np.ndarray], dict[str, str]
@@ -210,6 +212,51 @@ def test_a_zip_of_two_labels(submission: Path, wide_map: Path, tmp_path: Path) -
     codes = [f.code for f in check_submission(path, BenchmarkData(wide_map)).findings]
     assert "E106" in codes
     assert "E014" not in codes
+
+
+def test_a_damaged_member_of_a_zip_is_that_file_s_finding(
+    submission: Path, wide_map: Path, tmp_path: Path
+) -> None:
+    """Wherever the damage lies: in what is deflated, or in the header of safetensors."""
+    source = first(submission)
+    name = source.relative_to(submission).as_posix()
+    for offset, codes in ((2, {"E999"}), (-20, {"E999"})):
+        path = tmp_path / f"damaged{offset}.zip"
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.write(source, name)
+            (info,) = archive.infolist()
+        content = bytearray(path.read_bytes())
+        start = info.header_offset + 30 + len(name)
+        at = start + offset if offset > 0 else start + info.compress_size + offset
+        content[at : at + 8] = b"\xff" * 8
+        path.write_bytes(content)
+        found = {f.code for f in check_submission(path).findings if f.where == name}
+        assert codes <= found
+        scores = score_submissions(path, BenchmarkData(wide_map))
+        assert list(scores.failed) == [name]
+
+
+def test_files_of_some_recordings_do_not_make_the_others_needless(
+    submission: Path, wide_map: Path, tmp_path: Path
+) -> None:
+    """With one of the 29 in the folder, 29 are due, and what cannot be compared is told."""
+    eid, listed = BenchmarkData(wide_map).recordings[0], EVAL_RECORDING_IDS[0]
+    shutil.copytree(
+        submission / "noisy" / "ts1-choice" / eid, tmp_path / "p/noisy/ts1-choice" / listed
+    )
+    data = file_of(tmp_path / "bwb", "all_units", "eval", listed)
+    data.parent.mkdir(parents=True)
+    data.write_bytes(file_of(wide_map, "all_units", "eval", eid).read_bytes())
+    with h5py.File(data, "r+") as file:
+        file["session"].attrs["id"] = listed
+    report = check_submission(tmp_path / "p", BenchmarkData(tmp_path / "bwb"))
+    assert {f.code for f in report.findings} == {"E013", "E104"}  # E013: of the copied metadata
+    assert "28 of 29" in next(f.what for f in report.findings if f.code == "E104")
+    assert report.unchecked == ["E012"]
+    # A folder without one file for evaluation tells as little as none at all.
+    data.unlink()
+    report = check_submission(submission, BenchmarkData(tmp_path / "bwb"))
+    assert {f.code for f in report.findings} == {"E011", "E104"}
 
 
 def test_what_is_declared_to_know_no_seeds(folder: Path, wide_map: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from submissions import write_submission
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from ibl_mtm.benchmark.data import BenchmarkData
@@ -26,7 +27,8 @@ def test_check_tells_every_rule_once_and_ends_with_1(submission: Path, wide_map:
     code, text = call("check", submission)
     assert code == 1
     assert text.count("E104 a recording of a task is missing") == 1
-    assert "not checked without --data: E012" in text
+    assert "files of all recordings (--data)" in text
+    assert "E012" in text
     code, text = call("check", submission, "--json")
     assert code == 1
     document = json.loads(text)
@@ -69,8 +71,19 @@ def test_a_file_without_scores_ends_with_1(wide_map: Path, tmp_path: Path) -> No
     assert "no score of a/ts1-choice/" in text
 
 
-@pytest.mark.parametrize("name", ["run", "check", "score", "pack"])
-def test_help_fits_into_a_line_each(name: str) -> None:
-    code, text = call(name, "--help")
+def test_the_folder_of_a_label_stays_what_is_uploaded(wide_map: Path, tmp_path: Path) -> None:
+    """Scores lie beside it, not in it, whichever of both folders is named."""
+    write_submission(tmp_path, wide_map, "a", (1, 2, 3), ("ts1-choice",))
+    code, _ = call("score", tmp_path / "a", "--data", wide_map)
     assert code == 0
-    assert "Usage" in text
+    assert (tmp_path / "scores.csv").is_file()
+    assert call("check", tmp_path / "a", "--data", wide_map)[0] == 0
+
+
+@pytest.mark.parametrize("name", ["run", "check", "score", "pack"])
+def test_every_option_is_explained(name: str) -> None:
+    command = get_command(app).commands["benchmark"].commands[name]  # type: ignore[attr-defined]
+    options = [option for option in command.params if option.name != "help"]
+    assert len(options) > 3
+    for option in options:
+        assert len(getattr(option, "help", None) or "") > 10, option.name

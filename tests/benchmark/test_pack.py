@@ -30,8 +30,12 @@ def test_the_folder_of_the_label_alone_and_what_exists(wide_map: Path, tmp_path:
     assert made == tmp_path / "a.zip"
     with pytest.raises(UserError, match="exists"):
         pack(tmp_path / "a")
-    before = made.read_bytes()
-    assert pack(tmp_path, label="a", overwrite=True).read_bytes()[:4] == before[:4]
+    file = next(tmp_path.rglob("seed_1.safetensors"))
+    file.write_bytes(file.read_bytes() + b" ")
+    pack(tmp_path, label="a", overwrite=True)
+    with zipfile.ZipFile(made) as archive:  # anew, not what was there
+        name = file.relative_to(tmp_path).as_posix()
+        assert archive.read(name) == file.read_bytes()
     made.write_text("not ours")
     with pytest.raises(UserError, match="no zip"):
         pack(tmp_path, label="a", overwrite=True)

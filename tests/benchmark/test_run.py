@@ -20,18 +20,16 @@ from ibl_mtm.benchmark.predict.adaptation import (
 )
 from ibl_mtm.benchmark.predict.baselines import fit_activity
 from ibl_mtm.benchmark.predict.decoded import predict_behaviour
-from ibl_mtm.benchmark.predict.neural import predict_windows, score_windows
 from ibl_mtm.benchmark.predict.requests import Request, adapted, read_seeds, run_benchmark
 from ibl_mtm.benchmark.score import score_submissions
 from ibl_mtm.benchmark.submission import Place, open_submission
 from ibl_mtm.benchmark.tasks import TASKS, Suite, choose_tasks
-from ibl_mtm.benchmark.truth import NeuralTruth, trial_truth
+from ibl_mtm.benchmark.truth import trial_truth
 from ibl_mtm.brainsets.layout import file_of
 from ibl_mtm.cache.cache import open_cache
 from ibl_mtm.config.dataset import Dataset
 from ibl_mtm.errors import UserError
 from ibl_mtm.ingest.run import ingest
-from ibl_mtm.model.mtm import Group, MtM
 from ibl_mtm.sessions.trial_format import TrialFormat
 from ibl_mtm.training.checkpoint.pretrained import load_model, model_digest
 from ibl_mtm.training.run import train
@@ -168,47 +166,6 @@ def test_windows_to_adapt_to_lie_in_trials_of_their_domain(data: BenchmarkData) 
         start = float(ds.window_start[at])
         mine = (spikes.times >= start) & (spikes.times < start + 2.0)
         assert int(ds.spikes[at].sum()) == mine.sum()
-
-
-@pytest.fixture(scope="module")
-def model(data: BenchmarkData, tmp_path_factory: pytest.TempPathFactory) -> MtM:
-    request = Request(data, tmp_path_factory.mktemp("m"), "x", [43], overrides=QUICK)
-    with data.open("ts2", data.recordings[0]) as recording:
-        return adapted(request, recording, "ts2", 43, lambda line: None)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["ts2-co_smoothing", "ts2-forecasting"])
-def test_predictions_are_those_of_each_window_on_its_own(
-    data: BenchmarkData, model: MtM, name: str
-) -> None:
-    """And what is asked for is hidden: other counts there change nothing."""
-    eid = data.recordings[0]
-    with data.open("ts2", eid) as recording:
-        truth, units = NeuralTruth.of(recording, TASKS[name], "val"), recording.unit_ids
-        scores = score_windows(model, eid, units, truth)
-        predicted = np.concatenate([p for _, p in predict_windows(model, eid, units, truth)])
-        windows = np.concatenate([counts for _, counts in truth.windows()])
-    assert np.isfinite(scores["poisson_d2"])
-    row = {unit: at for at, unit in enumerate(model.scope.units)}
-    rows = torch.tensor([row[unit] for unit in units])
-    rng = np.random.default_rng(0)
-    for at in (0, len(windows) // 2, len(windows) - 1):
-        counts = windows[at].astype(int)
-        hidden = np.zeros((50, len(units)), bool)
-        if name == "ts2-forecasting":
-            hidden[-5:] = True
-            scheme, step, unit = "causal", slice(-5, None), slice(None)
-        else:
-            hidden[:, truth.columns] = True
-            scheme, step, unit = "neuron", slice(None), truth.columns
-        counts[hidden] = rng.integers(0, 9, hidden.sum())
-        mask = torch.from_numpy(hidden)[None]
-        mask = mask[:, :, :1] if name == "ts2-forecasting" else mask
-        group = Group(torch.from_numpy(counts)[None], mask, rows, 0, scheme, scheme == "causal")
-        with torch.inference_mode():
-            expected = model.blend(model([group])[0], group)[0].numpy()
-        np.testing.assert_allclose(predicted[at], expected[step][:, unit], atol=5e-3)
 
 
 @pytest.mark.slow

@@ -7,14 +7,16 @@ import numpy as np
 import pandas as pd
 import pytest
 from judges import ask_judge, judge_python
+from scipy import stats
 from submissions import write_submission
 
 from ibl_mtm.benchmark.data import BenchmarkData
 from ibl_mtm.benchmark.entity_ids import encode_ids
 from ibl_mtm.benchmark.metrics import PoissonSums, score_trials, score_units
 from ibl_mtm.benchmark.ranks import competition_ranks, rank, summarise
-from ibl_mtm.benchmark.score import COLUMNS, Scores, read_scores, score_submissions, write_scores
-from ibl_mtm.benchmark.submission import Place, write_predictions
+from ibl_mtm.benchmark.score import Scores, score_submissions, write_scores
+from ibl_mtm.benchmark.score_table import COLUMNS, read_scores
+from ibl_mtm.benchmark.submission import Place, open_submission, write_predictions
 from ibl_mtm.benchmark.tasks import TASKS, choose_tasks
 from ibl_mtm.benchmark.truth import NeuralTruth
 from ibl_mtm.errors import UserError
@@ -53,20 +55,20 @@ def test_r2_by_hand() -> None:
 
 def test_deviance_by_hand() -> None:
     sums = PoissonSums(3)
-    y = np.array([[0, 1, 0], [2, 1, 0]], np.uint8)
-    p = np.log([[0.5, 1.0, 0.1], [1.5, 1.0, 0.1]])
+    y = np.array([[0, 1, 0], [3, 1, 0]], np.uint8)
+    p = np.log([[0.5, 1.0, 0.1], [2.0, 1.0, 0.1]])
     for part in (0, 1):
         sums.add(p[part, None], y[part, None])
     d2 = sums.d2()
-    deviance = 2 * np.log(2.0) - 2 * np.log(1.0)
-    loss = (0.5 + 1.5 - 2 * np.log(1.5)) - (2 - 2 * np.log(2.0))
+    deviance = 3 * np.log(3.0) - 3 * np.log(1.5)
+    loss = (0.5 + 2.0 - 3 * np.log(2.0)) - (3 - 3 * np.log(3.0))
     assert d2[0] == pytest.approx(1 - loss / deviance)
     assert np.isnan(d2[1:]).all()  # nothing to explain; no spike
     assert sums.scores()["poisson_d2"] == pytest.approx(d2[0])
     # Of all units that fired: units' means are the null model.
-    null = 2 * (1 - np.log(1.0)) + 2 * (1 - np.log(1.0))
-    mine = (0.5 + 1.5 - 2 * np.log(1.5)) + (2.0 - 0.0)
-    assert sums.bits_per_spike() == pytest.approx((null - mine) / (4 * np.log(2)))
+    null = 3 * (1 - np.log(1.5)) + 2 * (1 - np.log(1.0))
+    mine = (0.5 + 2.0 - 3 * np.log(2.0)) + (2.0 - 0.0)
+    assert sums.bits_per_spike() == pytest.approx((null - mine) / (5 * np.log(2)))
     assert np.isnan(PoissonSums(2).scores()["poisson_d2"])
 
 
@@ -91,6 +93,22 @@ def test_ranks_by_hand() -> None:
     assert competition_ranks([0.1, 0.9], [np.nan, np.nan], [1, 1]) == [2, 1]
     assert competition_ranks([0.5, 0.5], [0.0, 0.0], [3, 3]) == [1, 1]
     assert competition_ranks([0.5, 0.6], [0.0, 0.0], [3, 3]) == [2, 1]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_who_is_ahead_by_welch_s_test(seed: int) -> None:
+    """Of Welch's statistic and his degrees of freedom, as written in textbooks."""
+    rng = np.random.default_rng(seed)
+    samples = [rng.normal(0.9, 0.1, 3), rng.normal(0.75, 0.02, 5)]
+    (a, b), (n_a, n_b) = (s.var(ddof=1) / len(s) for s in samples), (3, 5)
+    t = (samples[0].mean() - samples[1].mean()) / np.sqrt(a + b)
+    freedom = (a + b) ** 2 / (a**2 / (n_a - 1) + b**2 / (n_b - 1))
+    p = stats.t.sf(abs(t), freedom)
+    means, sems = [s.mean() for s in samples], [np.sqrt(a), np.sqrt(b)]
+    best = int(np.argmax(means))
+    for alpha, expected in ((p * 1.01, 2), (p * 0.99, 1)):
+        ranks = competition_ranks(means, sems, [n_a, n_b], alpha)
+        assert (ranks[best], ranks[1 - best]) == (1, expected)
 
 
 def table(rows: list[tuple[str, str, int, float]]) -> pd.DataFrame:
@@ -129,6 +147,17 @@ def test_scores_join_those_that_are_there(tmp_path: Path) -> None:
         read_scores(tmp_path / "nowhere")
 
 
+def test_nothing_scored_leaves_the_scores_that_are_there(wide_map: Path, tmp_path: Path) -> None:
+    write_submission(tmp_path, wide_map, "a", (1,), ("ts1-choice",))
+    data = BenchmarkData(wide_map)
+    write_scores(score_submissions(tmp_path, data), tmp_path)
+    before = (tmp_path / "scores.csv").read_bytes()
+    nothing = score_submissions(tmp_path, data, tasks=[TASKS["ts1-reward"]])
+    assert nothing.table.empty
+    write_scores(nothing, tmp_path)
+    assert (tmp_path / "scores.csv").read_bytes() == before
+
+
 def test_names_of_tasks() -> None:
     assert [t.name for t in choose_tasks(["ts2"])] == ["ts2-co_smoothing", "ts2-forecasting"]
     assert [t.name for t in choose_tasks(["ts1"], ["choice"])] == ["ts1-choice"]
@@ -144,8 +173,6 @@ def test_units_in_another_order_score_worse(wide_map: Path, tmp_path: Path) -> N
     write_submission(tmp_path, wide_map, "a", (1,), ("ts2-forecasting",))
     before = score_submissions(tmp_path, data).table
     place = Place("a", "ts2-forecasting", data.recordings[0], 1)
-    from ibl_mtm.benchmark.submission import open_submission
-
     with open_submission(tmp_path) as submissions:
         tensors = next(e for e in submissions["a"] if e.name == place.path).tensors()
     tensors["predictions"] = tensors["predictions"][..., ::-1]
@@ -163,6 +190,23 @@ def test_a_file_that_cannot_be_scored_is_named(wide_map: Path, tmp_path: Path) -
     scores = score_submissions(tmp_path, BenchmarkData(wide_map))
     assert list(scores.failed) == [file.relative_to(tmp_path).as_posix()]
     assert len(scores.table) == 3 * 3  # the other files' three metrics
+
+
+def test_arrays_of_unequal_length_have_no_score(wide_map: Path, tmp_path: Path) -> None:
+    data = BenchmarkData(wide_map)
+    names = ("ts1-choice", "ts2-forecasting", "ts3-unit_cosmos")
+    write_submission(tmp_path, wide_map, "a", (1,), names)
+    with open_submission(tmp_path) as submissions:
+        entries = submissions["a"]
+    for entry in entries:
+        tensors, place = entry.tensors(), Place.of(entry.name)
+        assert place is not None
+        key = "pred_proba" if place.task == "ts3-unit_cosmos" else "predictions"
+        tensors[key] = tensors[key][:-3]
+        write_predictions(tmp_path, place, tensors, entry.metadata())
+    scores = score_submissions(tmp_path, data)
+    assert set(scores.failed) == {entry.name for entry in entries}
+    assert scores.table.empty
 
 
 @pytest.mark.slow

@@ -52,7 +52,6 @@ def test_tables_are_decoded_and_in_the_files_order(wide_map: Path) -> None:
         assert list(recording.unit_ids) == ids
         assert recording.units["region_cosmos"].map(type).eq(str).all()
         assert "wf_template" not in recording.units
-        assert recording.array("units/wf_template").shape[0] == len(ids)
         held_out = recording.held_out("test")
         assert held_out is not None
         assert held_out.sum() == max(1, round(0.1 * len(ids)))
@@ -198,7 +197,7 @@ def _ours(recording: Recording, place: str) -> np.ndarray:
         return recording.trials[key].to_numpy()
     if group.endswith(("domain", "_domain")) and group.count("/") == 0 and group != "domain":
         return recording.domain(group.removesuffix("_domain"))[:, int(key == "end")]
-    return recording.array(place)
+    return recording._array(recording._group(group or "/"), key)
 
 
 @pytest.mark.slow

@@ -111,3 +111,23 @@ def test_the_commands_make_table_and_page(monkeypatch, capsys, folders, tmp_path
     assert "A real recording" in (tmp_path / "page.md").read_text()
     assert call(monkeypatch, "results", "table", *runs, "--kind", "x", "--out", out) == 2
     assert "unknown kind of results 'x'" in capsys.readouterr().err
+
+
+def test_a_page_that_is_there_keeps_what_is_not_made_anew(folders, tmp_path):
+    """Whole sections, after the new ones; a section of the same title is replaced."""
+    page = tmp_path / "results.md"
+    write_page(folders, page)
+    whole = page.read_text()
+    sections = whole.split("\n## ")
+    older = whole.replace(sections[1], sections[1] + "\nOLD\n").replace(
+        sections[2], sections[2] + "\nSTAYS\n"
+    )
+    page.write_text(older)
+    write_page(folders[:1], page, keep=True)
+    kept = page.read_text()
+    assert kept.count("\n## ") == whole.count("\n## ")
+    assert "STAYS" in kept
+    assert "OLD" not in kept
+    assert kept.index(sections[1].splitlines()[0]) < kept.index(sections[2].splitlines()[0])
+    write_page(folders[:1], page)
+    assert "STAYS" not in page.read_text()

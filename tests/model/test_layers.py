@@ -80,3 +80,30 @@ def test_attention_drops_weights_in_training_only(causal):
         first = torch.stack([attention(q, k, v, causal, dropout)[0, 0, 0] for _ in range(50)])
         assert first.unique().tolist() == pytest.approx([0, 4 / 3])
     assert torch.allclose(attention(q, k, v, causal, dropout.eval()), v)
+
+
+@pytest.mark.parametrize("spelt", [False, True], ids=["kernel", "spelt out"])
+def test_open_positions_see_everything_under_causal_attention(spelt):
+    torch.manual_seed(0)
+    q, k, v = torch.randn(3, 2, 3, 7, 4)
+    dropout = Dropout(1e-9 if spelt else 0.0)  # in training it takes the other path
+    y = attention(q, k, v, True, dropout, n_open=2)
+    full = attention(q, k, v, False, Dropout(0.0))
+    causal = attention(q, k, v, True, Dropout(0.0))
+    torch.testing.assert_close(y[:, :, :2], full[:, :, :2], rtol=0, atol=1e-6)
+    torch.testing.assert_close(y[:, :, 2:], causal[:, :, 2:], rtol=0, atol=1e-6)
+    assert (y[:, :, :2] - causal[:, :, :2]).abs().max() > 0.1
+
+
+def test_t_fixup_shrinks_these_weights_and_no_other():
+    torch.manual_seed(0)
+    block = Block(8, 2, 12, dropout=0.0, attention_dropout=0.0)
+    before = {name: p.clone() for name, p in block.named_parameters()}
+    block.t_fixup(5)
+    share = {"project.weight": 0.448058, "mlp.0.weight": 0.448058, "mlp.3.weight": 0.448058}
+    for name, p in block.named_parameters():
+        if name == "qkv.weight":
+            torch.testing.assert_close(p[16:], 0.633650 * before[name][16:])
+            assert torch.equal(p[:16], before[name][:16])
+        else:
+            torch.testing.assert_close(p, share.get(name, 1.0) * before[name])

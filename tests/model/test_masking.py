@@ -157,3 +157,20 @@ def test_forward_prediction_hides_the_last_tenth_and_nothing_else(n_time, late):
         assert mask.hidden[trial, :, 0].nonzero()[:, 0].tolist() == list(late)
     assert torch.equal(mask.hidden, mask.target)
     assert mask.region.tolist() == [-1, -1, -1]
+
+
+def test_by_a_coin_each_unit_of_a_region_is_a_target_for_itself():
+    """So a region of one unit has a target in three of ten masks, and then no input."""
+    ratios = MaskRatios(intra_region_by="coin")
+    regions = torch.tensor([0, 1, 1, 1, -1])
+    mask = draw_mask("intra_region", keys(0, 0, torch.arange(6000)), 4, regions, ratios)
+    for region, units in ((0, [0]), (1, [1, 2, 3])):
+        own = mask[mask.region == region]
+        target, hidden = own.target[:, 0], own.hidden[:, 0]
+        for unit in units:
+            assert target[:, unit].float().mean().item() == pytest.approx(0.3, abs=0.03)
+        none = (~target.any(1)).float().mean().item()
+        assert none == pytest.approx(0.7 ** len(units), abs=0.03)
+        outside = [unit for unit in range(5) if unit not in units]
+        assert hidden[:, outside].all()
+        assert torch.equal(hidden[:, units], target[:, units])

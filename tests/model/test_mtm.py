@@ -247,3 +247,11 @@ def test_the_loss_is_the_poisson_likelihood_of_the_targets():
 def test_heads_must_divide_the_width():
     with pytest.raises(ValueError, match="no multiple of 3 heads"):
         MtM(SMALL.model_copy(update={"heads": 3}), make_model().scope)
+
+
+def test_rows_follow_the_order_of_the_units_asked_for_and_a_stranger_is_named():
+    scope = make_model().scope
+    assert scope.rows_of(["u3", "u0", "u17"]).tolist() == [3, 0, 17]
+    assert scope.rows_of([]).dtype == torch.int64
+    with pytest.raises(ValueError, match="unit v1 is none of the model's 18"):
+        scope.rows_of(["u1", "v1"])

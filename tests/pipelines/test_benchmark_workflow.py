@@ -1,11 +1,14 @@
 """The benchmark's workflow on a simulated map: it runs to the page, and has nothing left to do."""
 
+import zipfile
 from pathlib import Path
 
 import pytest
 import yaml
 from test_workflows import ROOT, run
 from wide_maps import make_wide_map
+
+from ibl_mtm.benchmark.data import BenchmarkData
 
 pytestmark = pytest.mark.slow
 
@@ -35,5 +38,20 @@ def test_from_files_to_a_page(folder: Path) -> None:
     page = (folder / "experiments/benchmark/benchmark.md").read_text()
     for expected in ("## TS1", "## TS2", "## TS3", "| co-smoothing | poisson_d2 |", "quick_multi"):
         assert expected in page
+    with zipfile.ZipFile(folder / "experiments/benchmark/quick_multi.zip") as archive:
+        assert {name.partition("/")[0] for name in archive.namelist()} == {"quick_multi"}
+    names = {path.name for path in (folder / "experiments/benchmark").glob("*.zip")}
+    assert names == {
+        f"{label}{more}.zip" for label in ("quick", "linear") for more in ("", "_multi")
+    }
     again = run(folder, "benchmark", "-n", size="quick")
     assert "Nothing to be done" in again
+    # Of some recordings alone there is nothing to upload.
+    eid = BenchmarkData(folder / "bwb").recordings[0]
+    file = folder / "pipelines" / "workflows" / "quick.yaml"
+    settings = yaml.safe_load(file.read_text()) | {"recordings": [eid], "out": "part"}
+    (file.parent / "part.yaml").write_text(yaml.safe_dump(settings))
+    plan = run(folder, "benchmark", "-n", size="part")
+    assert "rule page" in plan
+    assert "rule check" not in plan
+    assert "rule pack" not in plan

@@ -91,6 +91,14 @@ def test_small_regions_and_no_regions_take_no_part():
     assert set(eligible_regions(region, 4)) == {"CA1", "DG", ""}
 
 
+def test_regions_that_are_none_take_part_by_their_names_where_that_is_asked():
+    region = np.array(["CA1", "void", "void", "root", "unknown", ""])
+    found = eligible_regions(region, 1, "use").tolist()
+    assert found == ["CA1", "void", "void", "root", "unknown", ""]
+    assert eligible_regions(region, 2, "use").tolist() == ["", "void", "void", "", "", ""]
+    assert eligible_regions(region, 1).tolist() == ["CA1", "", "", "", "", ""]
+
+
 def test_filters_that_leave_nothing_are_named(ds):
     with pytest.raises(UserError, match=r"data.min_rate=1000.*"):
         describe_session(ds, DataSettings(min_rate=1000))

@@ -55,6 +55,12 @@ def test_a_file_that_says_nothing_does_not_train_the_largest_model(write, text):
         ("masks.ratios.tail_bins=0", "masks.ratios.tail_bins"),
         ("sessions_per_batch=3", "batch_size 32 is no multiple of sessions_per_batch 3"),
         ("name=", "name"),
+        ("data.min_units_per_region=0", "min_units_per_region: input should be greater than or"),
+        ("data.void_and_root=all", "data.void_and_root: input should be 'leave_out' or 'use'"),
+        ("model.dropout_at=tokens", "model.dropout_at: input should be 'branches' or 'paper'"),
+        ("model.embedding_std=-1", "model.embedding_std: input should be greater than or equal"),
+        ("masks.ratios.intra_region_by=dice", "input should be 'count' or 'coin'"),
+        ("model={prompt: false, shared_token: false, prompt_region: true}", "prompt_region needs"),
     ],
 )
 def test_settings_that_mean_nothing_are_told(override, told):

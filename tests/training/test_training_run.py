@@ -274,10 +274,38 @@ def test_ablations_differ_from_mtm_in_their_scheme_and_prompt_alone():
     assert list(read_run_settings("temporal").masks.schemes) == ["temporal"]
 
 
+def test_the_papers_ablations_differ_from_paper_in_scheme_and_prompt_alone():
+    """And causal masks, alone, in how much they mask."""
+
+    def of(name, *choices):
+        found = read_run_settings(name).model_dump()
+        assert found.pop("name") == name
+        for part, key in (("masks", "schemes"), ("model", "prompt"), *choices):
+            found[part].pop(key)
+        return found
+
+    ratios = ("masks", "ratios")
+    for name in ("unprompted", "temporal", "mask_neuron", "mask_intra_region", "mask_inter_region"):
+        assert of(f"paper_{name}") == of("paper")
+    assert of("paper_mask_causal", ratios) == of("paper", ratios)
+    settings = {n: read_run_settings(f"paper_{n}") for n in ("temporal", "mask_causal")}
+    assert {n: (list(s.masks.schemes), s.model.prompt) for n, s in settings.items()} == {
+        "temporal": (["temporal"], False), "mask_causal": (["causal"], False),
+    }  # fmt: skip
+    assert settings["mask_causal"].masks.ratios.causal == 0.3
+
+
 def test_the_papers_choices_are_available():
     paper = read_run_settings("paper")
-    assert paper.model == ModelSettings(bias="zero")
-    assert (paper.masks.draw_per, paper.masks.loss) == ("step", "sum")
+    assert paper.model == ModelSettings(
+        bias="zero", stitcher_bias="uniform", embedding_std=1.0, t_fixup=True, dropout_at="paper",
+        shared_token=False,
+    )  # fmt: skip
+    assert (paper.masks.draw_per, paper.masks.draw_region_per) == ("step", "step")
+    assert (paper.masks.ratios.intra_region_by, paper.masks.loss) == ("coin", "sum")
+    assert (paper.data.regions, paper.data.min_units_per_region) == ("region", 1)
+    assert paper.data.void_and_root == "use"
+    assert paper.optimizer.cycle_momentum
     assert (paper.batch_size, paper.sessions_per_batch, paper.epochs) == (16, 1, 1000)
     assert paper.data.split.kind == "random"
     assert paper.average == 0

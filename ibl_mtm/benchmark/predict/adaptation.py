@@ -18,13 +18,13 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from ibl_mtm.benchmark.counts import count_window
 from ibl_mtm.benchmark.tasks import BIN, N_BINS, WINDOW, Suite
 from ibl_mtm.brainsets.intervals import inside, intersect
 from ibl_mtm.brainsets.recording import Recording, Spikes
 from ibl_mtm.cache.cache import open_cache
 from ibl_mtm.cache.store import create_cache, write_session
 from ibl_mtm.errors import UserError
+from ibl_mtm.ingest.align import count_from_start
 from ibl_mtm.sessions.schema import CONTIGUOUS
 from ibl_mtm.sessions.trial_format import TrialFormat
 from ibl_mtm.training.run import train
@@ -99,15 +99,16 @@ def adaptation_data(
     order = np.argsort(start, kind="stable")
     start, split_ = start[order], np.array(split)[order]
     spikes = _within(recording.spikes(), start, n_before)
-    counts = np.stack([count_window(spikes, len(recording.unit_ids), t, n_before) for t in start])
-    if counts.max(initial=0) < 256:
-        counts = counts.astype(np.uint8)
+    window_start, n_units = start - n_before * BIN, len(recording.unit_ids)
+    counts = count_from_start(
+        spikes.times, spikes.units, n_units, window_start, BIN, format_.n_time
+    )
     first = format_.start
     variables = {"spikes": (("trial", "time", "unit"), counts), "split": ("trial", split_)}
     coordinates: dict[str, Any] = {
         "trial": ("trial", np.arange(len(start))),
         "time": ("time", first + np.arange(format_.n_time) * BIN),
-        "window_start": ("trial", start - n_before * BIN),
+        "window_start": ("trial", window_start),
     }
     attributes = {
         "eid": recording.eid,

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 from sklearn.linear_model import PoissonRegressor
 
-from ibl_mtm.benchmark.counts import count_window
 from ibl_mtm.benchmark.metrics import PoissonSums
 from ibl_mtm.benchmark.predict.adaptation import windows_to_adapt
 from ibl_mtm.benchmark.predict.features import Reduced
-from ibl_mtm.benchmark.tasks import N_BINS, N_FORECAST, Task
+from ibl_mtm.benchmark.tasks import BIN, N_BINS, N_FORECAST, Task
 from ibl_mtm.benchmark.truth import NeuralTruth
 from ibl_mtm.brainsets.recording import Recording
+from ibl_mtm.ingest.align import count_from_start
 
 __all__ = ["BASELINES", "LinearActivity", "fit_activity"]
 
@@ -82,8 +82,13 @@ def fit_activity(recording: Recording, task: Task) -> LinearActivity:
     spikes, n_units = recording.spikes(), len(recording.unit_ids)
     truth = NeuralTruth.of(recording, task, "test", spikes=False)
     counts = {
-        split: np.stack(
-            [count_window(spikes, n_units, t) for t in windows_to_adapt(recording, "ts2", split)]
+        split: count_from_start(
+            spikes.times,
+            spikes.units,
+            n_units,
+            windows_to_adapt(recording, "ts2", split),
+            BIN,
+            N_BINS,
         )
         for split in ("train", "val")
     }
@@ -122,13 +127,13 @@ def _fit(
         thin = slice(None, None, max(1, len(x) // _MOST))
         y = counts.reshape(-1, counts.shape[-1])[thin][:, columns]
         designs = (x[thin] for _ in columns)
-    n_samples = len(y)
+    n_bins = len(y) * (N_FORECAST if task.n_steps == N_FORECAST else 1)
     weights, offset = [], []
     for at, design in enumerate(designs):
         target = y[:, at]
         if not target.any():
             weights.append(np.zeros(design.shape[1]))
-            offset.append(np.log(0.5 / (n_samples * max(1, N_FORECAST))))
+            offset.append(np.log(0.5 / n_bins))
             continue
         model = PoissonRegressor(alpha=penalty * target.mean(), max_iter=200).fit(design, target)
         weights.append(model.coef_)

@@ -60,9 +60,7 @@ class _Candidate:
     test: Array
 
 
-def predict_behaviour(
-    recording: Recording, task: Task, model: MtM | None = None, seed: int = 0
-) -> Found:
+def predict_behaviour(recording: Recording, task: Task, model: MtM | None = None) -> Found:
     """Decode the test windows of a task.
 
     Parameters
@@ -72,9 +70,7 @@ def predict_behaviour(
     task
         Of TS1.
     model
-        Adapted to the session; without one, spikes alone are decoded.
-    seed
-        Of the decoders' solvers.
+        Adapted to the session; without one, spikes alone are decoded. Decoders draw nothing.
 
     Raises
     ------
@@ -88,7 +84,7 @@ def predict_behaviour(
     features = {split: window_features(recording, of.start, model) for split, of in truth.items()}
     fit = _fit_classes if task.is_class else _fit_traces
     best, best_score = None, -np.inf
-    for candidate in fit(task, features, truth["train"], seed):
+    for candidate in fit(task, features, truth["train"]):
         values, mask = truth["val"].values, truth["val"].mask
         score = score_trials(task, candidate.val, values, mask)[task.metric]
         if best is None or score > best_score:  # of NaN, the first
@@ -105,9 +101,7 @@ def predict_behaviour(
     return Found(tensors, {**best.about, f"val {task.metric}": reached})
 
 
-def _fit_classes(
-    task: Task, features: Features, train: TrialTruth, seed: int
-) -> Iterator[_Candidate]:
+def _fit_classes(task: Task, features: Features, train: TrialTruth) -> Iterator[_Candidate]:
     target = train.values[:, 0, 0].astype(int)
     shape = {
         split: (len(next(iter(of.values()))), 1, task.n_outputs) for split, of in features.items()
@@ -124,9 +118,9 @@ def _fit_classes(
             reduced = Reduced(flat["train"], len(target))
             x = {split: reduced(values) for split, values in flat.items()}
             for c in INVERSE_PENALTIES:
-                fitted = LogisticRegression(
-                    C=c, class_weight="balanced", max_iter=2000, random_state=seed
-                ).fit(x["train"], target)
+                fitted = LogisticRegression(C=c, class_weight="balanced", max_iter=2000).fit(
+                    x["train"], target
+                )
                 odds = {s: np.full(shape[s], -20.0) for s in ("val", "test")}
                 for split, logits in odds.items():
                     logits[:, 0, known] = fitted.predict_log_proba(x[split]).clip(-20)
@@ -138,9 +132,7 @@ def _flat(values: np.ndarray, pooled: bool) -> np.ndarray:
     return values.mean(1) if pooled else values.reshape(len(values), -1)
 
 
-def _fit_traces(
-    task: Task, features: Features, train: TrialTruth, seed: int
-) -> Iterator[_Candidate]:
+def _fit_traces(task: Task, features: Features, train: TrialTruth) -> Iterator[_Candidate]:
     target = train.values[..., 0].astype(np.float64)
     counts = np.ones_like(target, bool) if train.mask is None else train.mask
     course = _course(target, counts)  # what every window has in common

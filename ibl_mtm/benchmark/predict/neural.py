@@ -11,14 +11,13 @@ import torch
 from numpy.typing import NDArray
 
 from ibl_mtm.benchmark.entity_ids import encode_ids
-from ibl_mtm.benchmark.metrics import PoissonSums
 from ibl_mtm.benchmark.predict.adaptation import bins_before
 from ibl_mtm.benchmark.tasks import BIN, N_BINS, N_FORECAST, WINDOW
 from ibl_mtm.benchmark.truth import NeuralTruth
 from ibl_mtm.model.masking import Scheme
 from ibl_mtm.model.mtm import Group, MtM
 
-__all__ = ["neural_tensors", "predict_windows", "score_windows"]
+__all__ = ["neural_tensors", "predict_windows"]
 
 #: Log of the lowest and the highest rate that is written: finite in half precision too.
 _LOWEST, _HIGHEST = -16.0, 8.0
@@ -50,8 +49,7 @@ def predict_windows(
     log_rates : ndarray (w, 50 or 5, n)
     """
     device, n_before = model.read_in.device, bins_before(model.scope.trial_format)
-    row = {unit: at for at, unit in enumerate(model.scope.units)}
-    rows = torch.tensor([row[unit] for unit in units], device=device)
+    rows = model.scope.rows_of(units).to(device)
     session = model.scope.sessions.index(eid)
     n_time = n_before + N_BINS
     outputs: torch.Tensor | None = None
@@ -65,24 +63,20 @@ def predict_windows(
         hidden[..., torch.from_numpy(truth.columns)] = True
         outputs = torch.from_numpy(truth.columns).to(device)
     causal = model.is_causal(scheme)
-    for part, counts in truth.windows(n_before):
-        seen = torch.from_numpy(counts.astype(np.int16)).to(device)
-        group = Group(seen, hidden, rows, session, scheme, causal, outputs=outputs)
-        log_rates = model.blend(model.decode(model.encode([group]), group), group)
-        asked = log_rates[:, -truth.task.n_steps :].clamp(_LOWEST, _HIGHEST)
-        yield part, asked.float().cpu().numpy()
-
-
-def score_windows(
-    model: MtM, eid: str, units: NDArray[np.str_], truth: NeuralTruth
-) -> dict[str, float]:
-    """Scores of a model on the windows of a split: for val, to choose by."""
-    sums = PoissonSums(len(truth.units))
-    for (_, log_rates), (_, targets) in zip(
-        predict_windows(model, eid, units, truth), truth.targets(), strict=True
-    ):
-        sums.add(log_rates, targets)
-    return sums.scores()
+    # A bin of many windows is embedded once; of hidden steps there is nothing to see.
+    steps = hidden.shape[1] == n_time
+    of_bin = torch.zeros_like(hidden[:, :1]) if steps else hidden
+    unseen = Group(rows.new_zeros(1, 1, len(rows)), ~of_bin, rows, session, scheme)
+    for part, bins, which in truth.bins(n_before):
+        distinct = torch.from_numpy(bins.astype(np.int16)).to(device)
+        at = torch.from_numpy(which).to(device)
+        embedded = model.embed_counts(Group(distinct[None], of_bin, rows, session, scheme))[0][at]
+        if steps:
+            embedded = torch.where(hidden, model.embed_counts(unseen), embedded)
+        group = Group(distinct[at], hidden, rows, session, scheme, causal, outputs=outputs)
+        state = model.encode([group], embedded)[:, -truth.task.n_steps :]
+        log_rates = model.blend(model.decode(state, group), group)
+        yield part, log_rates.clamp(_LOWEST, _HIGHEST).float().cpu().numpy()
 
 
 def neural_tensors(

@@ -20,14 +20,13 @@ from ibl_mtm.benchmark.data import BenchmarkData
 from ibl_mtm.benchmark.predict.adaptation import WINDOWS, adapt, bins_before
 from ibl_mtm.benchmark.predict.baselines import BASELINES, fit_activity
 from ibl_mtm.benchmark.predict.decoded import predict_behaviour
-from ibl_mtm.benchmark.predict.neural import neural_tensors, predict_windows, score_windows
+from ibl_mtm.benchmark.predict.neural import neural_tensors, predict_windows
 from ibl_mtm.benchmark.predict.unit_regions import predict_regions
 from ibl_mtm.benchmark.submission import LABEL, Place, write_predictions
 from ibl_mtm.benchmark.tasks import SUITES, TASKS, Suite, Task
 from ibl_mtm.benchmark.truth import NeuralTruth
 from ibl_mtm.brainsets.evaluated import evaluated_among
 from ibl_mtm.brainsets.recording import Recording
-from ibl_mtm.disk.ownership import is_marked, mark
 from ibl_mtm.disk.replace import replace_file
 from ibl_mtm.disk.targets import check_folder
 from ibl_mtm.errors import SessionError, UserError
@@ -39,13 +38,13 @@ from ibl_mtm.training.checkpoint.pretrained import (
     load_model,
     model_digest,
 )
-from ibl_mtm.training.settings import RunSettings, read_run_settings
+from ibl_mtm.training.settings import FinetuneSettings, RunSettings, read_run_settings
 
 __all__ = ["Report", "Request", "read_seeds", "run_benchmark"]
 
 WORK = ".work"
 _STITCHERS = 0.2
-"""Share of the steps, with a model to start from, in which its body stands still."""
+"""Share of the steps, with a model to start from, in which its body stands still, unless told."""
 _BODY_RATE = 0.3
 
 Say = Callable[[str], None]
@@ -121,22 +120,44 @@ class Request:
         return self.out / WORK / self.label
 
     @property
+    def firing(self) -> Path:
+        """Where it is kept when units fire: whatever the label (none begins with a dot)."""
+        return self.out / WORK / ".units"
+
+    @property
     def format(self) -> TrialFormat:
         """Of the windows that models are adapted to."""
         return self.pretrained.scope.trial_format if self.pretrained else WINDOWS
 
     def settings(self, suite: Suite, seed: int) -> RunSettings:
-        """Of an adaptation."""
+        """Of an adaptation.
+
+        Raises
+        ------
+        UserError
+            If they leave out units or trials, or do not say over how many steps a body thaws.
+        """
         chosen = read_run_settings(self.config, [*self.overrides, f"seed={seed}"])
+        for name in ("min_rate", "min_label", "included_only"):
+            if getattr(chosen.data, name):
+                raise UserError(
+                    f"data.{name}: the benchmark asks for all units and windows of its files; "
+                    "leave it out"
+                )
         if self.pretrained is None:
             return chosen
+        if chosen.steps is None:
+            raise UserError(
+                "epochs: a model to start from thaws after a share of the steps; give steps=N"
+            )
         model = self.pretrained.settings.model_copy(update={"dynamics": chosen.model.dynamics})
-        steps = chosen.steps or 1500
-        # A unit's rows can be compared between sessions as long as the body is the same for all.
-        frozen = steps if suite == "ts3" else round(_STITCHERS * steps)
-        tuned = chosen.finetune.model_copy(
-            update={"stitchers_only": frozen, "body_rate": _BODY_RATE}
-        )
+        tuned = chosen.finetune
+        if tuned == FinetuneSettings():
+            few = round(_STITCHERS * chosen.steps)
+            tuned = FinetuneSettings(stitchers_only=few, body_rate=_BODY_RATE)
+        if suite == "ts3":
+            # A unit's rows can be compared between sessions if the body is the same for all.
+            tuned = tuned.model_copy(update={"stitchers_only": chosen.steps})
         data = chosen.data.model_copy(update={"regions": self.pretrained.scope.region_map})
         return chosen.model_copy(update={"model": model, "finetune": tuned, "data": data})
 
@@ -169,12 +190,14 @@ def run_benchmark(request: Request, say: Say = lambda message: None) -> Report:
         tasks = [task for task in request.tasks if task.suite == suite]
         if not tasks:
             continue
-        for seed in request.seeds:
+        together = [request.seeds] if request.baseline else [[seed] for seed in request.seeds]
+        for seeds in together:
             if suite == "ts3":
-                _predict_regions(request, tasks[0], seed, report, say)
+                for seed in seeds:
+                    _predict_regions(request, tasks[0], seed, report, say)
                 continue
             for eid in request.eids:
-                _predict_recording(request, suite, tasks, eid, seed, report, say)
+                _predict_recording(request, suite, tasks, eid, seeds, report, say)
     return report
 
 
@@ -189,34 +212,36 @@ def _predict_regions(request: Request, task: Task, seed: int, report: Report, sa
         report.failed[f"{request.label}/{task.name}, seed {seed}"] = str(error)
 
 
-def missing(
-    request: Request, tasks: Sequence[Task], eid: str, seed: int, report: Report
-) -> list[Place]:
-    """Places of the files that are not there yet; the others are noted as skipped."""
-    places = [Place(request.label, task.name, eid, seed) for task in tasks]
+def _predict_recording(
+    request: Request,
+    suite: Suite,
+    tasks: list[Task],
+    eid: str,
+    seeds: Sequence[int],
+    report: Report,
+    say: Say,
+) -> None:
+    """Predict with the model of a seed; a baseline draws nothing, and is the same for all seeds."""
+    places = [Place(request.label, task.name, eid, seed) for task in tasks for seed in seeds]
     absent = [place for place in places if not (request.out / place.path).is_file()]
     report.skipped += [place.path for place in places if place not in absent]
-    return absent
-
-
-def _predict_recording(
-    request: Request, suite: Suite, tasks: list[Task], eid: str, seed: int, report: Report, say: Say
-) -> None:
-    absent = missing(request, tasks, eid, seed, report)
     if not absent:
         return
     try:
         with request.data.open(suite, eid) as recording:
-            model = None if request.baseline else adapted(request, recording, suite, seed, say)
-            for place in absent:
-                say(f"{place.task} {eid}, seed {seed}: predicting")
+            model = None if request.baseline else adapted(request, recording, suite, seeds[0], say)
+            for task in tasks:
+                same = [place for place in absent if place.task == task.name]
+                if not same:
+                    continue
+                say(f"{task.name} {eid}, seed {', '.join(str(p.seed) for p in same)}: predicting")
+                write = _write_activity if suite == "ts2" else _write_behaviour
                 try:
-                    write = _write_activity if suite == "ts2" else _write_behaviour
-                    write(request, recording, model, place)
+                    write(request, recording, model, same)
                 except SessionError as error:
-                    report.failed[place.path] = error.reason
+                    report.failed |= {place.path: error.reason for place in same}
                 else:
-                    report.written.append(place.path)
+                    report.written += [place.path for place in same]
     except SessionError as error:
         report.failed |= {place.path: error.reason for place in absent}
 
@@ -232,18 +257,9 @@ def adapted(
         work.mkdir(parents=True, exist_ok=True)
         settings = request.settings(suite, seed)
         run = adapt(work, recording, suite, settings, request.init, request.format)
-        scores = _val_scores(load_model(run), recording) if suite == "ts2" else {}
-        text = json.dumps({"weights": model_digest(run), "val": scores}, indent=1)
+        text = json.dumps({"weights": model_digest(run)}, indent=1)
         replace_file(done, lambda aside: aside.write_text(text, encoding="utf-8"))
     return load_model(work / "run")
-
-
-def _val_scores(model: MtM, recording: Recording) -> dict[str, dict[str, float]]:
-    scores = {}
-    for name in ("ts2-co_smoothing", "ts2-forecasting"):
-        truth = NeuralTruth.of(recording, TASKS[name], "val")
-        scores[name] = score_windows(model, recording.eid, recording.unit_ids, truth)
-    return scores
 
 
 def _about(recording: Recording) -> dict[str, str]:
@@ -251,26 +267,29 @@ def _about(recording: Recording) -> dict[str, str]:
 
 
 def _write_activity(
-    request: Request, recording: Recording, model: MtM | None, place: Place
+    request: Request, recording: Recording, model: MtM | None, places: Sequence[Place]
 ) -> None:
-    truth = NeuralTruth.of(recording, TASKS[place.task], "test")
+    task = TASKS[places[0].task]
+    truth = NeuralTruth.of(recording, task, "test")
     if model is None:
-        predictions = fit_activity(recording, TASKS[place.task]).predict(truth)
+        predictions = fit_activity(recording, task).predict(truth)
     else:
         predictions = predict_windows(model, recording.eid, recording.unit_ids, truth)
     tensors, about = neural_tensors(truth, predictions)
-    write_predictions(request.out, place, tensors, _about(recording) | about)
+    for place in places:
+        write_predictions(request.out, place, tensors, _about(recording) | about)
 
 
 def _write_behaviour(
-    request: Request, recording: Recording, model: MtM | None, place: Place
+    request: Request, recording: Recording, model: MtM | None, places: Sequence[Place]
 ) -> None:
-    found = predict_behaviour(recording, TASKS[place.task], model, place.seed)
-    write_predictions(request.out, place, found.tensors, _about(recording))
-    note = request.work / "ts1" / recording.eid / f"seed_{place.seed}"
-    note.mkdir(parents=True, exist_ok=True)
+    found = predict_behaviour(recording, TASKS[places[0].task], model)
     text = json.dumps(found.chosen, indent=1)
-    replace_file(note / f"{place.task}.json", lambda aside: aside.write_text(text))
+    for place in places:
+        write_predictions(request.out, place, found.tensors, _about(recording))
+        note = request.work / "ts1" / recording.eid / f"seed_{place.seed}"
+        note.mkdir(parents=True, exist_ok=True)
+        replace_file(note / f"{place.task}.json", lambda aside: aside.write_text(text))
 
 
 def _check(request: Request) -> None:
@@ -304,10 +323,7 @@ def _check(request: Request) -> None:
 
 def _check_animals(request: Request, model: MtM) -> None:
     known = dict.fromkeys(model.scope.sessions, "")
-    reasons = evaluated_among(known)
-    reasons |= {
-        eid: "its file is for evaluation" for eid in known if eid in request.data.recordings
-    }
+    reasons = evaluated_among(known, dict.fromkeys(request.data.recordings, "eval"))
     if reasons:
         eid, reason = next(iter(reasons.items()))
         raise UserError(
@@ -332,6 +348,4 @@ def _claim(request: Request, asked: dict[str, Any]) -> None:
             )
         return
     folder.mkdir(parents=True, exist_ok=True)
-    if not is_marked(request.out / WORK, "benchmark"):
-        mark(request.out / WORK, "benchmark")
     replace_file(file, lambda aside: aside.write_text(text, encoding="utf-8"))

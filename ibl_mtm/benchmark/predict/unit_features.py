@@ -17,13 +17,12 @@ __all__ = ["firing_features", "interval_histogram", "model_rows"]
 
 _INTERVALS = np.logspace(-3, 1, 25)  # s
 _LAGS = np.linspace(0, 0.1, 26)  # s
-_LEAST = 1e-4
 
 Array = NDArray[np.float64]
 
 
 def firing_features(recording: Recording) -> Array:
-    """Rate, histogram of intervals and autocorrelogram of each unit, (unit, 51).
+    """Rate, histogram of intervals and autocorrelogram of each unit, (unit, 50).
 
     All are logs: of the rate (Hz), of the share of intervals in each of 24 bins from 1 ms to 10 s,
     and of the rate 0 to 100 ms after a spike, relative to the unit's own.
@@ -64,8 +63,7 @@ def _autocorrelogram(times: Array) -> Array:
 @torch.no_grad()
 def model_rows(model: MtM, units: NDArray[np.str_]) -> Array:
     """Rows of the stitchers of units that a model knows, (unit, read-in and read-out)."""
-    row = {unit: at for at, unit in enumerate(model.scope.units)}
-    at = torch.tensor([row[unit] for unit in units], dtype=torch.long)
+    at = model.scope.rows_of(units)
     parts = [model.read_in[at], model.read_out[at], model.read_out_bias[at, None]]
     rows: Array = torch.cat(parts, 1).double().numpy()
     return rows

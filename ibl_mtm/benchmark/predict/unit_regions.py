@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
-from sklearn.model_selection import GroupKFold
+from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -88,7 +88,7 @@ def predict_regions(
     about = {
         "label_names": ",".join(COSMOS_LABELS),
         "unit_filtering": BUILD_OF["ts3"],
-        "dataset_version": "0.1.0",
+        "dataset_version": asked["version"].iloc[0],
     }
     for place in absent:
         multi = place.label.endswith("_multi") and place.label != request.label
@@ -140,7 +140,7 @@ def _units(
             units = scored_units(recording, regime)
             if not len(units):
                 continue
-            file = request.work / "units" / f"{eid}.npy"
+            file = request.firing / f"{eid}_{recording.build}_{recording.version}.npy"
             if not file.is_file():
                 say(f"{task.name} {eid}: when its units fire")
                 file.parent.mkdir(parents=True, exist_ok=True)
@@ -148,6 +148,7 @@ def _units(
                 replace_file(file, partial(_save, firing))
             units["firing"] = list(np.load(file)[units.index])
             units["subject"] = recording.subject or eid
+            units["version"] = recording.version
         if model_of is not None:
             model = model_of(eid)
             known = units["id"].isin(model.scope.units).to_numpy()
@@ -187,17 +188,18 @@ def _choose(units: pd.DataFrame, seed: int) -> tuple[Pipeline, tuple[str, ...], 
     sets: list[tuple[str, ...]] = [("firing",)]
     if "rows" in units:
         sets += [("firing", "rows"), ("rows",)]
-    n_folds = min(_FOLDS, len(np.unique(subject)))
+    n_folds, folds = min(_FOLDS, len(np.unique(subject))), []
+    if n_folds > 1:
+        folds = list(GroupKFold(n_folds).split(target, target, subject))
+    if any(len(np.unique(target[inner])) == 1 for inner, _ in folds):
+        folds = []  # nothing to tell apart there
     best: tuple[float, Pipeline, tuple[str, ...], dict[str, Any]] | None = None
     for columns in sets:
         x = _matrix(units, columns)
         for name, classifier in _classifiers(seed):
             score = np.nan
-            if n_folds > 1:
-                said = np.full(len(target), -1)
-                for inner, left in GroupKFold(n_folds).split(x, target, subject):
-                    if len(np.unique(target[inner])) > 1:
-                        said[left] = classifier.fit(x[inner], target[inner]).predict(x[left])
+            if folds:
+                said = cross_val_predict(classifier, x, target, cv=folds)
                 labels = np.unique(target)
                 score = float(
                     f1_score(target, said, labels=labels, average="macro", zero_division=0)

@@ -8,7 +8,12 @@ import torch
 import xarray as xr
 
 from ibl_mtm.errors import UserError
-from ibl_mtm.evaluation.activity.predict import BATCH, population_of, select_known
+from ibl_mtm.evaluation.activity.predict import (
+    BATCH,
+    population_of,
+    select_known,
+    warn_of_leak,
+)
 from ibl_mtm.model.masking import SCHEMES, Scheme
 from ibl_mtm.model.mtm import MtM
 
@@ -46,6 +51,7 @@ def embed(model: MtM, ds: xr.Dataset, prompt: Scheme = "neuron") -> xr.DataArray
     if prompt not in SCHEMES:
         raise UserError(f"unknown prompt '{prompt}'; known: {', '.join(SCHEMES)}")
     ds = select_known(model, ds)
+    warn_of_leak(model, prompt)
     population = population_of(model, ds)
     device = population.counts.device
     nothing = torch.zeros(1, 1, 1, dtype=torch.bool, device=device)

@@ -4,6 +4,7 @@ rates = predict(model, ds, task="co_smoothing")        # (trial, time, unit), sp
 rates = predict(model, ds)                             # nothing hidden: denoised activity
 """
 
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -42,7 +43,10 @@ __all__ = [
     "predict_unmasked",
     "select_known",
     "uses_bf16",
+    "warn_of_leak",
 ]
+
+logger = logging.getLogger(__name__)
 
 #: Trials in a forward pass: few enough for their activations to stay near the processor.
 BATCH = 32
@@ -96,11 +100,10 @@ class Population:
         near: np.ndarray | None = None,
     ) -> None:
         device = model.read_in.device
-        row = {unit: index for index, unit in enumerate(model.scope.units)}
         self.model, self.region, self.near = model, region, near
         self.bf16 = uses_bf16(model, precision)
         self.counts = torch.from_numpy(np.ascontiguousarray(counts)).to(device)
-        self.rows = torch.tensor([row[unit] for unit in units], device=device)
+        self.rows = model.scope.rows_of(units).to(device)
         self.session = model.scope.sessions.index(eid)
 
     def group(
@@ -196,6 +199,7 @@ def _by_dynamics(population: Population, scheme: Scheme, items: Sequence[HeldOut
 @torch.inference_mode()
 def predict_unmasked(population: Population, scheme: Scheme) -> np.ndarray:
     """Log rates of whole trials, nothing hidden, under a scheme's prompt, (trial, time, unit)."""
+    warn_of_leak(population.model, scheme)
     device = population.counts.device
     nothing = torch.zeros(1, 1, 1, dtype=torch.bool, device=device)
     parts = []
@@ -204,6 +208,15 @@ def predict_unmasked(population: Population, scheme: Scheme) -> np.ndarray:
         (log_rate,) = population.model([group])
         parts.append(population.model.blend(log_rate, group))
     return torch.cat(parts).cpu().numpy()
+
+
+def warn_of_leak(model: MtM, scheme: Scheme) -> None:
+    """Say that causal attention is none in a model that copies the published code's leak."""
+    if model.settings.leading_tokens_see_all and model.is_causal(scheme):
+        logger.warning(
+            "this model's leading tokens see all bins (model.leading_tokens_see_all): under the "
+            "causal prompt each bin sees later ones through them"
+        )
 
 
 def select_known(model: MtM, ds: xr.Dataset) -> xr.Dataset:
@@ -236,7 +249,9 @@ def population_of(
 ) -> Population:
     """Read a session (of known units) for prediction."""
     scope = model.scope
-    region = eligible_regions(as_text(ds[scope.region_map]), scope.min_units_per_region)
+    region = eligible_regions(
+        as_text(ds[scope.region_map]), scope.min_units_per_region, scope.void_and_root
+    )
     units = as_text(ds.unit)
     near = None
     if min_distance_um > 0:

@@ -15,6 +15,7 @@ from ibl_mtm.evaluation.behaviour.behaviours import BEHAVIOURS, behaviours_of
 from ibl_mtm.evaluation.behaviour.decodable_trials import Undecodable
 from ibl_mtm.evaluation.behaviour.decoding_scores import ClassScore, TraceScore
 from ibl_mtm.evaluation.behaviour.gradient_decoders import GRADIENT_DECODERS, decode_by_gradients
+from ibl_mtm.evaluation.behaviour.imposters import Imposters
 from ibl_mtm.evaluation.behaviour.linear_decoders import (
     Features,
     decode_class,
@@ -56,7 +57,11 @@ class DecodedSession:
 
 
 def decode_behaviour(
-    predictor: Predictor, ds: xr.Dataset, split: np.ndarray, tasks: Sequence[str]
+    predictor: Predictor,
+    ds: xr.Dataset,
+    split: np.ndarray,
+    tasks: Sequence[str],
+    imposters: Imposters | None = None,
 ) -> DecodedSession:
     """Decode behaviour from whole trials; only trials that are `included` take part.
 
@@ -71,6 +76,8 @@ def decode_behaviour(
         Hyper-parameters are chosen on train and val; the scores are of test.
     tasks
         Some of `behaviours_of` the session; others are passed over.
+    imposters
+        Other sessions, whose traces are the null of this one's.
     """
     found = DecodedSession()
     included = ds.included.values if "included" in ds else np.ones(len(split), bool)
@@ -94,6 +101,9 @@ def decode_behaviour(
             trial = ds.trial.values
             first = int(trial[target != 0].min(initial=UNBIASED))
             chance = {"surrogates": pseudo_blocks(trial, PSEUDO_SESSIONS, 0, first)}
+        elif not is_class and imposters is not None:
+            traces = imposters.traces(behaviours[task], len(split))
+            chance = {"surrogates": traces} if traces else chance
         try:
             from_raw = decode(raw, target, fit, test, **({} if prompts else chance))
             by_prompt = {

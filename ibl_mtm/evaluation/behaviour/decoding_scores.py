@@ -99,7 +99,12 @@ class TraceScore:
     intervals
         95 % interval of it: test trials drawn with replacement.
     chance
-        Its mean after fitting to shuffled trials; empty if that was not asked for.
+        Its mean after fitting to shuffled trials or to other sessions' traces; empty if that was
+        not asked for.
+    p
+        Share of those scores, and this one, that are no smaller; empty likewise.
+    null
+        Where those traces come from: shuffled trials, or imposters.
     chosen
         Hyper-parameters that the fitted trials chose.
     trials, predicted
@@ -111,6 +116,8 @@ class TraceScore:
     n_test: int
     intervals: dict[str, list[float]]
     chance: dict[str, float]
+    p: dict[str, float]
+    null: str
     chosen: dict[str, float]
     trials: Trials = field(repr=False)
     predicted: NDArray[np.float64] = field(repr=False)
@@ -121,7 +128,7 @@ class TraceScore:
             "r2": self.r2,
             "n_test": self.n_test,
             "intervals": self.intervals,
-            **({"chance": self.chance} if self.chance else {}),
+            **({"chance": self.chance, "p": self.p, "null": self.null} if self.chance else {}),
         }
 
 
@@ -190,8 +197,9 @@ def score_trace(
     test_at: Trials,
     predicted: NDArray[np.float64],
     chosen: dict[str, float],
-    shuffled: Sequence[NDArray[np.float64]] = (),
+    chance: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]] = (),
     seed: int = 0,
+    null: str = "shuffled trials",
 ) -> TraceScore:
     """Score decoded traces.
 
@@ -203,10 +211,13 @@ def score_trace(
         (n_test, time)
     chosen
         Hyper-parameters that the fitted trials chose.
-    shuffled
-        The same, decoded after fitting to shuffled trials.
+    chance
+        Traces of test trials and what is decoded of them, of each fit to shuffled trials or to
+        another session's trace.
     seed
         Of the resampling.
+    null
+        Where the traces of `chance` come from.
     """
     truth = y[test_at]
     # What each trial adds to the sums that R² is made of, so that resampling costs little.
@@ -216,12 +227,16 @@ def score_trace(
     spread = square[draws].sum(axis=1) - total[draws].sum(axis=1) ** 2 / (len(truth) * n_bins)
     with np.errstate(divide="ignore", invalid="ignore"):
         r2s = 1 - error[draws].sum(axis=1) / spread
+    score = float(r2(truth, predicted))
+    by_chance = [float(r2(other, answers)) for other, answers in chance]
     return TraceScore(
-        r2=float(r2(truth, predicted)),
+        r2=score,
         n_fit=len(fit_at),
         n_test=len(test_at),
         intervals={"r2": _interval(r2s[np.isfinite(r2s)])},
-        chance={"r2": float(np.mean([r2(truth, other) for other in shuffled]))} if shuffled else {},
+        chance={"r2": float(np.mean(by_chance))} if chance else {},
+        p={"r2": p_value(score, by_chance)} if chance else {},
+        null=null if chance else "",
         chosen=chosen,
         trials=test_at,
         predicted=predicted,

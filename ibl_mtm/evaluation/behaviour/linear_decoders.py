@@ -205,6 +205,7 @@ def decode_trace(
     test: ArrayLike,
     seed: int = 0,
     shuffles: int = 0,
+    surrogates: Sequence[ArrayLike] = (),
 ) -> TraceScore:
     """Decode a trace of behaviour by ridge regression from all of a trial to each of its bins.
 
@@ -223,6 +224,9 @@ def decode_trace(
         Of the folds, of the shuffles and of the resampling that gives intervals.
     shuffles
         How often to fit to shuffled trials, penalty and all, for the level of chance.
+    surrogates
+        Instead of shuffling: traces (trial, time) that might have been, each fitted and scored as
+        the true one is, on the same trials but for those where it has a NaN.
 
     Raises
     ------
@@ -233,11 +237,26 @@ def decode_trace(
     kernel, kernel_test = features.kernel(fit_at, test_at)
     folds, predict = _folds(kernel, seed), ridge_predictions(kernel, kernel_test)
     best = _choose_alpha(folds, y[fit_at])
-    rng = np.random.default_rng(seed)
-    permuted = (rng.permutation(y[fit_at]) for _ in range(shuffles))
-    shuffled = [predict(target, _choose_alpha(folds, target)) for target in permuted]
     predicted = predict(y[fit_at], best)
-    return score_trace(y, fit_at, test_at, predicted, {"alpha": best}, shuffled, seed)
+    if not len(surrogates):
+        rng = np.random.default_rng(seed)
+        permuted = (rng.permutation(y[fit_at]) for _ in range(shuffles))
+        chance = [(y[test_at], predict(other, _choose_alpha(folds, other))) for other in permuted]
+        return score_trace(y, fit_at, test_at, predicted, {"alpha": best}, chance, seed)
+    chance = []
+    for other in (np.asarray(trace, np.float64) for trace in surrogates):
+        known, asked = (~np.isnan(other[at]).any(axis=1) for at in (fit_at, test_at))
+        target, truth = other[fit_at][known], other[test_at][asked]
+        if len(target) < FOLDS or not len(truth) or not np.ptp(target) or not np.ptp(truth):
+            continue  # nothing to decode
+        if known.all():
+            chance.append((truth, predict(target, _choose_alpha(folds, target))[asked]))
+            continue
+        inner = kernel[np.ix_(known, known)]
+        alpha = _choose_alpha(_folds(inner, seed), target)
+        answers = ridge_predictions(inner, kernel_test[np.ix_(asked, known)])(target, alpha)
+        chance.append((truth, answers))
+    return score_trace(y, fit_at, test_at, predicted, {"alpha": best}, chance, seed, "imposters")
 
 
 def _choose_inverse_penalty(kernel: Array, sign: Array, seed: int) -> float:

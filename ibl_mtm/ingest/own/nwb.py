@@ -146,7 +146,7 @@ def _table_of_units(nwb: Any, units: Any, notes: list[str]) -> pd.DataFrame:
     """Ids, probe, region, quality and depth of each unit, from wherever the file says them."""
     table = pd.DataFrame({"cluster_id": np.asarray(units.id[:], np.int64)})
     electrode = _electrodes(nwb, units)
-    names, places = units.colnames, None if nwb.electrodes is None else nwb.electrodes
+    names, places = units.colnames, nwb.electrodes
     region = next((name for name in _REGIONS if name in names), None)
     if region is not None:
         table["region"] = [_text(value) for value in units[region][:]]

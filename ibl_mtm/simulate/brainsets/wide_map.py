@@ -8,7 +8,6 @@ The same settings give the same arrays.
 """
 
 import datetime
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -22,13 +21,11 @@ from ibl_mtm.simulate.alf import draw_uuids
 from ibl_mtm.simulate.brainsets.bench_files import write_file
 from ibl_mtm.simulate.brainsets.placed_units import Probe
 from ibl_mtm.simulate.brainsets.recorded import Plan, record
-from ibl_mtm.simulate.marked_folder import experiment_in
+from ibl_mtm.simulate.marked_folder import experiment_in, in_turn
 from ibl_mtm.simulate.trials import FULL_PACING, Pacing
 from ibl_mtm.simulate.truth import write_truth
 
 __all__ = ["WideMap", "plan_recording", "simulate_map"]
-
-_logger = logging.getLogger(__name__)
 
 GENERATOR = 1  # raised whenever the same settings no longer give the same experiment
 PURPOSES = (
@@ -114,11 +111,9 @@ def simulate_map(
     plans = [plan_recording(settings, index) for index in range(settings.sessions)]
     about = {"generator": GENERATOR, "layout": "brainsets", **settings.model_dump()}
     with experiment_in(root, about) as to_write:
-        for number, plan in enumerate(plans if to_write else [], start=1):
-            line = f"session {number} of {len(plans)}: {plan.subject}, {plan.n_units} units"
-            _logger.info(line)
-            if progress is not None:
-                progress(line)
+        for plan in in_turn(
+            plans if to_write else [], progress, lambda p: f"{p.subject}, {p.n_units} units"
+        ):
             recorded = record(plan)
             for build in BUILDS:
                 write_file(root, recorded, build)

@@ -34,17 +34,18 @@ def build_model(settings: RunSettings, sessions: Sequence[Session], format_: Tri
         schemes=tuple(scheme for scheme, weight in settings.masks.schemes.items() if weight > 0),
         region_map=settings.data.regions,
         min_units_per_region=settings.data.min_units_per_region,
+        void_and_root=settings.data.void_and_root,
     )
     _refuse_twins(scope, sessions)
     model = MtM(settings.model, scope)
     first = 0
-    for session in sessions:
+    for number, session in enumerate(sessions):
         rows = torch.arange(first, first + len(session.units))
         mean, spread = session.training.mean_and_spread(settings.model.transform)
         # A unit that never fires has no spread: leave its input as it is.
         scale = np.where(spread > 0, spread, 1.0)
-        values = (mean, scale, session.training.log_mean)
-        model.start_units(rows, *(torch.from_numpy(value).float() for value in values))
+        start = [torch.from_numpy(v).float() for v in (mean, scale, session.training.log_mean)]
+        model.start_units(rows, start[0], start[1], start[2], session=number)
         first += len(rows)
     return model
 

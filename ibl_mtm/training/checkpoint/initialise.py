@@ -21,7 +21,19 @@ __all__ = ["InitReport", "Match", "initialise"]
 logger = logging.getLogger(__name__)
 
 #: Settings that change how a model is trained, not what its weights mean.
-_FREE = {"input_dropout", "dropout", "attention_dropout", "bias", "start_as_identity", "dynamics"}
+_FREE = {
+    "input_dropout",
+    "dropout",
+    "attention_dropout",
+    "dropout_at",
+    "bias",
+    "start_as_identity",
+    "t_fixup",
+    "embedding_std",
+    "stitcher_bias",
+    "dynamics",
+    "leading_tokens_see_all",
+}
 
 
 @dataclass(frozen=True)
@@ -125,7 +137,8 @@ def initialise(model: MtM, trained: MtM, source: str) -> InitReport:
         if name in MtM.UNIT_TABLES:
             _copy_rows(tensor, old[name], units)
         elif name in MtM.SESSION_TABLES:
-            tensor.copy_(old[name].mean(0).expand_as(tensor))
+            if len(old[name]):  # of an imported body there are none
+                tensor.copy_(old[name].mean(0).expand_as(tensor))
             _copy_rows(tensor, old[name], sessions)
         elif name == "region_token":
             _copy_rows(tensor, old[name], regions)
@@ -151,8 +164,16 @@ def _check_alike(model: MtM, trained: MtM, source: str) -> None:
             f"not {model.scope.trial_format}; ingest the sessions with the model's"
         )
     here, there = model.settings.model_dump(), trained.settings.model_dump()
+    free = _FREE | ({"shared_token"} if here["prompt"] and there["prompt"] else set())
+    if here["leading_tokens_see_all"] != there["leading_tokens_see_all"]:
+        logger.warning(
+            "%s was trained with model.leading_tokens_see_all=%s: under causal attention this one "
+            "begins with what its weights were not trained for",
+            source,
+            str(there["leading_tokens_see_all"]).lower(),
+        )
     for key in here:
-        if key not in _FREE and here[key] != there[key]:
+        if key not in free and here[key] != there[key]:
             raise UserError(
                 f"{source} was trained with model.{key}={there[key]}, not {here[key]}; "
                 f"set model.{key}={there[key]} to start from it"

@@ -279,6 +279,7 @@ def _read_config(config: dict[str, Any], path: Path) -> tuple[ModelSettings, Sco
             trial_format=TrialFormat(**config["trial_format"]),
             region_map=config["region_map"],
             min_units_per_region=config["min_units_per_region"],
+            void_and_root=config.get("void_and_root", "leave_out"),  # not of earlier versions
         )
     except (KeyError, TypeError) as error:
         raise UserError(f"{path} is not as ibl-mtm writes it: {error}") from None

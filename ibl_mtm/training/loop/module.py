@@ -153,6 +153,9 @@ class Training(pl.LightningModule):
         for name, gradient in touched.items():
             optimizer.touch(getattr(self.model, name), rows.index(name), gradient)
         step_number = self.global_step
+        if self.settings.optimizer.cycle_momentum:
+            for group in optimizer.param_groups:
+                group["betas"] = (self.first_moment(step_number), group["betas"][1])
         wrapped.step()  # type: ignore[union-attr]
         wrapped.zero_grad()  # type: ignore[union-attr]
         self.lr_schedulers().step()  # type: ignore[union-attr]
@@ -240,9 +243,23 @@ class Training(pl.LightningModule):
 
     def relative_rate(self, step: int) -> float:
         """One-cycle cosine: from a tenth up to the full rate, then down to nothing."""
-        warm = max(1, round(self.settings.optimizer.warmup * self.steps))
+        place = self.place_in_cycle(step)
+        return 0.1 + 0.9 * place if step < self.warm_steps else place
+
+    def first_moment(self, step: int) -> float:
+        """Decay of AdamW's first moment where it is cycled: lowest where the rate is highest."""
+        return 0.95 - 0.1 * self.place_in_cycle(step)
+
+    @property
+    def warm_steps(self) -> int:
+        """Steps over which the rate rises."""
+        return max(1, round(self.settings.optimizer.warmup * self.steps))
+
+    def place_in_cycle(self, step: int) -> float:
+        """A cosine from 0 up to 1 where the rate is highest, then down to 0 at the last step."""
+        warm = self.warm_steps
         if step < warm:
-            return 0.1 + 0.9 * (1 - math.cos(math.pi * step / warm)) / 2
+            return (1 - math.cos(math.pi * step / warm)) / 2
         return (1 + math.cos(math.pi * min(1.0, (step - warm) / max(1, self.steps - warm)))) / 2
 
     def relative_body_rate(self, step: int) -> float:

@@ -31,6 +31,9 @@ __all__ = [
     "trial_keys",
 ]
 
+#: A number that no trial has, for draws that are the same for all trials.
+_NO_TRIAL = np.array([(1 << 32) - 1])
+
 
 @dataclass(frozen=True)
 class SessionRows:
@@ -149,6 +152,8 @@ def draw_tasks(
     if not schemes:
         raise ValueError("none of the masking schemes is possible in this session")
     key = trial_keys(seed, step, rows.session, trial)
+    if masks.draw_region_per == "step":
+        rows = replace(rows, regions=_one_region(rows, seed, step))
     # The scheme and its mask come from different keys, or they would depend on each other.
     cumulative = np.cumsum([weights[s] for s in schemes]) / sum(weights[s] for s in schemes)
     if masks.draw_per == "step":
@@ -164,6 +169,16 @@ def draw_tasks(
             chosen_counts = counts.index_select(0, send(part, counts.device))
             tasks.append(make_task(rows, chosen_counts, scheme, key[part] ^ (index + 1), masks))
     return tasks
+
+
+def _one_region(rows: SessionRows, seed: int, step: int) -> Tensor:
+    """Regions of a session's units in a step: one that is drawn, and none for all other units."""
+    eligible = rows.regions[rows.regions >= 0].unique()
+    if not len(eligible):
+        return rows.regions
+    drawn = uniform(trial_keys(seed, step, rows.session, _NO_TRIAL), 1)
+    region = eligible[int(drawn * len(eligible))]
+    return torch.where(rows.regions == region, rows.regions, -1)
 
 
 def make_task(

@@ -45,9 +45,12 @@ def test_of_a_trace():
     """Values 0, 1, 2, 3 about a mean of 1.5 (spread 5), missed by 1 once and by 0.5 twice."""
     y = np.array([[9.0, 9.0], [0.0, 1.0], [2.0, 3.0]])
     predicted = np.array([[0.0, 2.0], [2.5, 2.5]])
-    score = score_trace(y, np.array([0]), np.array([1, 2]), predicted, {}, [np.full((2, 2), 1.5)])
+    score = score_trace(
+        y, np.array([0]), np.array([1, 2]), predicted, {}, [(y[1:], np.full((2, 2), 1.5))]
+    )
     assert score.r2 == pytest.approx(1 - (1 + 0.25 + 0.25) / 5)
     assert score.chance["r2"] == pytest.approx(0)
+    assert score.p["r2"] == 1 / 2  # itself, of itself and the one that is worse
     assert (score.n_fit, score.n_test) == (1, 2)
 
 

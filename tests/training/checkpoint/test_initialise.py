@@ -87,6 +87,35 @@ def test_models_that_mean_other_things_by_their_weights_are_refused(models):
         initialise(make_model(("u1",), ("A",), ("CA1",), 0, region_map="cosmos"), trained, "a")
 
 
+def test_how_a_model_starts_and_drops_does_not_bind_the_next_one(models, caplog):
+    """Nor whether an unprompted token would have been shared, where both have prompts."""
+    _, trained = models
+    for key, value in {"embedding_std": 1.0, "t_fixup": True, "dropout_at": "paper",
+                       "stitcher_bias": "uniform", "shared_token": False}.items():  # fmt: skip
+        other = TINY.model_copy(update={key: value})
+        initialise(make_model(("u1",), ("A",), ("CA1",), 0, settings=other), trained, "a")
+    assert not caplog.messages
+    leak = TINY.model_copy(update={"leading_tokens_see_all": True})
+    initialise(make_model(("u1",), ("A",), ("CA1",), 0, settings=leak), trained, "a")
+    assert "model.leading_tokens_see_all=false" in caplog.text
+    lone = TINY.model_copy(update={"prompt": False, "prompt_region": False})
+    before = make_model(("u1",), ("A",), ("CA1",), 0, settings=lone)
+    without = make_model(("u1",), ("A",), ("CA1",), 0,
+                         settings=lone.model_copy(update={"shared_token": False}))  # fmt: skip
+    with pytest.raises(UserError, match=r"model\.shared_token=True, not False"):
+        initialise(without, before, "a")
+
+
+def test_of_a_model_without_sessions_the_body_is_taken(models):
+    new, _ = models
+    before = {name: tensor.clone() for name, tensor in new.state_dict().items()}
+    body = make_model((), (), (), seed=3)
+    initialise(new, body, "a")
+    for name, tensor in new.state_dict().items():
+        kept = name in {*MtM.UNIT_TABLES, *MtM.SESSION_TABLES, "region_token"}
+        assert torch.equal(tensor, before[name] if kept else body.state_dict()[name]), name
+
+
 @pytest.fixture(scope="module")
 def caches(tmp_path_factory):
     """Three animals, and two of which one is new and one has lost half of its units."""

@@ -140,3 +140,34 @@ def test_the_loss_is_the_mean_over_trials_of_all_tasks(reduction, expected):
         rates.append(log_rate[some])
     # (12 + 12 + 3 * 2.5) / 3, and (1 + 1 + 2.5) / 3
     assert float(tasks_loss(tasks, rates, reduction)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("scheme", ["intra_region", "inter_region"])
+def test_one_region_is_drawn_for_all_trials_of_a_step(scheme):
+    """Whatever share of the trials a device has; each session and step draws its own."""
+    masks = {"draw_region_per": "step"}
+    found = {}
+    for session in range(2):
+        for step in range(20):
+            (task,) = draw({scheme: 1}, 9, session, step, **masks)
+            (region,) = set(task.group.region.tolist())
+            counts = torch.zeros(4, N_TIME, len(REGIONS))
+            chosen = MaskSettings(schemes={scheme: 1}, **masks)
+            (part,) = draw_tasks(rows_of(session), counts, np.array([2, 3, 5, 8]), 0, step, chosen)
+            assert set(part.group.region.tolist()) == {region}
+            shape = (-1, N_TIME, len(REGIONS))
+            whole = task.target.expand(9, *shape[1:])[[2, 3, 5, 8]]
+            assert torch.equal(part.target.expand(4, *shape[1:]), whole)
+            found[session, step] = region
+    assert {found[0, step] for step in range(20)} == {0, 1}
+    assert any(found[0, step] != found[1, step] for step in range(20))
+    regions = {int(r) for step in range(5) for r in draw({scheme: 1}, 9, 0, step)[0].group.region}
+    assert regions == {0, 1}  # by default each trial has its own
+
+
+def test_a_session_without_regions_draws_none_for_a_step():
+    masks = MaskSettings(schemes={"neuron": 1, "intra_region": 1}, draw_region_per="step")
+    rows = rows_of(0, torch.full((3,), -1))
+    for step in range(4):
+        tasks = draw_tasks(rows, torch.zeros(2, N_TIME, 3), np.arange(2), 0, step, masks)
+        assert {task.group.scheme for task in tasks} == {"neuron"}

@@ -39,6 +39,8 @@ TABLES = {*MtM.UNIT_TABLES, *MtM.SESSION_TABLES}
 #: Learning rates of three steps, relative to the one that is set: one step of rising, then half a
 #: cosine over two.
 SCHEDULE = (0.1, 1.0, 0.5)
+#: Decay of the first moment, where it goes the other way.
+MOMENTS = (0.95, 0.85, 0.9)
 STILL = {"input_dropout": 0.0, "dropout": 0.0, "attention_dropout": 0.0}
 
 
@@ -96,11 +98,12 @@ def plain_loop(settings: RunSettings, cache: Cache) -> tuple[MtM, MtM]:
     all_rows = SessionRows.of(sessions, model.scope)
     parameters = dict(model.named_parameters())
     first, second, count = ({n: torch.zeros_like(p) for n, p in parameters.items()} for _ in "123")
-    chosen, beta_1, beta_2 = settings.optimizer, 0.9, 0.999
+    chosen, beta_2 = settings.optimizer, 0.999
     for step, batch in zip(
         range(len(SCHEDULE)), TrialSampler.of(sessions, settings).epoch(0), strict=False
     ):
         model.zero_grad()
+        beta_1 = MOMENTS[step] if chosen.cycle_momentum else 0.9
         losses = []
         for part in batch.parts:
             session = sessions[part.session]
@@ -162,8 +165,9 @@ def check_same(found: dict[str, torch.Tensor], expected: MtM) -> None:
         {"trainer": {"accumulate": 3}, "masks": TINY["masks"] | {"loss": "mean"}},
         {"sessions_per_batch": 2, "average": 0.15},
         {"masks": {"draw_per": "step"}, "optimizer": {"decay_biases": True}},
+        {"optimizer": {"cycle_momentum": True}},
     ],
-    ids=["plain", "clipped", "in parts", "two sessions", "biases decayed"],
+    ids=["plain", "clipped", "in parts", "two sessions", "biases decayed", "momentum cycled"],
 )
 def test_three_steps_are_those_of_a_plain_loop(cache, tmp_path, changes):
     settings = settings_of(**changes)

@@ -1,0 +1,1 @@
+"""Models of the paper's published code, made into runs."""

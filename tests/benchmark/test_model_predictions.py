@@ -1,0 +1,127 @@
+"""What a model makes of windows: beside each window on its own, with weights drawn at random."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ibl_mtm.benchmark.data import BenchmarkData
+from ibl_mtm.benchmark.predict.adaptation import WINDOWS, adaptation_data
+from ibl_mtm.benchmark.predict.features import window_features
+from ibl_mtm.benchmark.predict.neural import predict_windows
+from ibl_mtm.benchmark.tasks import TASKS
+from ibl_mtm.benchmark.truth import NeuralTruth
+from ibl_mtm.brainsets.intervals import inside
+from ibl_mtm.brainsets.recording import Recording
+from ibl_mtm.model.mtm import Group, MtM, Scope
+from ibl_mtm.sessions.trial_format import TrialFormat
+from ibl_mtm.training.settings import read_run_settings
+
+LONG = TrialFormat(100, 0.02, "contiguous", -1.0)
+
+
+@pytest.fixture(scope="module")
+def data(wide_map: Path) -> BenchmarkData:
+    return BenchmarkData(wide_map)
+
+
+def make_model(recording: Recording, format_: TrialFormat, dynamics: int) -> MtM:
+    small = ["model.width=16", "model.mlp=16", "model.heads=2", f"model.dynamics={dynamics}"]
+    settings = read_run_settings("benchmark", small).model
+    units = tuple(recording.unit_ids[::-1].tolist())  # rows in another order than the file's
+    model = MtM(settings, Scope(units, (recording.eid,), (), format_, ("neuron", "causal"))).eval()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for table in (model.read_in, model.read_out, model.read_out_bias):
+            table.normal_(std=0.3, generator=generator)
+        for weight in model.blocks.parameters():
+            weight.add_(0.1 * torch.randn(weight.shape, generator=generator))
+    if dynamics:
+        model.dynamics_share.fill_(0.6)
+        model.dynamics_offset.normal_(-2, 0.5, generator=generator)
+        model.dynamics_loading.normal_(std=0.3, generator=generator)
+        model.dynamics_course.normal_(std=0.2, generator=generator)
+        model.dynamics_transition[:] = 0.9 * torch.eye(dynamics)
+        model.dynamics_noise[:] = 0.19 * torch.eye(dynamics)
+    return model
+
+
+def rows_of(model: MtM, recording: Recording) -> torch.Tensor:
+    return torch.tensor([model.scope.units.index(unit) for unit in recording.unit_ids])
+
+
+@pytest.mark.parametrize("name", ["ts2-co_smoothing", "ts2-forecasting"])
+@pytest.mark.parametrize(("format_", "dynamics"), [(WINDOWS, 3), (WINDOWS, 0), (LONG, 3)])
+def test_predictions_are_those_of_each_window_on_its_own(
+    data: BenchmarkData, name: str, format_: TrialFormat, dynamics: int
+) -> None:
+    """And what is asked for is hidden: other counts there change nothing."""
+    with data.open("ts2", data.recordings[0]) as recording:
+        truth, units = NeuralTruth.of(recording, TASKS[name], "test"), recording.unit_ids
+        truth = replace(truth, pieces=truth.pieces[1:4])
+        model = make_model(recording, format_, dynamics)
+        predicted = np.concatenate(
+            [p for _, p in predict_windows(model, recording.eid, units, truth)]
+        )
+        rows = rows_of(model, recording)
+    n_before = format_.n_time - 50
+    windows = np.concatenate([counts for _, counts in truth.windows(n_before)])
+    assert len(predicted) == len(windows) == len(truth.starts)
+    rng = np.random.default_rng(0)
+    for at in (0, 1, len(windows) // 2, len(windows) - 1):
+        counts = windows[at].astype(int)
+        hidden = np.zeros((format_.n_time, len(units)), bool)
+        if name == "ts2-forecasting":
+            hidden[-5:] = True
+            scheme, step, unit = "causal", slice(-5, None), slice(None)
+        else:
+            hidden[:, truth.columns] = True
+            scheme, step, unit = "neuron", slice(-50, None), truth.columns
+        counts[hidden] = rng.integers(0, 9, hidden.sum())
+        mask = torch.from_numpy(hidden)[None]
+        mask = mask[:, :, :1] if name == "ts2-forecasting" else mask
+        group = Group(torch.from_numpy(counts)[None], mask, rows, 0, scheme, scheme == "causal")
+        with torch.inference_mode():
+            expected = model.blend(model([group])[0], group)[0].numpy()
+        np.testing.assert_allclose(predicted[at], expected[step][:, unit], atol=5e-3)
+
+
+@pytest.mark.parametrize("format_", [WINDOWS, LONG])
+def test_features_are_of_the_second_that_is_asked_for(
+    data: BenchmarkData, format_: TrialFormat
+) -> None:
+    """With a model of longer windows too, whose earlier bins are context alone."""
+    with data.open("ts2", data.recordings[0]) as recording:
+        spikes, units = recording.spikes(), recording.unit_ids
+        model = make_model(recording, format_, 0)
+        rows = rows_of(model, recording)
+        starts = recording.domain("ts2_train")[0, 0] + 10 + np.arange(40) * 1.7
+        features = window_features(recording, starts, model)
+    n_time = format_.n_time
+    for at in (0, 33, 39):
+        counts = np.zeros((n_time, len(units)), int)
+        for time, unit in zip(spikes.times, spikes.units, strict=True):
+            bin_ = int(np.floor((time - starts[at]) * 50)) + n_time - 50
+            if 0 <= bin_ < n_time:
+                counts[bin_, unit] += 1
+        nothing = torch.zeros(1, 1, 1, dtype=torch.bool)
+        group = Group(torch.from_numpy(counts)[None], nothing, rows, 0, "neuron")
+        with torch.inference_mode():
+            states = model.encode([group])
+            rates = model.decode(states, group)
+        np.testing.assert_allclose(features["states"][at], states[0, -50:], atol=1e-4)
+        np.testing.assert_allclose(features["rates"][at], rates[0, -50:], atol=1e-4)
+    assert features["spikes"].shape == (40, 50, len(units))
+
+
+def test_windows_are_labelled_by_their_domain_and_rates_are_of_them(data: BenchmarkData) -> None:
+    with data.open("ts2", data.recordings[0]) as recording:
+        ds, _ = adaptation_data(recording, "ts2")
+        windows = np.stack([ds.window_start.values, ds.window_start.values + 1.0], 1)
+        for split in ("train", "val"):
+            within = inside(windows, recording.domain(f"ts2_{split}"))
+            np.testing.assert_array_equal(ds.split.values == split, within)
+    rates = ds.spikes.sum(("trial", "time")) / len(windows)
+    np.testing.assert_allclose(ds.firing_rate, rates, rtol=1e-6)
