@@ -20,8 +20,9 @@ from ibl_mtm.evaluation.activity.predict import (
     predict_unmasked,
 )
 from ibl_mtm.evaluation.activity.tasks import ActivityTask, HeldOut
+from ibl_mtm.evaluation.behaviour.decode_by_model import decode_by_model
 from ibl_mtm.evaluation.behaviour.linear_decoders import Features
-from ibl_mtm.model.masking import Scheme
+from ibl_mtm.model.masking import SCHEMES, Scheme
 from ibl_mtm.model.mtm import MtM
 
 __all__ = ["ModelPredictor", "Predictor", "Scored"]
@@ -57,6 +58,9 @@ class Predictor(Protocol):
 
     def features(self) -> Mapping[str, Features]:
         """What behaviour can be decoded from, by prompt: features of every trial."""
+
+    def answers(self) -> Mapping[str, np.ndarray]:
+        """Behaviour as it decodes it itself, by task: log odds, or traces, of every trial."""
 
 
 class ModelPredictor:
@@ -105,6 +109,11 @@ class ModelPredictor:
 
     def features(self) -> dict[str, Features]:
         """Log rates under every prompt; one and the same where prompts were not trained."""
-        prompts = self.model.scope.schemes if self.model.settings.prompt else (self.prompt,)
+        known = [scheme for scheme in self.model.scope.schemes if scheme in SCHEMES]
+        prompts = known if known and self.model.settings.prompt else (self.prompt,)
         population = population_of(self.model, self.ds)
         return {p: Features(predict_unmasked(population, p)) for p in prompts}
+
+    def answers(self) -> dict[str, np.ndarray]:
+        """See `Predictor`; none of a model without modalities."""
+        return decode_by_model(self.model, self.ds)

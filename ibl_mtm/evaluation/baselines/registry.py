@@ -113,6 +113,10 @@ class BaselinePredictor:
         """None: behaviour is decoded from the raw spikes."""
         return {}
 
+    def answers(self) -> Mapping[str, np.ndarray]:
+        """None: a baseline knows no behaviour."""
+        return {}
+
 
 def _nothing(data: BaselineData, task: ActivityTask) -> tuple[Any, ...]:
     return ()
