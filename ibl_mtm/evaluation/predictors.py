@@ -22,7 +22,7 @@ from ibl_mtm.evaluation.activity.predict import (
 from ibl_mtm.evaluation.activity.tasks import ActivityTask, HeldOut
 from ibl_mtm.evaluation.behaviour.decode_by_model import decode_by_model
 from ibl_mtm.evaluation.behaviour.linear_decoders import Features
-from ibl_mtm.model.masking import SCHEMES, Scheme
+from ibl_mtm.model.masking import BEHAVIOUR_SCHEMES, Scheme
 from ibl_mtm.model.mtm import MtM
 
 __all__ = ["ModelPredictor", "Predictor", "Scored"]
@@ -96,7 +96,13 @@ class ModelPredictor:
         self.prompt: Scheme = "neuron" if "neuron" in schemes else schemes[0]
 
     def cannot(self, what: Scored) -> str | None:
-        """A model predicts every task."""
+        """A model predicts every task; encoding only if it was trained to, from what is there."""
+        if what != "encoding":
+            return None
+        if "encoding" not in self.model.scope.schemes:
+            return "the model was not trained to predict spikes from behaviour"
+        if not self.population.has_behaviour:
+            return "the session has no behaviour that the model knows"
         return None
 
     def held_out(self, task: ActivityTask) -> Iterator[tuple[HeldOut, np.ndarray]]:
@@ -109,7 +115,7 @@ class ModelPredictor:
 
     def features(self) -> dict[str, Features]:
         """Log rates under every prompt; one and the same where prompts were not trained."""
-        known = [scheme for scheme in self.model.scope.schemes if scheme in SCHEMES]
+        known = [s for s in self.model.scope.schemes if s not in BEHAVIOUR_SCHEMES]
         prompts = known if known and self.model.settings.prompt else (self.prompt,)
         population = population_of(self.model, self.ds)
         return {p: Features(predict_unmasked(population, p)) for p in prompts}

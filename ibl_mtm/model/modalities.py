@@ -42,6 +42,10 @@ class Behaviour:
     hidden_traces: Tensor
     hidden_classes: Tensor
 
+    def __getitem__(self, trials: Tensor) -> "Behaviour":
+        """Those of some trials, by position; what is hidden must be the same in all of them."""
+        return replace(self, traces=self.traces[trials], classes=self.classes[trials])
+
 
 @dataclass(frozen=True)
 class Scales:

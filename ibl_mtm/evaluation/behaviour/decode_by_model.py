@@ -12,12 +12,13 @@ import torch
 import xarray as xr
 
 from ibl_mtm.model.masking import Scheme
-from ibl_mtm.model.modalities import Answer
+from ibl_mtm.model.modalities import Answer, Behaviour
 from ibl_mtm.model.mtm import Group, MtM
 from ibl_mtm.sessions.behaviours import BEHAVIOURS
+from ibl_mtm.sessions.modalities import read_modalities
 from ibl_mtm.sessions.text import as_text
 
-__all__ = ["BATCH", "decode_by_model", "decoding_scheme", "measured"]
+__all__ = ["BATCH", "decode_by_model", "decoding_scheme", "measured", "shown_behaviour"]
 
 BATCH = 32
 
@@ -28,6 +29,30 @@ def decoding_scheme(model: MtM) -> Scheme | None:
         return None
     schemes: tuple[Scheme, ...] = ("decoding", "mixed", "behaviour")
     return next((scheme for scheme in schemes if scheme in model.scope.schemes), None)
+
+
+def shown_behaviour(
+    model: MtM, ds: xr.Dataset, given: Sequence[str] | None = None
+) -> Behaviour | None:
+    """A session's behaviour as a model reads it; None for a model without modalities.
+
+    Parameters
+    ----------
+    given
+        Modalities that are shown, by default all; the others are hidden.
+    """
+    names = model.names_of_modalities
+    if not names:
+        return None
+    values, device = read_modalities(ds, names), model.read_in.device
+    hidden = torch.tensor([given is not None and name not in given for name in names])
+    n_traces = values.traces.shape[2]
+    return Behaviour(
+        torch.from_numpy(values.traces).to(device),
+        torch.from_numpy(values.classes).to(device),
+        hidden[:n_traces].view(1, 1, -1).to(device),
+        hidden[n_traces:].view(1, -1).to(device),
+    )
 
 
 @torch.inference_mode()

@@ -17,7 +17,7 @@ from torch.func import functional_call
 
 from ibl_mtm.errors import UserError
 from ibl_mtm.model.loss import poisson_nll
-from ibl_mtm.model.masking import SCHEMES
+from ibl_mtm.model.masking import BEHAVIOUR_SCHEMES
 from ibl_mtm.model.modalities import Answer
 from ibl_mtm.model.mtm import MtM
 from ibl_mtm.sessions.view import Session
@@ -242,7 +242,7 @@ class Training(pl.LightningModule):
         for scheme, score in scores.items():
             self.log(f"val/{scheme}", score, sync_dist=True)
         # Of schemes of activity, if there are any: they are what models without behaviour have.
-        of_activity = [scheme for scheme in scores if scheme in SCHEMES] or list(scores)
+        of_activity = [s for s in scores if s not in BEHAVIOUR_SCHEMES] or list(scores)
         mean = torch.zeros((), device=self.device)
         if of_activity:
             mean = torch.stack([scores[scheme] for scheme in of_activity]).mean()
