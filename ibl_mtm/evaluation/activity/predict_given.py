@@ -60,7 +60,8 @@ def predict_given(
         if SPIKES in targets:
             rates.append(model.decode(h, group).exp().cpu().numpy())
     found = measured(model, answers, float(ds.attrs["bin_size"]))
-    variables = {}
+    variables: dict[str, tuple[tuple[str, ...], np.ndarray, dict[str, str]]] = {}
+    dims: tuple[str, ...]
     for name in targets:
         if name == SPIKES:
             dims, values, units = ("trial", "time", "unit"), np.concatenate(rates), "spikes/bin"

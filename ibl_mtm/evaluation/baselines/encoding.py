@@ -55,10 +55,10 @@ def design(values: ModalityValues) -> Array:
 def _features(data: BaselineData, split: str) -> Array:
     """Standardised by the training trials, in which what is missing is the mean."""
     if "encoding" not in data.kept:
-        train = data.behaviour["train"]
-        known = ~np.isnan(train.traces)
+        traces = data.behaviour["train"].traces
+        known = ~np.isnan(traces)
         n = known.sum((0, 1)).clip(min=1)
-        data.kept["encoding"] = np.where(known, train.traces, 0).sum((0, 1)) / n
+        data.kept["encoding"] = np.where(known, traces, 0).sum((0, 1)) / n
     mean = data.kept["encoding"]
     of_split, train = (
         design(ModalityValues(data.behaviour[name].traces - mean, data.behaviour[name].classes))

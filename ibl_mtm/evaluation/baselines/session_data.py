@@ -40,22 +40,22 @@ class BaselineData:
         per bin.
     condition
         By split: (trial,), a number for each combination of choice and block.
-    behaviour
-        By split: all behaviours that are built in.
     region : ndarray (unit,), str
         Regions as the tasks use them, ``""`` where one takes no part.
     source
         The only region that inter-region prediction shows, for pairs of regions; ``""``: all.
     kept
         What a baseline fits once for all tasks, under its name.
+    behaviour
+        By split: all behaviours that are built in.
     """
 
     counts: dict[str, Array]
     condition: dict[str, NDArray[np.int64]]
-    behaviour: dict[str, ModalityValues]
     region: NDArray[np.str_]
     source: str = ""
     kept: dict[str, Any] = field(default_factory=dict)
+    behaviour: dict[str, ModalityValues] = field(default_factory=dict)
 
     @classmethod
     def of(cls, ds: xr.Dataset, split: np.ndarray, region: np.ndarray) -> "BaselineData":
