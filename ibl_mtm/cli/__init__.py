@@ -27,6 +27,7 @@ __all__ = ["DEFECT", "app", "main"]
 
 #: Packages that an installation may do without, by the extra that brings them.
 _EXTRAS = {
+    "nwb": ("pynwb", "hdmf"),
     "ingest": (
         "one",
         "ibllib",
