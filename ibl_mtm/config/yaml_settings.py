@@ -26,6 +26,7 @@ __all__ = [
     "find_shipped",
     "read_located",
     "read_settings",
+    "settings_of",
     "shipped",
     "validate_settings",
 ]
@@ -87,6 +88,24 @@ def read_located(path: Path, model: type[S], overrides: Iterable[str] = ()) -> t
         places[tuple(keys)] = f"'{override}'"
     _refuse_both(given, model.alternatives, "the command line")
     return validate_settings(values, model, str(path), places), places
+
+
+def settings_of(values: Mapping[str, Any], model: type[S]) -> S:
+    """Settings from a mapping as a file would hold it: nested, with a ``base`` if it has one.
+
+    Raises
+    ------
+    UserError
+        Names the key that does not fit, or the base that is not there.
+    """
+    own = dict(values)
+    where = "the given settings"
+    if (base := own.pop("base", None)) is None:
+        return validate_settings(own, model, where)
+    file = _find_base(Path("settings"), str(base), where)
+    inherited, places = _read_yaml(file, (), model.alternatives)
+    _drop_alternative(inherited, own, model.alternatives)
+    return validate_settings(_merge(inherited, own), model, where, places)
 
 
 def validate_settings(

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from ibl_mtm.cache.cache import Cache
+from ibl_mtm.cache.cache import Cache, as_cache
 from ibl_mtm.errors import UserError
 from ibl_mtm.model.mtm import MtM
 from ibl_mtm.sessions.deal import Deal, check_held_out, digest_of, read_deals
@@ -44,7 +44,7 @@ from ibl_mtm.training.loop.module import Training
 from ibl_mtm.training.loop.objective import check_schemes
 from ibl_mtm.training.loop.trainer import make_loaders, make_trainer, quiet
 from ibl_mtm.training.outcome import write_outcome
-from ibl_mtm.training.settings import FinetuneSettings, RunSettings
+from ibl_mtm.training.settings import FinetuneSettings, RunSettings, as_run_settings
 
 __all__ = ["TrainReport", "fit", "train"]
 
@@ -87,8 +87,8 @@ class TrainReport:
 
 
 def train(
-    settings: RunSettings,
-    cache: Cache,
+    settings: RunSettings | str | Path | Mapping[str, Any],
+    cache: Cache | str | Path,
     run: str | Path,
     *,
     init: str | Path | None = None,
@@ -103,9 +103,10 @@ def train(
     Parameters
     ----------
     settings
-        The run's; written to ``config.yaml`` as they are.
+        The run's; written to ``config.yaml`` as they are. Or the name or path of a configuration,
+        or a mapping, such as ``{"base": "mtm_small", "steps": 500}``.
     cache
-        Sessions to train on; use `Cache.where` for a part of them.
+        Sessions to train on, or the path of a cache; use `Cache.where` for a part of it.
     run
         Folder of the run.
     init
@@ -131,7 +132,7 @@ def train(
     StoppedError
         If a signal ends it.
     """
-    run = Path(run)
+    run, cache, settings = Path(run), as_cache(cache), as_run_settings(settings)
     if not len(cache):
         raise UserError(f"{cache.path} holds no session to train on")
     settle_rank(settings.trainer.devices * settings.trainer.nodes)

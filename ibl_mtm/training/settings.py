@@ -1,13 +1,13 @@
 """The settings of a run: what a configuration file may say."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from ibl_mtm.config.yaml_settings import Settings, find_shipped, read_settings
+from ibl_mtm.config.yaml_settings import Settings, find_shipped, read_settings, settings_of
 from ibl_mtm.errors import UserError
 from ibl_mtm.model.loss import Reduction
 from ibl_mtm.model.masking import SCHEMES, MaskRatios, Scheme
@@ -21,6 +21,7 @@ __all__ = [
     "OptimizerSettings",
     "RunSettings",
     "TrainerSettings",
+    "as_run_settings",
     "find_configuration",
     "read_data_settings",
     "read_run_settings",
@@ -184,6 +185,26 @@ def read_run_settings(config: str, overrides: Iterable[str] = ()) -> RunSettings
     if settings.steps and settings.epochs:
         raise UserError(f"{path} gives both steps and epochs, of which one follows; give one")
     return settings
+
+
+def as_run_settings(given: RunSettings | str | Path | Mapping[str, Any]) -> RunSettings:
+    """Settings as they are, by the name or path of a configuration, or as a mapping.
+
+    Raises
+    ------
+    UserError
+        As `read_run_settings` does.
+
+    Examples
+    --------
+    >>> as_run_settings({"base": "mtm_small", "steps": 50, "model": {"width": 32}}).model.width
+    32
+    """
+    if isinstance(given, RunSettings):
+        return given
+    if isinstance(given, Mapping):
+        return settings_of(given, RunSettings)
+    return read_run_settings(str(given))
 
 
 def find_configuration(config: str) -> Path:
