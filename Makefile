@@ -25,7 +25,7 @@ install: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=24"
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[ingest,remote,brainsets,workflows,dev,docs]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[ingest,remote,brainsets,nwb,workflows,dev,docs]"
 	touch $@
 
 demo: install

@@ -8,7 +8,7 @@ from .evaluation.activity.embed import embed
 from .evaluation.activity.predict import predict
 from .evaluation.compare import compare_runs
 from .evaluation.evaluate import evaluate, evaluate_baseline
-from .ingest.own.add_session import add_session
+from .ingest.add_session import add_session
 from .report.page import write_report
 from .sessions.bins import rebin
 from .training.checkpoint.pretrained import PretrainedMtM, load_model

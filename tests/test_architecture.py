@@ -35,8 +35,10 @@ INGEST = (
     ("on_disk",),
     ("alyx", "brainsets", "bulk"),
     ("brainsets", "bulk"),
+    ("own",),
     ("sources",),
     ("job",),
+    ("add_session",),
     ("cluster",),
     ("run",),
 )

@@ -7,7 +7,7 @@ What `ibl_mtm.ingest.sources` does with each kind is another matter.
 
 import re
 from collections.abc import Mapping
-from datetime import date
+from datetime import date as Date
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -22,6 +22,9 @@ __all__ = [
     "BucketSource",
     "BwmSource",
     "LocalSource",
+    "NwbSource",
+    "OwnFiles",
+    "PhySource",
     "SimulatedSource",
     "Source",
     "SourceSettings",
@@ -126,7 +129,7 @@ class AlyxSource(SourceSettings):
     @field_validator("revision", mode="before")
     @classmethod
     def _from_date(cls, revision: Any) -> Any:
-        return revision.isoformat() if isinstance(revision, date) else revision  # as YAML reads it
+        return revision.isoformat() if isinstance(revision, Date) else revision  # as YAML reads it
 
     @field_validator("url", "data_server")
     @classmethod
@@ -224,6 +227,49 @@ class BwmSource(BucketSource):
     elsewhere = BucketSource.elsewhere | {"evaluated_animals"}
 
 
+class OwnFiles(SourceSettings):
+    """Files of another program; which session they are of is told by their place, or here.
+
+    Places are `SUBJECT/DATE`, `SUBJECT/DATE/NUMBER` or `SUBJECT_DATE`, with dates as YYYY-MM-DD.
+    """
+
+    path: Path
+    subject: str | None = Field(default=None, min_length=1, description="where no place tells it")
+    date: str | None = Field(
+        default=None, pattern=r"^\d{4}-\d{2}-\d{2}$", description="where no place tells it"
+    )
+    lab: str = Field(default="lab", min_length=1)
+
+    elsewhere = frozenset({"path", "subject", "date", "lab"})
+
+    @field_validator("date", mode="before")
+    @classmethod
+    def _from_date(cls, day: Any) -> Any:
+        return day.isoformat() if isinstance(day, Date) else day  # as YAML reads it
+
+
+class PhySource(OwnFiles):
+    """Folders as Phy and Kilosort leave them; those below one table of trials are one session."""
+
+    kind: Literal["phy"]
+    sampling_rate: float | None = Field(
+        default=None, gt=0, description="samples per second; by default as params.py has it"
+    )
+    trials: str = Field(
+        default="trials.csv",
+        min_length=1,
+        description="the session's table of trials (csv, tsv, parquet), times in s from the "
+        "recording's first sample",
+    )
+
+
+class NwbSource(OwnFiles):
+    """Files of Neurodata Without Borders, as DANDI has them: one session each."""
+
+    kind: Literal["nwb"]
+    trials: str = Field(default="trials", min_length=1, description="name of the table of trials")
+
+
 class ArraysSource(SourceSettings):
     """Arrays that a program gave (`ibl_mtm.add_session`), told by a digest of all of them."""
 
@@ -232,7 +278,14 @@ class ArraysSource(SourceSettings):
 
 
 Source = Annotated[
-    SimulatedSource | LocalSource | AlyxSource | BrainsetsSource | BwmSource | ArraysSource,
+    SimulatedSource
+    | LocalSource
+    | AlyxSource
+    | BrainsetsSource
+    | BwmSource
+    | PhySource
+    | NwbSource
+    | ArraysSource,
     Field(discriminator="kind"),
 ]
 """Any of them, by its `kind`."""

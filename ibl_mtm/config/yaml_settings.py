@@ -20,7 +20,15 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ibl_mtm.errors import UserError
 
-__all__ = ["Settings", "find_shipped", "read_settings", "shipped", "validate_settings"]
+__all__ = [
+    "Places",
+    "Settings",
+    "find_shipped",
+    "read_located",
+    "read_settings",
+    "shipped",
+    "validate_settings",
+]
 
 Key = tuple[str | int, ...]
 #: Where each key was given: a line of a file, or an override.
@@ -58,6 +66,11 @@ def read_settings(path: Path, model: type[S], overrides: Iterable[str] = ()) -> 
     UserError
         Names the file, the line and the key that do not fit, and what would.
     """
+    return read_located(path, model, overrides)[0]
+
+
+def read_located(path: Path, model: type[S], overrides: Iterable[str] = ()) -> tuple[S, Places]:
+    """The same, and where each key was given."""
     values, places = _read_yaml(path, (), model.alternatives)
     given: dict[str, Any] = {}
     for override in overrides:
@@ -73,7 +86,7 @@ def read_settings(path: Path, model: type[S], overrides: Iterable[str] = ()) -> 
         places = {k: place for k, place in places.items() if k[: len(keys)] != tuple(keys)}
         places[tuple(keys)] = f"'{override}'"
     _refuse_both(given, model.alternatives, "the command line")
-    return validate_settings(values, model, str(path), places)
+    return validate_settings(values, model, str(path), places), places
 
 
 def validate_settings(

@@ -173,17 +173,17 @@ def checked_signal(
     SessionError
         If times and values do not fit together; names the signal.
     """
-    times, values = np.asarray(times, np.float64), np.asarray(values, np.float64)
-    if times.shape != values.shape or times.ndim != 1:
-        raise SessionError(eid, f"{name}: {times.shape} times but {values.shape} values")
+    t, v = np.asarray(times, np.float64), np.asarray(values, np.float64)
+    if t.shape != v.shape or t.ndim != 1:
+        raise SessionError(eid, f"{name}: {t.shape} times but {v.shape} values")
     if gaps:
-        times, values = times[~np.isnan(values)], values[~np.isnan(values)]
-    if not (np.isfinite(times).all() and np.isfinite(values).all()):
+        t, v = t[~np.isnan(v)], v[~np.isnan(v)]
+    if not (np.isfinite(t).all() and np.isfinite(v).all()):
         raise SessionError(eid, f"{name}: not every time and value is a finite number")
-    if (np.diff(times) < 0).any():
+    if (np.diff(t) < 0).any():
         raise SessionError(eid, f"{name}: times are not in ascending order")
-    apart = np.diff(times, prepend=-np.inf) > 0  # of samples at one time, the first
-    return Signal(times[apart], values[apart])
+    apart = np.diff(t, prepend=-np.inf) > 0  # of samples at one time, the first
+    return Signal(t[apart], v[apart])
 
 
 def numbers(eid: str, file: str, table: pd.DataFrame, column: str) -> NDArray[np.float64]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -142,6 +143,8 @@ def train(
         raise UserError("settings under 'finetune' need a run to start from: give --init RUN")
     if init is not None and run.resolve() == Path(init).resolve():
         raise UserError(f"--init and --run are the same folder, {run}; give the run its own")
+    place = cache.path.resolve() if isinstance(cache.path, Path) else cache.path
+    where = {"cache": str(place)}
     with claim_folder(run, resume=resume, overwrite=overwrite):
         if settings.data.evaluated_animals == "refuse":
             refuse_evaluated(cache)
@@ -157,7 +160,15 @@ def train(
             check_unchanged(run, settings, sessions)
             _check_same_init(run, init)
             return fit(
-                settings, sessions, model, run, run / CHECKPOINT, progress, say=say, refit=refit
+                settings,
+                sessions,
+                model,
+                run,
+                run / CHECKPOINT,
+                progress,
+                say=say,
+                refit=refit,
+                about=where,
             )
         taken = None
         if init:
@@ -178,7 +189,7 @@ def train(
                 for line in taken.lines():
                     say(line)
 
-        return fit(settings, sessions, model, run, None, progress, begin, say, refit=refit)
+        return fit(settings, sessions, model, run, None, progress, begin, say, refit, where)
 
 
 def fit(
@@ -191,8 +202,12 @@ def fit(
     begin: Callable[[], None] = lambda: None,
     say: Callable[[str], None] = lambda message: None,
     refit: bool = True,
+    about: Mapping[str, Any] = MappingProxyType({}),
 ) -> TrainReport:
-    """Train a model on sessions (see `train`); `begin` is called before anything is written."""
+    """Train a model on sessions (see `train`).
+
+    `begin` is called before anything is written; `about` is told in ``training.json``.
+    """
     check_schemes(sessions, settings.masks, settings.data.min_units_per_region)
     check_devices(settings.trainer)
     loader = Loader(sessions, settings)
@@ -228,6 +243,7 @@ def fit(
     )
     if on_first_process():
         about = {
+            **about,
             "seed": settings.seed,
             "n_sessions": len(sessions),
             "n_animals": len({session.subject or session.eid for session in sessions}),

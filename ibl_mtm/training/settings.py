@@ -21,8 +21,10 @@ __all__ = [
     "OptimizerSettings",
     "RunSettings",
     "TrainerSettings",
+    "find_configuration",
     "read_data_settings",
     "read_run_settings",
+    "shipped_configurations",
 ]
 
 
@@ -172,9 +174,7 @@ def read_run_settings(config: str, overrides: Iterable[str] = ()) -> RunSettings
     >>> settings.steps, settings.optimizer.learning_rate
     (50, 0.001)
     """
-    path = Path(config).expanduser()
-    if not path.is_file():
-        path = _find_configuration(path)
+    path = find_configuration(config)
     settings = read_settings(path, RunSettings, overrides)
     if settings == RunSettings():
         raise UserError(
@@ -186,16 +186,31 @@ def read_run_settings(config: str, overrides: Iterable[str] = ()) -> RunSettings
     return settings
 
 
-def _find_configuration(path: Path) -> Path:
+def find_configuration(config: str) -> Path:
+    """The file of a configuration: a path, or the name of one in ``pipelines/configs``.
+
+    Raises
+    ------
+    UserError
+        If there is neither.
+    """
+    path = Path(config).expanduser()
+    if path.is_file():
+        return path
     name = path.name if path.suffix in (".yaml", ".yml") else f"{path.name}.yaml"
     try:
         return find_shipped(f"pipelines/configs/{name}")
     except UserError:
-        folder = find_shipped("pipelines/configs/mtm.yaml").parent
-    known = sorted(file.stem for file in folder.glob("*.yaml"))
+        known = sorted(shipped_configurations())
     close = difflib.get_close_matches(Path(name).stem, known, n=1)
     hint = f"did you mean '{close[0]}'?" if close else f"shipped are {', '.join(known)}"
     raise UserError(f"no file '{path}', and no shipped configuration of that name; {hint}")
+
+
+def shipped_configurations() -> dict[str, Path]:
+    """The configurations in ``pipelines/configs`` by name, found as `find_configuration` does."""
+    folder = find_shipped("pipelines/configs/mtm.yaml").parent
+    return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
 
 
 def read_data_settings(run: Path) -> DataSettings:

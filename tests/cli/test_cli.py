@@ -98,9 +98,11 @@ def test_train_prints_one_document(trained):
 
 def test_eval_and_report_follow_train(run, cache, trained, tmp_path):
     folder, _ = trained
-    code, out, _ = run("eval", folder, "--cache", cache, "--task", "co_smoothing", "--json")
+    # Without --cache: a run tells where its sessions are.
+    code, out, _ = run("eval", folder, "--task", "co_smoothing", "--json")
     document = json.loads(out)
     assert code == 0
+    assert set(document["sessions"]) == set(ibl_mtm.open_cache(cache))
     assert set(document["tasks"]) == {"co_smoothing"}
     assert document["tasks"]["co_smoothing"]["n_units"] > 0
     page = tmp_path / "report.html"

@@ -116,12 +116,12 @@ def _two_classes(values: Values, _: float) -> Values:
     Undecodable
         If there are more.
     """
-    if values.dtype.kind in "OTU":
-        values = as_text(values)
-        known = values != ""
+    plain: NDArray[Any] = as_text(values) if values.dtype.kind in "OTU" else values
+    if plain.dtype.kind == "U":
+        known = plain != ""
     else:
-        known = np.isfinite(values.astype(np.float64)) & (values != MISSING)
-    kinds = np.unique(values[known])
+        known = np.isfinite(plain.astype(np.float64)) & (plain != MISSING)
+    kinds = np.unique(plain[known])
     if len(kinds) > 2:
         shown = ", ".join(map(str, kinds[:3]))
         raise Undecodable(
@@ -130,7 +130,7 @@ def _two_classes(values: Values, _: float) -> Values:
         )
     label = np.zeros(len(values), np.int8)
     for kind, sign in zip(kinds, (-1, 1), strict=False):
-        label[known & (values == kind)] = sign
+        label[known & (plain == kind)] = sign
     return label
 
 

@@ -13,6 +13,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ibl_mtm.errors import SessionError
+from ibl_mtm.ingest.check_spikes import check_rows, check_spikes
+from ibl_mtm.ingest.own.quality import LABELS
 from ibl_mtm.ingest.recording import (
     Behaviour,
     Insertion,
@@ -21,14 +23,10 @@ from ibl_mtm.ingest.recording import (
     checked_signal,
     numbers,
 )
-from ibl_mtm.ingest.spikes import check_rows, check_spikes
 from ibl_mtm.ingest.trials import check_trials
 from ibl_mtm.one_files.regions import resolve_regions
 
-__all__ = ["LABELS", "LICKS", "About", "make_recording"]
-
-LABELS = {"good": 1.0, "mua": 0.0, "unsorted": np.nan, "": np.nan}
-"""What words for a unit's quality are in the cache, whose good units have 1."""
+__all__ = ["LICKS", "About", "make_recording"]
 
 LICKS = "licks"
 """The signal that has times and no values."""
@@ -207,7 +205,8 @@ def _labels(eid: str, what: str, table: pd.DataFrame) -> NDArray[np.float64]:
                 f"{what}.units: label: '{strange.iloc[0]}' is none of good, mua, unsorted, nor a "
                 "score from 0 to 1",
             )
-        return plain.map(LABELS).to_numpy(np.float64)
+        scores: NDArray[np.float64] = plain.map(LABELS).to_numpy(np.float64)
+        return scores
     labels = numbers(eid, f"{what}.units", table, "label")
     if ((labels < 0) | (labels > 1)).any():
         raise SessionError(eid, f"{what}.units: label: expected scores from 0 to 1")

@@ -19,6 +19,8 @@ SOURCES: dict[str, Find | str] = {
     "alyx": "ibl_mtm.ingest.sources.alyx:find",
     "brainsets": "ibl_mtm.ingest.sources.brainsets:find",
     "bwm": "ibl_mtm.ingest.sources.bwm:find",
+    "phy": "ibl_mtm.ingest.sources.own:find_phy",
+    "nwb": "ibl_mtm.ingest.sources.own:find_nwb",
 }
 """How to find the sessions of each kind of source: a function, or the place of one, since what a
 kind needs, such as the simulator, is imported for it alone."""

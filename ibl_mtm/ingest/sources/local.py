@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from ibl_mtm.config.sources import LocalSource
 from ibl_mtm.errors import UserError
 from ibl_mtm.ingest.on_disk.folder import Folder, open_folder
+from ibl_mtm.ingest.own.alf_2019 import holds_alf_2019
+from ibl_mtm.ingest.sources.own import OwnSessions, find_old_alf
 from ibl_mtm.ingest.sources.source import Search
 
 __all__ = ["OnDisk", "find"]
@@ -32,10 +34,17 @@ class OnDisk:
 
 
 @contextmanager
-def find(search: Search) -> Iterator[OnDisk]:
-    """Find those that have spikes; a folder without cache tables is indexed for as long."""
+def find(search: Search) -> Iterator["OnDisk | OwnSessions"]:
+    """Find those that have spikes; a folder without cache tables is indexed for as long.
+
+    A folder in the layout of 2019 is told by its files.
+    """
     source = search.dataset.source
     assert isinstance(source, LocalSource)
+    if not (source.path / "sessions.pqt").is_file() and holds_alf_2019(source.path):
+        with find_old_alf(search) as old:
+            yield old
+        return
     with open_folder(source.path, search.aside) as folder:
         if search.sessions is None and search.listed:
             yield OnDisk(search.choose(search.listed), folder)

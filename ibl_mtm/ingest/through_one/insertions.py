@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from one.api import One
 
 from ibl_mtm.errors import SessionError
+from ibl_mtm.ingest.check_spikes import check_rows, check_spikes
 from ibl_mtm.ingest.recording import Insertion, check_pids, numbers
-from ibl_mtm.ingest.spikes import check_rows, check_spikes
 from ibl_mtm.ingest.through_one.channel_locations import place_units
 from ibl_mtm.ingest.through_one.files import find, load, place
 from ibl_mtm.one_files.regions import atlas

@@ -4,6 +4,8 @@ times, clusters = check_spikes(eid, "alf/probe00/spikes", times, clusters, notes
 check_rows(eid, "alf/probe00/spikes", clusters, n_clusters, notes)
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,8 +20,8 @@ _MANY_CLUSTERS = 4
 def check_spikes(
     eid: str,
     what: str,
-    times: NDArray[np.generic] | None,
-    clusters: NDArray[np.generic] | None,
+    times: NDArray[Any] | None,
+    clusters: NDArray[Any] | None,
     notes: list[str],
 ) -> tuple[NDArray[np.float64], NDArray[np.integer]]:
     """Spike times in seconds, and the cluster of each, if they can be that.
@@ -99,5 +101,5 @@ def check_rows(
         notes.append(doubt)  # of two or three, all but one may well be silent
 
 
-def _are_whole(times: NDArray[np.generic]) -> bool:
+def _are_whole(times: NDArray[np.floating]) -> bool:
     return bool((times == np.round(times)).all())
