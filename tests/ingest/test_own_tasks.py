@@ -136,19 +136,26 @@ def test_definitions_of_before_are_as_they_were() -> None:
     before = Dataset.model_validate({"source": {"kind": "simulated"}})
     assert set(before.definition(eid)) == {"source", "align", "trials", "split", "pids", "role"}
     assert set(before.definition(eid)["trials"]) == {"min_reaction", "max_reaction", "max_length"}
-    mine = Dataset.model_validate({"source": {"kind": "simulated"}, **OWN})
+    mine = Dataset.model_validate({"source": {"kind": "local", "path": "x"}, **OWN})
     assert mine.definition(eid)["trials"]["keep"] == ["frequency", "outcome"]
     for key in ("signals", "conditions", "decode"):
         other = Dataset.model_validate(
-            {"source": {"kind": "simulated"}, **(OWN | {key: type(OWN[key])()})}
+            {"source": {"kind": "local", "path": "x"}, **(OWN | {key: type(OWN[key])()})}
         )
         assert other.definition_hash(eid) != mine.definition_hash(eid)
 
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"decode": {"go now": "class"}}, {"decode": {"go": "word"}}, {"signals": {"1st": "a.b"}}],
+    [
+        {"decode": {"go now": "class"}},
+        {"decode": {"go": "word"}},
+        {"signals": {"1st": "a.b"}},
+        {"signals": {"pupil": "pupil.diameter"}},
+    ],
 )
 def test_names_that_cannot_be(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"cannot name a variable|'class' or 'trace'"):
+    with pytest.raises(
+        ValueError, match=r"cannot name a variable|'class' or 'trace'|'signals' are read by"
+    ):
         Dataset.model_validate({"source": {"kind": "simulated"}, **wrong})

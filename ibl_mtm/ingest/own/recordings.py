@@ -205,8 +205,7 @@ def _labels(eid: str, what: str, table: pd.DataFrame) -> NDArray[np.float64]:
                 f"{what}.units: label: '{strange.iloc[0]}' is none of good, mua, unsorted, nor a "
                 "score from 0 to 1",
             )
-        scores: NDArray[np.float64] = plain.map(LABELS).to_numpy(np.float64)
-        return scores
+        return np.asarray(plain.map(LABELS), np.float64)
     labels = numbers(eid, f"{what}.units", table, "label")
     if ((labels < 0) | (labels > 1)).any():
         raise SessionError(eid, f"{what}.units: label: expected scores from 0 to 1")
