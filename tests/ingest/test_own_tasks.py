@@ -24,6 +24,7 @@ OWN = {
 
 def own_task(alf: Path) -> None:
     """Leave spikes, and trials of a tone that asks to lick or not; no camera, wheel or licks."""
+    (alf / "probe00").rename(alf / "imec-0")
     cue = pd.read_parquet(alf / TRIALS)["stimOn_times"].to_numpy()
     for name in ("_ibl_trials.*", "_ibl_wheel*", "*Camera*", "licks*"):
         for file in alf.glob(name):
@@ -60,6 +61,7 @@ def own(experiment: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any,
 def test_what_the_task_has_is_in_the_cache(own: tuple[Any, Any], experiment: Any) -> None:
     ds, report = own
     assert check(report.cache) == {}
+    assert set(ds.probe.values) == {"imec-0"}
     table = pd.read_parquet(next(report.cache.parent.rglob(TRIALS))).iloc[ds.trial.values]
     assert 3 not in ds.trial.values
     assert np.array_equal(ds.window_start.values, table["cue_times"] - 0.5)

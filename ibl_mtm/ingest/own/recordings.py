@@ -127,7 +127,7 @@ def _insertion(eid: str, probe: str, given: Mapping[str, Any], notes: list[str])
     units = _units(eid, what, probe, table, notes)
     rows = _rows(eid, what, clusters, units["cluster_id"].to_numpy())
     check_rows(eid, what, rows, len(units), notes)
-    return Insertion("", probe, "", "", times, rows, units)
+    return Insertion("", probe, "", "", times, rows, units, source=f"{what}.times")
 
 
 def _rows(
