@@ -101,7 +101,7 @@ def check_rates(recording: Recording, edges: NDArray[np.float64]) -> list[str]:
         if max(expected, found) < _ENOUGH_SPIKES:
             continue
         doubt = (
-            f"{insertion.called.removesuffix('/spikes.times')}: {found / seconds:,.1f} spikes/s in the windows, but "
+            f"{insertion.called}: {found / seconds:,.1f} spikes/s in the windows, but "
             f"{overall:,.1f} over the recording; are spikes and trials in s, on one clock?"
         )
         fold = max(found, expected) / max(min(found, expected), 1.0)
