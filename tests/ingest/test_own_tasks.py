@@ -24,6 +24,7 @@ OWN = {
 
 def own_task(alf: Path) -> None:
     """Leave spikes, and trials of a tone that asks to lick or not; no camera, wheel or licks."""
+    (alf / "probe00").rename(alf / "imec-0")
     cue = pd.read_parquet(alf / TRIALS)["stimOn_times"].to_numpy()
     for name in ("_ibl_trials.*", "_ibl_wheel*", "*Camera*", "licks*"):
         for file in alf.glob(name):
@@ -60,6 +61,7 @@ def own(experiment: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any,
 def test_what_the_task_has_is_in_the_cache(own: tuple[Any, Any], experiment: Any) -> None:
     ds, report = own
     assert check(report.cache) == {}
+    assert set(ds.probe.values) == {"imec-0"}
     table = pd.read_parquet(next(report.cache.parent.rglob(TRIALS))).iloc[ds.trial.values]
     assert 3 not in ds.trial.values
     assert np.array_equal(ds.window_start.values, table["cue_times"] - 0.5)
@@ -136,19 +138,26 @@ def test_definitions_of_before_are_as_they_were() -> None:
     before = Dataset.model_validate({"source": {"kind": "simulated"}})
     assert set(before.definition(eid)) == {"source", "align", "trials", "split", "pids", "role"}
     assert set(before.definition(eid)["trials"]) == {"min_reaction", "max_reaction", "max_length"}
-    mine = Dataset.model_validate({"source": {"kind": "simulated"}, **OWN})
+    mine = Dataset.model_validate({"source": {"kind": "local", "path": "x"}, **OWN})
     assert mine.definition(eid)["trials"]["keep"] == ["frequency", "outcome"]
     for key in ("signals", "conditions", "decode"):
         other = Dataset.model_validate(
-            {"source": {"kind": "simulated"}, **(OWN | {key: type(OWN[key])()})}
+            {"source": {"kind": "local", "path": "x"}, **(OWN | {key: type(OWN[key])()})}
         )
         assert other.definition_hash(eid) != mine.definition_hash(eid)
 
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"decode": {"go now": "class"}}, {"decode": {"go": "word"}}, {"signals": {"1st": "a.b"}}],
+    [
+        {"decode": {"go now": "class"}},
+        {"decode": {"go": "word"}},
+        {"signals": {"1st": "a.b"}},
+        {"signals": {"pupil": "pupil.diameter"}},
+    ],
 )
 def test_names_that_cannot_be(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"cannot name a variable|'class' or 'trace'"):
+    with pytest.raises(
+        ValueError, match=r"cannot name a variable|'class' or 'trace'|'signals' are read by"
+    ):
         Dataset.model_validate({"source": {"kind": "simulated"}, **wrong})
