@@ -10,6 +10,7 @@ from .evaluation.activity.predict import predict
 from .evaluation.behaviour.decode import decode
 from .evaluation.compare import compare_runs
 from .evaluation.evaluate import evaluate, evaluate_baseline
+from .evaluation.scored_run import read_scored_run
 from .ingest.add_session import add_session
 from .report.page import write_report
 from .sessions.bins import rebin
@@ -37,6 +38,7 @@ __all__ = [
     "predict",
     "psth",
     "read_run_settings",
+    "read_scored_run",
     "rebin",
     "region_summary",
     "select_units",
