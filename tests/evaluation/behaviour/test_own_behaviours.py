@@ -1,5 +1,6 @@
 """What a session declares is decoded, scored and shown beside what is built in."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def own_session(seed: int) -> xr.Dataset:
         kept=["go", "outcome"],
         signals=["pace"],
         conditions=["outcome"],
-        decode={"go": "class", "pace": "trace", "lost": "trace"},
+        decode=json.dumps({"go": "class", "pace": "trace", "lost": "trace"}),
     )
 
 
@@ -178,7 +179,8 @@ def test_what_is_no_class_or_trace_says_why() -> None:
 
 
 def test_a_built_in_behaviour_is_the_ibls_unless_the_session_has_its_own() -> None:
-    attributes = {"decode": {"choice": "class", "block": "class"}, "kept": ["block"]}
+    declared = json.dumps({"choice": "class", "block": "class"})
+    attributes = {"decode": declared, "kept": ["block"]}
     found = behaviours_of(xr.Dataset(attrs=attributes))
     assert found["choice"] is BEHAVIOURS["choice"]
     assert (found["block"].variable, found["block"].title) == ("block", "Block")
