@@ -75,6 +75,7 @@ def test_what_the_task_has_is_in_the_cache(own: tuple[Any, Any], experiment: Any
     assert ds.included.values.all()
     assert ds.attrs["kept"] == ["frequency", "outcome", "go"]
     assert ds.attrs["signals"] == ["pupil"]
+    assert ds.attrs["conditions"] == ["outcome"]
     assert json.loads(ds.attrs["decode"]) == {"go": "class", "pupil": "trace"}
     assert {"frequency", "outcome", "go"} <= set(ds.coords)
 
