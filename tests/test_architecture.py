@@ -25,7 +25,7 @@ FLOORS = (
     ("evaluation",),
     ("benchmark",),
     ("report",),
-    ("experiments",),
+    ("experiments", "plot"),
     ("cli",),
 )
 #: The same within ingestion, whose kinds of source must not know who asks them. A name of a
