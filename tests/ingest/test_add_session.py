@@ -1,5 +1,6 @@
 """A session from arrays: what comes out is what went in, and what cannot be is refused."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,7 @@ def test_trials_and_traces(session: Any) -> None:
     assert np.allclose(session.speed.values, np.sin(centre), atol=1e-4)
     assert np.allclose(session.wheel_velocity.values, centre, rtol=1e-5)
     assert session.attrs["signals"] == ["speed"]
-    assert session.attrs["decode"] == {"go": "class"}
+    assert json.loads(session.attrs["decode"]) == {"go": "class"}
     assert (session.attrs["subject"], session.attrs["date"]) == ("m1", "2024-05-06")
 
 

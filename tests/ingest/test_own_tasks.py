@@ -1,5 +1,6 @@
 """A task that is not the IBL's, from a folder in ONE's layout into the cache and out of it."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +75,18 @@ def test_what_the_task_has_is_in_the_cache(own: tuple[Any, Any], experiment: Any
     assert ds.included.values.all()
     assert ds.attrs["kept"] == ["frequency", "outcome", "go"]
     assert ds.attrs["signals"] == ["pupil"]
-    assert ds.attrs["decode"] == {"go": "class", "pupil": "trace"}
+    assert ds.attrs["conditions"] == ["outcome"]
+    assert json.loads(ds.attrs["decode"]) == {"go": "class", "pupil": "trace"}
     assert {"frequency", "outcome", "go"} <= set(ds.coords)
+
+
+def test_a_session_is_still_what_netcdf_has(own: tuple[Any, Any], tmp_path: Path) -> None:
+    ds = own[0].load()
+    assert not any(isinstance(value, bool | dict) for value in ds.attrs.values())
+    lists = [name for name, value in ds.attrs.items() if isinstance(value, list)]
+    ds.drop_attrs().assign_attrs({k: v for k, v in ds.attrs.items() if k not in lists}).to_netcdf(
+        tmp_path / "x.nc", engine="scipy"
+    )
 
 
 def test_each_omission_is_told_once(own: tuple[Any, Any]) -> None:

@@ -13,7 +13,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from ibl_mtm.evaluation.behaviour.decodable_trials import Undecodable
-from ibl_mtm.sessions.schema import DECODE, KEPT, MISSING, SIGNALS
+from ibl_mtm.sessions.schema import KEPT, MISSING, SIGNALS, to_decode
 from ibl_mtm.sessions.text import as_text
 
 __all__ = [
@@ -145,7 +145,7 @@ def own_behaviour(name: str, kind: str) -> Behaviour:
 def behaviours_of(ds: xr.Dataset) -> dict[str, Behaviour]:
     """What can be decoded of a session, by task: what is built in, and what it declares."""
     own = {*ds.attrs.get(KEPT, ()), *ds.attrs.get(SIGNALS, ())}
-    declared = (ds.attrs.get(DECODE) or {}).items()
+    declared = to_decode(ds.attrs).items()
     return BEHAVIOURS | {
         name: own_behaviour(name, kind)
         for name, kind in declared
