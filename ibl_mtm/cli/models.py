@@ -106,7 +106,6 @@ def import_published(
     as_json: Json = False,
 ) -> None:
     """Make a run of a checkpoint of the paper's published code; nothing in it is executed."""
-    from ibl_mtm.cache.cache import open_cache
     from ibl_mtm.cli.terminal import say
     from ibl_mtm.training.published.import_run import import_published as make_run
 
@@ -115,7 +114,7 @@ def import_published(
         run,
         units=units,
         body_only=body_only,
-        cache=open_cache(cache) if cache else None,
+        cache=cache,
         schemes=scheme or (),
         overwrite=overwrite,
         say=say,
