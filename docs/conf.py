@@ -8,10 +8,14 @@ import textwrap
 from importlib import metadata
 from pathlib import Path
 
+import typer
 from pydantic import BaseModel
 from sphinx.ext.napoleon import Config, NumpyDocstring
 from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.typing import stringify_annotation
+from typer.cli import get_docs_for_click
+
+from ibl_mtm.cli import app as commands
 
 project = "ibl-mtm"
 author = "The ibl-mtm developers"
@@ -107,7 +111,19 @@ def _shorten_signature(app, what, name, obj, options, signature, returns):
     return None
 
 
+def _write_commands(app):
+    """The page of the command line, made from the commands themselves."""
+    command = typer.main.get_command(commands)
+    text = get_docs_for_click(
+        obj=command, ctx=typer.Context(command), name="ibl-mtm", title="The command line"
+    )
+    page = Path(app.srcdir, "commands.md")
+    if not page.is_file() or page.read_text(encoding="utf-8") != text:
+        page.write_text(text, encoding="utf-8")
+
+
 def setup(app):
     """Sphinx calls this."""
+    app.connect("builder-inited", _write_commands)
     app.connect("autodoc-process-docstring", _translate_docstring)
     app.connect("autodoc-process-signature", _shorten_signature)

@@ -1,13 +1,16 @@
 # The public API, by where it is made. lazy_loader reads this file, and so do type checkers.
 
+from . import plot
 from .cache.cache import Cache, open_cache
 from .cache.queries import population_raster, psth, region_summary, select_units
 from .config.catalog import load_catalog
 from .errors import SessionError, UserError
 from .evaluation.activity.embed import embed
 from .evaluation.activity.predict import predict
+from .evaluation.behaviour.decode import decode
 from .evaluation.compare import compare_runs
 from .evaluation.evaluate import evaluate, evaluate_baseline
+from .evaluation.scored_run import read_scored_run
 from .ingest.add_session import add_session
 from .report.page import write_report
 from .sessions.bins import rebin
@@ -23,16 +26,19 @@ __all__ = [
     "__version__",
     "add_session",
     "compare_runs",
+    "decode",
     "embed",
     "evaluate",
     "evaluate_baseline",
     "load_catalog",
     "load_model",
     "open_cache",
+    "plot",
     "population_raster",
     "predict",
     "psth",
     "read_run_settings",
+    "read_scored_run",
     "rebin",
     "region_summary",
     "select_units",

@@ -25,7 +25,7 @@ FLOORS = (
     ("evaluation",),
     ("benchmark",),
     ("report",),
-    ("experiments",),
+    ("experiments", "plot"),
     ("cli",),
 )
 #: The same within ingestion, whose kinds of source must not know who asks them. A name of a
@@ -171,3 +171,9 @@ def test_sources_that_need_no_one_do_without(module: str) -> None:
 def test_no_name_of_a_file_stands_three_times() -> None:
     names = [file.name for file in PACKAGE.rglob("*.py") if not file.stem.startswith("__")]
     assert [name for name in set(names) if names.count(name) > 2] == []
+
+
+def test_no_two_files_of_tests_have_one_name() -> None:
+    """Or pytest cannot collect them together."""
+    names = [file.name for file in Path(__file__).parent.rglob("test_*.py")]
+    assert [name for name in set(names) if names.count(name) > 1] == []

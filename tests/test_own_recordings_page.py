@@ -1,5 +1,6 @@
 """The page on your own recordings: what it shows is run, from arrays and files to scores."""
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -111,4 +112,4 @@ def test_files_of_nwb(catalog: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(line, monkeypatch, ["--workers", "1"])
     (ds,) = ibl_mtm.open_cache("dandi.zarr").values()
     assert ds.attrs["signals"] == ["speed"]
-    assert ds.attrs["decode"] == {"speed": "trace"}
+    assert json.loads(ds.attrs["decode"]) == {"speed": "trace"}

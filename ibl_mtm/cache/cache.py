@@ -23,7 +23,7 @@ from ibl_mtm.errors import DAMAGE, SessionError, UserError
 from ibl_mtm.sessions.schema import FORMAT
 from ibl_mtm.sessions.text import counted
 
-__all__ = ["Cache", "UnknownSessionError", "open_cache"]
+__all__ = ["Cache", "UnknownSessionError", "as_cache", "open_cache"]
 
 
 class UnknownSessionError(UserError, KeyError):
@@ -66,6 +66,11 @@ def open_cache(path: str | Location, storage_options: dict[str, Any] | None = No
     root = locate(path, storage_options)
     read_format(root)
     return Cache(root, current_sessions(root))
+
+
+def as_cache(cache: "Cache | str | Location") -> "Cache":
+    """A cache that is open, or that is to be opened."""
+    return cache if isinstance(cache, Cache) else open_cache(cache)
 
 
 class Cache(Mapping[str, xr.Dataset]):

@@ -19,7 +19,7 @@ from ibl_mtm import logs
 
 # In the order in which the help lists commands.
 from ibl_mtm._provenance import __version__
-from ibl_mtm.cli import benchmark, data, models, scores  # noqa: F401
+from ibl_mtm.cli import benchmark, data, models, scores, setup  # noqa: F401
 from ibl_mtm.cli.app import app
 from ibl_mtm.errors import SessionError, StoppedError, UserError
 

@@ -9,7 +9,17 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
-__all__ = ["CachePath", "Json", "Overwrite", "Sessions", "app", "print_json"]
+__all__ = [
+    "CachePath",
+    "Json",
+    "Overwrite",
+    "Sessions",
+    "app",
+    "complete_baseline",
+    "complete_configuration",
+    "complete_dataset",
+    "print_json",
+]
 
 app = typer.Typer(
     name="ibl-mtm",
@@ -78,3 +88,24 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is th
 def print_json(document: Any) -> None:
     """Print a command's result as one JSON document."""
     typer.echo(json.dumps(document, indent=1), file=_document)
+
+
+def complete_configuration(incomplete: str) -> list[str]:
+    """Names of shipped configurations, for a shell that completes them."""
+    from ibl_mtm.training.settings import shipped_configurations
+
+    return [name for name in shipped_configurations() if name.startswith(incomplete)]
+
+
+def complete_dataset(incomplete: str) -> list[str]:
+    """Names of the catalog's datasets."""
+    from ibl_mtm.config.catalog import load_catalog
+
+    return [name for name in load_catalog().datasets if name.startswith(incomplete)]
+
+
+def complete_baseline(incomplete: str) -> list[str]:
+    """Names of baselines."""
+    from ibl_mtm.evaluation.baselines.registry import BASELINES
+
+    return [name for name in BASELINES if name.startswith(incomplete)]

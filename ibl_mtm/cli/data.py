@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ibl_mtm.cli.app import Json, Overwrite, Sessions, app, print_json
+from ibl_mtm.cli.app import Json, Overwrite, Sessions, app, complete_dataset, print_json
 from ibl_mtm.errors import UserError
 
 __all__: list[str] = []
@@ -75,7 +75,10 @@ def simulate(
 
 @app.command()
 def ingest(
-    dataset: Annotated[str, typer.Argument(help="A dataset of the catalog.")],
+    dataset: Annotated[
+        str,
+        typer.Argument(help="A dataset of the catalog.", autocompletion=complete_dataset),
+    ],
     cache: Annotated[
         str, typer.Option("--cache", help="The Zarr cache: a folder here.", show_default=False)
     ],

@@ -5,7 +5,16 @@ from typing import Annotated
 
 import typer
 
-from ibl_mtm.cli.app import CachePath, Json, Overwrite, Sessions, app, print_json
+from ibl_mtm.cli.app import (
+    CachePath,
+    Json,
+    Overwrite,
+    Sessions,
+    app,
+    complete_baseline,
+    complete_configuration,
+    print_json,
+)
 from ibl_mtm.errors import UserError
 
 __all__: list[str] = []
@@ -13,7 +22,13 @@ __all__: list[str] = []
 
 @app.command()
 def train(
-    config: Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped one.")],
+    config: Annotated[
+        str,
+        typer.Argument(
+            help="A YAML file, or the name of a shipped one (see `configs`).",
+            autocompletion=complete_configuration,
+        ),
+    ],
     cache: CachePath,
     run: Annotated[Path, typer.Option("--run", help="Folder of the run.", show_default=False)],
     settings: Annotated[
@@ -91,7 +106,6 @@ def import_published(
     as_json: Json = False,
 ) -> None:
     """Make a run of a checkpoint of the paper's published code; nothing in it is executed."""
-    from ibl_mtm.cache.cache import open_cache
     from ibl_mtm.cli.terminal import say
     from ibl_mtm.training.published.import_run import import_published as make_run
 
@@ -100,7 +114,7 @@ def import_published(
         run,
         units=units,
         body_only=body_only,
-        cache=open_cache(cache) if cache else None,
+        cache=cache,
         schemes=scheme or (),
         overwrite=overwrite,
         say=say,
@@ -110,14 +124,22 @@ def import_published(
 
 @app.command("eval")
 def evaluate(
-    cache: CachePath,
     run: Annotated[
         Path | None,
         typer.Argument(help="Folder of a run or model, or a model of the Hub.", show_default=False),
     ] = None,
+    cache: Annotated[
+        str | None,
+        typer.Option(
+            "--cache",
+            help="The Zarr cache: a folder, or its URL; by default that of the run.",
+            show_default=False,
+        ),
+    ] = None,
     baseline: Annotated[
         str | None,
         typer.Option(
+            autocompletion=complete_baseline,
             metavar="NAME",
             help="Score this instead of a run: unit_mean, psth, pca_poisson, poisson_regression, "
             "reduced_rank or autoregressive.",
@@ -201,7 +223,7 @@ def evaluate(
         raise UserError(f"unknown rules '{r2}' for --r2; known: own, published")
     rules: R2Rules = "published" if r2 == "published" else "own"
     tasks = task or TASKS
-    opened = open_cache(cache)
+    opened = open_cache(cache or _cache_of(run or like))
     folder = out or (None if run is None or is_of_hub(run) else run)
     if folder is None:
         say("these scores are printed and not kept: --out DIR keeps them")
@@ -239,3 +261,15 @@ def evaluate(
     print_json(evaluation.metrics) if as_json else show_scores([evaluation.metrics])
     if evaluation.metrics["failed"]:
         raise typer.Exit(1)
+
+
+def _cache_of(run: Path | None) -> str:
+    """The cache that a run was trained on, as it tells."""
+    from ibl_mtm.training.outcome import read_outcome
+
+    if run is None:
+        raise UserError("give --cache CACHE: which sessions to score")
+    told = (read_outcome(run) or {}).get("cache")
+    if not told:
+        raise UserError(f"{run} does not tell which cache it was trained on; give --cache CACHE")
+    return str(told)

@@ -20,6 +20,7 @@ from ibl_mtm.sessions.titles import in_text
 
 if TYPE_CHECKING:
     from ibl_mtm.cache.cache import Cache
+    from ibl_mtm.cli.doctor import Check
     from ibl_mtm.evaluation.compare import Pair
     from ibl_mtm.ingest.run import IngestReport, Outcome
     from ibl_mtm.training.run import TrainReport
@@ -30,6 +31,8 @@ __all__ = [
     "say",
     "sessions_as_json",
     "show_card",
+    "show_checks",
+    "show_configurations",
     "show_ingest",
     "show_pairs",
     "show_scores",
@@ -314,3 +317,30 @@ def _remark(value: dict[str, Any]) -> str:
         by_model = f", by the model {own['r2']:.3f}" if own else ""
         return f"R²; from raw spikes {value['raw_spikes']['r2']:.3f}{by_model}"
     return "bits/spike" if value else ""
+
+
+def show_configurations(known: Mapping[str, str]) -> None:
+    """Shipped configurations and what each is for."""
+    table = _table(["configuration"])
+    table.add_column("")
+    for name, what in known.items():
+        table.add_row(name, what)
+    out.print(table, highlight=False)
+    out.print(
+        "ibl-mtm configs NAME shows one with all that it rests on", style="dim", highlight=False
+    )
+
+
+def show_checks(checks: "Sequence[Check]") -> None:
+    """What `doctor` found; what is to do stands below each."""
+    styles = {"ok": "green", "note": "yellow", "broken": "red"}
+    table = Table(box=None, show_header=False)
+    for _ in range(2):
+        table.add_column(no_wrap=True)
+    table.add_column()
+    for check in checks:
+        status = Text(check.status, style=styles[check.status])
+        table.add_row(status, check.name, Text(check.found))
+        if check.mend:
+            table.add_row("", "", Text(check.mend, style="dim"))
+    out.print(table, highlight=False)

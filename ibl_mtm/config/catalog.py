@@ -15,7 +15,7 @@ from ibl_mtm.config.sources import AlyxSource
 from ibl_mtm.config.yaml_settings import Settings, find_shipped, read_settings, shipped
 from ibl_mtm.errors import UserError
 
-__all__ = ["Catalog", "load_catalog"]
+__all__ = ["Catalog", "CatalogFile", "load_catalog"]
 
 _CATALOG = "data_catalog.yaml"
 
@@ -59,7 +59,7 @@ class Catalog:
         own = shipped(_CATALOG)
         if self.path.resolve() == own.resolve():
             return
-        sources = [d.source for d in read_settings(own, _CatalogFile).datasets.values()]
+        sources = [d.source for d in read_settings(own, CatalogFile).datasets.values()]
         if source.url not in {s.url for s in sources if isinstance(s, AlyxSource)}:
             raise UserError(
                 f"{self.path}, found from here upwards, would have the password in "
@@ -68,7 +68,9 @@ class Catalog:
             )
 
 
-class _CatalogFile(Settings):
+class CatalogFile(Settings):
+    """What a catalog may say."""
+
     datasets: dict[str, Dataset]
 
 
@@ -94,7 +96,7 @@ def load_catalog(path: Path | None = None) -> Catalog:
     """
     found = path is None
     path = find_shipped(_CATALOG) if path is None else Path(path).expanduser()
-    datasets = read_settings(path, _CatalogFile).datasets
+    datasets = read_settings(path, CatalogFile).datasets
     return Catalog(path, {name: _anchored(d, path.parent) for name, d in datasets.items()}, found)
 
 

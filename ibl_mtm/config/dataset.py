@@ -17,6 +17,7 @@ from ibl_mtm.config.yaml_settings import Settings
 __all__ = ["Align", "Dataset", "SessionEntry", "Split", "TrialRules"]
 
 _NAME = re.compile(r"[A-Za-z]\w*", re.ASCII)
+_WITH_SIGNALS = ("local", "phy", "nwb")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -198,6 +199,16 @@ class Dataset(Settings):
     def _names_sessions(self) -> "Dataset":
         if isinstance(self.source, AlyxSource) and not self.source.tag and not self.sessions:
             raise ValueError("give the source a 'tag', or list the sessions")
+        return self
+
+    @model_validator(mode="after")
+    def _has_signals(self) -> "Dataset":
+        if self.signals and self.source.kind not in _WITH_SIGNALS:
+            raise ValueError(
+                f"'signals' are read by sources of kind {', '.join(_WITH_SIGNALS)}, not "
+                f"{self.source.kind}"
+                + ("; give them to add_session itself" if self.source.kind == "arrays" else "")
+            )
         return self
 
     @model_validator(mode="after")

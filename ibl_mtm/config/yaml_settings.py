@@ -20,7 +20,16 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ibl_mtm.errors import UserError
 
-__all__ = ["Settings", "find_shipped", "read_settings", "shipped", "validate_settings"]
+__all__ = [
+    "Places",
+    "Settings",
+    "find_shipped",
+    "read_located",
+    "read_settings",
+    "settings_of",
+    "shipped",
+    "validate_settings",
+]
 
 Key = tuple[str | int, ...]
 #: Where each key was given: a line of a file, or an override.
@@ -58,6 +67,11 @@ def read_settings(path: Path, model: type[S], overrides: Iterable[str] = ()) -> 
     UserError
         Names the file, the line and the key that do not fit, and what would.
     """
+    return read_located(path, model, overrides)[0]
+
+
+def read_located(path: Path, model: type[S], overrides: Iterable[str] = ()) -> tuple[S, Places]:
+    """The same, and where each key was given."""
     values, places = _read_yaml(path, (), model.alternatives)
     given: dict[str, Any] = {}
     for override in overrides:
@@ -73,7 +87,25 @@ def read_settings(path: Path, model: type[S], overrides: Iterable[str] = ()) -> 
         places = {k: place for k, place in places.items() if k[: len(keys)] != tuple(keys)}
         places[tuple(keys)] = f"'{override}'"
     _refuse_both(given, model.alternatives, "the command line")
-    return validate_settings(values, model, str(path), places)
+    return validate_settings(values, model, str(path), places), places
+
+
+def settings_of(values: Mapping[str, Any], model: type[S]) -> S:
+    """Settings from a mapping as a file would hold it: nested, with a ``base`` if it has one.
+
+    Raises
+    ------
+    UserError
+        Names the key that does not fit, or the base that is not there.
+    """
+    own = dict(values)
+    where = "the given settings"
+    if (base := own.pop("base", None)) is None:
+        return validate_settings(own, model, where)
+    file = _find_base(Path("settings"), str(base), where)
+    inherited, places = _read_yaml(file, (), model.alternatives)
+    _drop_alternative(inherited, own, model.alternatives)
+    return validate_settings(_merge(inherited, own), model, where, places)
 
 
 def validate_settings(

@@ -19,7 +19,7 @@ import torch
 import xarray as xr
 
 from ibl_mtm._provenance import source_commit
-from ibl_mtm.cache.cache import Cache
+from ibl_mtm.cache.cache import Cache, as_cache
 from ibl_mtm.cache.guard import reading
 from ibl_mtm.config.yaml_settings import read_settings
 from ibl_mtm.errors import SessionError, UserError
@@ -67,7 +67,7 @@ Prepare = Callable[[xr.Dataset, Deal], tuple[Predictor, xr.Dataset]]
 
 def evaluate(
     run: str | Path,
-    cache: Cache,
+    cache: Cache | str | Path,
     *,
     tasks: Sequence[str] = TASKS,
     sessions: Sequence[str] | None = None,
@@ -89,7 +89,7 @@ def evaluate(
         The folder of a run or of a model that `PretrainedMtM.save_pretrained` wrote, or a model
         of the Hub.
     cache
-        Where its sessions are.
+        Where its sessions are; open, or its path.
     tasks
         Some of `ALL_TASKS`, and of what the sessions declare (`decode` in the catalog), which is
         scored by default; ``all`` stands for all of them.
@@ -125,6 +125,7 @@ def evaluate(
         If no session can be read. Where some cannot, the others are scored, and the reasons
         are in ``metrics["failed"]``.
     """
+    cache = as_cache(cache)
     folder = find_model(run)
     model = load_model(folder, device)
     settings = _settings_of(folder)
@@ -157,7 +158,7 @@ def evaluate(
 
 def evaluate_baseline(
     name: str,
-    cache: Cache,
+    cache: Cache | str | Path,
     *,
     settings: DataSettings = DataSettings(),  # noqa: B008 - immutable
     like: str | Path | None = None,
@@ -192,6 +193,7 @@ def evaluate_baseline(
     SessionError
         As for `evaluate`.
     """
+    cache = as_cache(cache)
     if name not in BASELINES:
         raise UserError(f"unknown baseline '{name}'; known: {', '.join(BASELINES)}")
     if into is not None and is_run(Path(into)):

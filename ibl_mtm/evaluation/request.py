@@ -13,7 +13,7 @@ from ibl_mtm.errors import SessionError, UserError
 from ibl_mtm.evaluation.merge import check_joins
 from ibl_mtm.evaluation.score_session import ALL_TASKS, TASKS, R2Rules
 from ibl_mtm.sessions.deal import Deal, read_deals
-from ibl_mtm.sessions.schema import DECODE
+from ibl_mtm.sessions.schema import to_decode
 from ibl_mtm.training.settings import DataSettings
 
 __all__ = ["Request", "chosen_sessions", "deals_of", "known_tasks", "own_tasks", "sessions_of"]
@@ -86,7 +86,7 @@ def own_tasks(cache: Cache, eids: Sequence[str]) -> tuple[str, ...]:
     found: dict[str, None] = {}
     for eid in eids:
         with suppress(SessionError):  # which is told of when it is scored
-            found |= dict.fromkeys(cache[eid].attrs.get(DECODE) or ())
+            found |= dict.fromkeys(to_decode(cache[eid].attrs))
     return tuple(found)
 
 

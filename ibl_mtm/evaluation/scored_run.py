@@ -107,8 +107,13 @@ class ScoredRun:
         return table.drop(columns="wall_time").reset_index(drop=True)
 
 
-def read_scored_run(path: Path) -> ScoredRun:
-    """Read the scores of a run folder.
+def read_scored_run(path: str | Path) -> ScoredRun:
+    """Read the scores of a run folder: tables, and example predictions of its sessions.
+
+    Parameters
+    ----------
+    path
+        Where `ibl-mtm eval` wrote scores.
 
     Raises
     ------

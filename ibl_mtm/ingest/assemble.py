@@ -232,7 +232,7 @@ def _own(recording: Recording, dataset: Dataset, kept: list[str]) -> dict[str, A
         KEPT: kept,
         SIGNALS: list(recording.signals),
         CONDITIONS: list(dataset.conditions),
-        DECODE: dict(dataset.decode),
+        DECODE: json.dumps(dataset.decode) if dataset.decode else "",
     }
     return {key: value for key, value in own.items() if value}
 

@@ -44,7 +44,7 @@ def check_extent(recording: Recording, events: NDArray[np.float64] | None) -> li
     notes: list[str] = []
     finite = np.array([]) if events is None else events[np.isfinite(events)]
     for insertion in recording.insertions:
-        what = f"alf/{insertion.probe}/spikes.times"
+        what = insertion.called
         lasts = insertion.times[-1] - insertion.times[0]
         if len(finite) < 2:
             if lasts > _A_DAY:
@@ -101,7 +101,7 @@ def check_rates(recording: Recording, edges: NDArray[np.float64]) -> list[str]:
         if max(expected, found) < _ENOUGH_SPIKES:
             continue
         doubt = (
-            f"alf/{insertion.probe}: {found / seconds:,.1f} spikes/s in the windows, but "
+            f"{insertion.called}: {found / seconds:,.1f} spikes/s in the windows, but "
             f"{overall:,.1f} over the recording; are spikes and trials in s, on one clock?"
         )
         fold = max(found, expected) / max(min(found, expected), 1.0)

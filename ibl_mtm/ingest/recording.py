@@ -50,6 +50,8 @@ class Insertion:
         Columns unit, cluster_id, channel, region, depth (um), x, y, z (m), label.
     qc
         Quality of the insertion in Alyx; NOT_SET where nobody judged it.
+    source
+        What messages call its spikes' times; empty: the file in ONE's layout.
     """
 
     pid: str
@@ -60,6 +62,12 @@ class Insertion:
     clusters: NDArray[np.integer]
     units: pd.DataFrame
     qc: str = "NOT_SET"
+    source: str = ""
+
+    @property
+    def called(self) -> str:
+        """What messages call its spikes."""
+        return self.source or f"alf/{self.probe}/spikes.times"
 
 
 @dataclass(frozen=True)

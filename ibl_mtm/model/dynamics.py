@@ -198,51 +198,46 @@ class LinearDynamics:
         blocks, right = self._precision
         information = _weighted_squares(rates, self.loading)
         inverses: list[Tensor] = []
-        gains: list[Tensor] = []
         for t in range(rates.shape[1]):
             block = blocks[t] + information[:, t]
             if t:
-                gains.append(right.T @ inverses[-1])
-                block = block - gains[-1] @ right
+                block -= right.T @ inverses[-1] @ right
             inverses.append(_inverse(block))
         factors.inverses[:, rows] = torch.stack(inverses)
-        if gains:
-            factors.gains[:, rows] = torch.stack(gains)
 
 
 @dataclass(frozen=True)
 class _Factors:
-    """Block-tridiagonal matrices, eliminated: inverses of the pivots, and gains between them.
+    """Block-tridiagonal matrices, eliminated from the first bin on.
 
     Attributes
     ----------
     inverses : Tensor (T, B, K, K)
-    gains : Tensor (T - 1, B, K, K)
+        Of the pivots.
     right : Tensor (K, K)
         The block right of the diagonal, the same everywhere.
     """
 
     inverses: Tensor
-    gains: Tensor
     right: Tensor
 
     @classmethod
     def empty(cls, z: Tensor, right: Tensor) -> "_Factors":
         """Of as many matrices as there are trials in (B, T, K)."""
         B, T, K = z.shape
-        return cls(z.new_empty(T, B, K, K), z.new_empty(T - 1, B, K, K), right)
+        return cls(z.new_empty(T, B, K, K), right)
 
     def solve(self, side: Tensor, rows: Tensor) -> Tensor:
         """Solve some rows for a right-hand side (B, T, K)."""
         every = len(rows) == self.inverses.shape[1]
         inverses = self.inverses if every else self.inverses[:, rows]
-        gains = self.gains if every else self.gains[:, rows]
-        given = [side[:, 0]]
-        for t, gain in enumerate(gains, start=1):
-            given.append(side[:, t] - _apply(gain, given[-1]))
-        solution = [_apply(inverses[-1], given[-1])]
-        for t in range(len(given) - 2, -1, -1):
-            solution.append(_apply(inverses[t], given[t] - solution[-1] @ self.right.T))
+        alone: list[Tensor] = []  # what each bin would be without the later ones
+        for t, inverse in enumerate(inverses):
+            given = side[:, t] - alone[-1] @ self.right if t else side[:, t]
+            alone.append(_apply(inverse, given))
+        solution = [alone[-1]]
+        for inverse, own in zip(inverses[:-1].flip(0), alone[-2::-1], strict=True):
+            solution.append(own - _apply(inverse, solution[-1] @ self.right.T))
         return torch.stack(solution[::-1], 1)
 
     def covariances(self) -> tuple[Tensor, Tensor]:
@@ -252,7 +247,7 @@ class _Factors:
             gain = inverse @ self.right
             beside.append(-gain @ diagonal[-1])
             diagonal.append(inverse - beside[-1] @ gain.mT)
-        between = torch.stack(beside[::-1], 1) if beside else self.gains.transpose(0, 1)
+        between = torch.stack(beside[::-1], 1) if beside else self.inverses[:0].transpose(0, 1)
         return torch.stack(diagonal[::-1], 1), between
 
 
@@ -262,7 +257,8 @@ def _weighted_squares(weights: Tensor, vectors: Tensor) -> Tensor:
     row, column = torch.tril_indices(K, K, device=vectors.device)
     place = torch.zeros(K, K, dtype=torch.long, device=vectors.device)
     place[row, column] = place[column, row] = torch.arange(len(row), device=vectors.device)
-    return (weights @ (vectors[:, row] * vectors[:, column]))[..., place]
+    half = weights @ (vectors[:, row] * vectors[:, column])
+    return half.index_select(-1, place.flatten()).unflatten(-1, (K, K))
 
 
 def quadratic(matrices: Tensor, vectors: Tensor) -> Tensor:
@@ -281,4 +277,6 @@ def _apply(matrix: Tensor, vector: Tensor) -> Tensor:
 def _inverse(matrix: Tensor) -> Tensor:
     """Of positive definite matrices; any other becomes NaN."""
     factor, failed = torch.linalg.cholesky_ex(matrix)
-    return torch.cholesky_inverse(factor.masked_fill((failed > 0)[..., None, None], torch.nan))
+    if failed.is_cuda or failed.any():  # a GPU would wait to be asked
+        factor = factor.masked_fill((failed > 0)[..., None, None], torch.nan)
+    return torch.cholesky_inverse(factor)

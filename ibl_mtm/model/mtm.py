@@ -21,6 +21,7 @@ from ibl_mtm.model.masking import BEHAVIOUR_SCHEMES, SCHEMES, Scheme
 from ibl_mtm.model.modalities import Answer, Behaviour, Modalities, Scales
 from ibl_mtm.model.settings import ModelSettings
 from ibl_mtm.sessions.modalities import ModalityStatistics, classes_in, traces_in
+from ibl_mtm.sessions.text import counted
 from ibl_mtm.sessions.trial_format import TrialFormat
 
 __all__ = ["Group", "MtM", "Scope"]
@@ -229,6 +230,24 @@ class MtM(nn.Module):
     def scales_of(self, session: int) -> Scales:
         """The scales of a session's modalities."""
         return Scales(*(getattr(self, f"behaviour_{f.name}")[session] for f in fields(Scales)))
+
+    def __repr__(self) -> str:
+        """What it knows, and its size; modules stand in ``named_modules()``."""
+        scope, settings = self.scope, self.settings
+        form = scope.trial_format
+        known = {"session": scope.sessions, "unit": scope.units, "region": scope.regions}
+        sizes = ", ".join(counted(len(names), what) for what, names in known.items())
+        n_weights = sum(parameter.numel() for parameter in self.parameters())
+        lines = (
+            f"MtM of {sizes} ({scope.region_map})",
+            f"trials of {form.n_time} bins of {1000 * form.bin_size:g} ms, from {form.start:g} s "
+            f"({form.alignment})",
+            f"schemes: {', '.join(scope.schemes)}",
+            *([f"modalities: {', '.join(settings.modalities)}"] if settings.modalities else ()),
+            f"width {settings.width}, {settings.layers} layers, {n_weights:,} weights"
+            + (f"; linear dynamics of {settings.dynamics}" if settings.dynamics else ""),
+        )
+        return "\n  ".join(lines)
 
     @torch.no_grad()
     def start_units(

@@ -109,18 +109,13 @@ def _spikes(
 def _trials(data: dict[str, Any], onset: np.ndarray) -> pd.DataFrame:
     left, right = data["contrast_left"].astype(float), data["contrast_right"].astype(float)
     rewarded = data["feedback"] == 1
-    missing = np.full(len(onset), np.nan)
+    # What is not known has no column: a rule about it would leave every trial out.
     table = {
         "stimOn_times": onset,
-        "goCue_times": missing,
-        "firstMovement_times": missing,
-        "response_times": missing,
-        "feedback_times": missing,
         "choice": np.where(rewarded & (left != right), np.sign(left - right), np.nan),
         "feedbackType": data["feedback"].astype(float),
         "contrastLeft": np.where(left > right, left, np.nan),
         "contrastRight": np.where(right > left, right, np.nan),
-        "probabilityLeft": missing,
         "intervals_0": onset,
         "intervals_1": onset + data["spikes"].shape[1] * float(data["bin"]),
     }

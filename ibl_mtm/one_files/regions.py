@@ -83,7 +83,7 @@ def _plain_name(name: Any) -> str:
     if name is None or name is pd.NA or (isinstance(name, float) and np.isnan(name)):
         return UNKNOWN
     if isinstance(name, int | float | np.integer | np.floating):
-        row = np.flatnonzero(atlas().id == abs(int(name)))
+        row = np.flatnonzero(atlas().id == int(name))
         if not len(row) or int(name) != name:
             raise ValueError(f"{name} is no id of the Allen atlas")
         return str(atlas().acronym[row[0]])

@@ -30,6 +30,7 @@ __all__ = [
     "Variable",
     "is_own_name",
     "own_variables",
+    "to_decode",
     "validate",
 ]
 
@@ -171,7 +172,7 @@ ATTRIBUTES: dict[str, type | tuple[type, ...]] = {
 KEPT, SIGNALS = "kept", "signals"
 """Attributes that list a session's own variables: columns of its trials, and further traces."""
 CONDITIONS, DECODE = "conditions", "decode"
-"""Attributes that say what mean responses are conditioned on, and what is decoded, by name."""
+"""Attributes that say what mean responses are conditioned on, and (JSON text) what is decoded."""
 
 _OWN = {
     KEPT: Variable(
@@ -194,6 +195,12 @@ _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 def own_variables(attributes: Mapping[Any, Any]) -> dict[str, Variable]:
     """What the variables of a session must be that only its own task has, by name."""
     return {name: kind for key, kind in _OWN.items() for name in attributes.get(key, ())}
+
+
+def to_decode(attributes: Mapping[Any, Any]) -> dict[str, str]:
+    """What a session declares that is to be decoded: name -> class or trace."""
+    declared: dict[str, str] = json.loads(attributes.get(DECODE, "{}"))
+    return declared
 
 
 def is_own_name(name: str) -> bool:
@@ -258,10 +265,11 @@ def _check_attributes(attributes: dict[Any, Any]) -> None:
             f"attributes window, bin_size: expected [start, stop] in s and a bin that fits in, "
             f"got {window!r}, {bin_size!r}"
         )
-    try:
-        json.loads(attributes["definition"])
-    except ValueError:
-        raise ValueError("attribute definition: expected JSON text") from None
+    for name in ("definition", DECODE):
+        try:
+            json.loads(attributes.get(name, "{}"))
+        except (TypeError, ValueError):
+            raise ValueError(f"attribute {name}: expected JSON text") from None
     try:
         json.dumps(attributes, allow_nan=False)
     except (TypeError, ValueError) as error:

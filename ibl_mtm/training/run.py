@@ -12,11 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 
-from ibl_mtm.cache.cache import Cache
+from ibl_mtm.cache.cache import Cache, as_cache
 from ibl_mtm.errors import UserError
 from ibl_mtm.model.mtm import MtM
 from ibl_mtm.sessions.deal import Deal, check_held_out, digest_of, read_deals
@@ -43,7 +44,7 @@ from ibl_mtm.training.loop.module import Training
 from ibl_mtm.training.loop.objective import check_schemes, missing_modalities
 from ibl_mtm.training.loop.trainer import make_loaders, make_trainer, quiet
 from ibl_mtm.training.outcome import write_outcome
-from ibl_mtm.training.settings import FinetuneSettings, RunSettings
+from ibl_mtm.training.settings import FinetuneSettings, RunSettings, as_run_settings
 
 __all__ = ["TrainReport", "fit", "train"]
 
@@ -86,8 +87,8 @@ class TrainReport:
 
 
 def train(
-    settings: RunSettings,
-    cache: Cache,
+    settings: RunSettings | str | Path | Mapping[str, Any],
+    cache: Cache | str | Path,
     run: str | Path,
     *,
     init: str | Path | None = None,
@@ -102,9 +103,10 @@ def train(
     Parameters
     ----------
     settings
-        The run's; written to ``config.yaml`` as they are.
+        The run's; written to ``config.yaml`` as they are. Or the name or path of a configuration,
+        or a mapping, such as ``{"base": "mtm_small", "steps": 500}``.
     cache
-        Sessions to train on; use `Cache.where` for a part of them.
+        Sessions to train on, or the path of a cache; use `Cache.where` for a part of it.
     run
         Folder of the run.
     init
@@ -130,7 +132,7 @@ def train(
     StoppedError
         If a signal ends it.
     """
-    run = Path(run)
+    run, cache, settings = Path(run), as_cache(cache), as_run_settings(settings)
     if not len(cache):
         raise UserError(f"{cache.path} holds no session to train on")
     settle_rank(settings.trainer.devices * settings.trainer.nodes)
@@ -142,6 +144,8 @@ def train(
         raise UserError("settings under 'finetune' need a run to start from: give --init RUN")
     if init is not None and run.resolve() == Path(init).resolve():
         raise UserError(f"--init and --run are the same folder, {run}; give the run its own")
+    place = cache.path.resolve() if isinstance(cache.path, Path) else cache.path
+    where = {"cache": str(place)}
     with claim_folder(run, resume=resume, overwrite=overwrite):
         if settings.data.evaluated_animals == "refuse":
             refuse_evaluated(cache)
@@ -157,7 +161,15 @@ def train(
             check_unchanged(run, settings, sessions)
             _check_same_init(run, init)
             return fit(
-                settings, sessions, model, run, run / CHECKPOINT, progress, say=say, refit=refit
+                settings,
+                sessions,
+                model,
+                run,
+                run / CHECKPOINT,
+                progress,
+                say=say,
+                refit=refit,
+                about=where,
             )
         taken = None
         if init:
@@ -178,7 +190,7 @@ def train(
                 for line in taken.lines():
                     say(line)
 
-        return fit(settings, sessions, model, run, None, progress, begin, say, refit=refit)
+        return fit(settings, sessions, model, run, None, progress, begin, say, refit, where)
 
 
 def fit(
@@ -191,8 +203,12 @@ def fit(
     begin: Callable[[], None] = lambda: None,
     say: Callable[[str], None] = lambda message: None,
     refit: bool = True,
+    about: Mapping[str, Any] = MappingProxyType({}),
 ) -> TrainReport:
-    """Train a model on sessions (see `train`); `begin` is called before anything is written."""
+    """Train a model on sessions (see `train`).
+
+    `begin` is called before anything is written; `about` is told in ``training.json``.
+    """
     if settings.model.modalities and on_first_process():
         for line in missing_modalities(sessions, settings.model.modalities):
             say(line)
@@ -231,6 +247,7 @@ def fit(
     )
     if on_first_process():
         about = {
+            **about,
             "seed": settings.seed,
             "n_sessions": len(sessions),
             "n_animals": len({session.subject or session.eid for session in sessions}),

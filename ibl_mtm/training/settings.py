@@ -1,13 +1,13 @@
 """The settings of a run: what a configuration file may say."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from ibl_mtm.config.yaml_settings import Settings, find_shipped, read_settings
+from ibl_mtm.config.yaml_settings import Settings, find_shipped, read_settings, settings_of
 from ibl_mtm.errors import UserError
 from ibl_mtm.model.loss import Reduction
 from ibl_mtm.model.masking import BEHAVIOUR_SCHEMES, SCHEMES, MaskRatios, Scheme
@@ -21,8 +21,11 @@ __all__ = [
     "OptimizerSettings",
     "RunSettings",
     "TrainerSettings",
+    "as_run_settings",
+    "find_configuration",
     "read_data_settings",
     "read_run_settings",
+    "shipped_configurations",
 ]
 
 
@@ -190,9 +193,7 @@ def read_run_settings(config: str, overrides: Iterable[str] = ()) -> RunSettings
     >>> settings.steps, settings.optimizer.learning_rate
     (50, 0.001)
     """
-    path = Path(config).expanduser()
-    if not path.is_file():
-        path = _find_configuration(path)
+    path = find_configuration(config)
     settings = read_settings(path, RunSettings, overrides)
     if settings == RunSettings():
         raise UserError(
@@ -204,16 +205,51 @@ def read_run_settings(config: str, overrides: Iterable[str] = ()) -> RunSettings
     return settings
 
 
-def _find_configuration(path: Path) -> Path:
+def as_run_settings(given: RunSettings | str | Path | Mapping[str, Any]) -> RunSettings:
+    """Settings as they are, by the name or path of a configuration, or as a mapping.
+
+    Raises
+    ------
+    UserError
+        As `read_run_settings` does.
+
+    Examples
+    --------
+    >>> as_run_settings({"base": "mtm_small", "steps": 50, "model": {"width": 32}}).model.width
+    32
+    """
+    if isinstance(given, RunSettings):
+        return given
+    if isinstance(given, Mapping):
+        return settings_of(given, RunSettings)
+    return read_run_settings(str(given))
+
+
+def find_configuration(config: str) -> Path:
+    """The file of a configuration: a path, or the name of one in ``pipelines/configs``.
+
+    Raises
+    ------
+    UserError
+        If there is neither.
+    """
+    path = Path(config).expanduser()
+    if path.is_file():
+        return path
     name = path.name if path.suffix in (".yaml", ".yml") else f"{path.name}.yaml"
     try:
         return find_shipped(f"pipelines/configs/{name}")
     except UserError:
-        folder = find_shipped("pipelines/configs/mtm.yaml").parent
-    known = sorted(file.stem for file in folder.glob("*.yaml"))
+        known = sorted(shipped_configurations())
     close = difflib.get_close_matches(Path(name).stem, known, n=1)
     hint = f"did you mean '{close[0]}'?" if close else f"shipped are {', '.join(known)}"
     raise UserError(f"no file '{path}', and no shipped configuration of that name; {hint}")
+
+
+def shipped_configurations() -> dict[str, Path]:
+    """The configurations in ``pipelines/configs`` by name, found as `find_configuration` does."""
+    folder = find_shipped("pipelines/configs/mtm.yaml").parent
+    return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
 
 
 def read_data_settings(run: Path) -> DataSettings:

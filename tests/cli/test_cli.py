@@ -98,11 +98,22 @@ def test_train_prints_one_document(trained):
 
 def test_eval_and_report_follow_train(run, cache, trained, tmp_path):
     folder, _ = trained
-    code, out, _ = run("eval", folder, "--cache", cache, "--task", "co_smoothing", "--json")
+    # Without --cache: a run tells where its sessions are.
+    code, out, _ = run("eval", folder, "--task", "co_smoothing", "--json")
     document = json.loads(out)
     assert code == 0
+    assert set(document["sessions"]) == set(ibl_mtm.open_cache(cache))
     assert set(document["tasks"]) == {"co_smoothing"}
     assert document["tasks"]["co_smoothing"]["n_units"] > 0
+    scored = ibl_mtm.read_scored_run(folder)
+    assert scored.scores["tasks"].keys() == {"co_smoothing"}
+    examples = scored.session(scored.eids[0])
+    # As docs/evaluation.md lists them.
+    known = {"psth_observed", "psth_predicted", "n_trials", "example_spikes", "example_rates"}
+    assert set(examples.data_vars) == known
+    assert {"unit", "region", "color", "order", "time", "example", "condition"} == set(
+        examples.coords
+    )
     page = tmp_path / "report.html"
     assert run("report", folder, "--out", page)[0] == 0
     assert page.read_text().lower().startswith("<!doctype html>")

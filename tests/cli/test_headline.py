@@ -4,6 +4,7 @@ import json
 
 import pandas as pd
 import pytest
+import yaml
 from synthetic import make_session
 from synthetic_run import Size, write_run
 from training_runs import tiny_settings
@@ -46,6 +47,8 @@ def test_a_card_has_no_error_of_another_score(n_sessions, of):
     settings = tiny_settings()
     session = describe_session(ds, settings.data)
     card = model_card(build_model(settings, [session], trial_format(ds)), document(n_sessions))
+    head = yaml.safe_load(card.split("---\n")[1])  # what the Hub reads
+    assert (head["library_name"], head["license"]) == ("ibl-mtm", "mit")
     assert "| choice | 0.812 ± 0.031 | accuracy |" in card
     assert "| choice | 0.700 | balanced accuracy |" in card
     assert f"| co-smoothing | 0.250 ± 0.012{of} | bits/spike |" in card

@@ -31,9 +31,11 @@ def write(
     nwb = NWBFile("a test", f"id-{path.stem}", datetime(2024, 5, day, 13, tzinfo=UTC), lab="here")
     if subject is not None:
         nwb.subject = Subject(subject_id=subject, species="Mus musculus")
+    groups = []
     device = nwb.create_device("neuropixels")
     for probe, places in (("imec0", ["CA1", "LP"]), ("imec1", ["VISp", "my spot"])):
         group = nwb.create_electrode_group(probe, "a probe", "somewhere", device)
+        groups.append(group)
         for place in places:
             nwb.add_electrode(group=group, location=place, rel_y=10.0)
     spikes = {}
@@ -48,6 +50,8 @@ def write(
             times = np.sort(rng.uniform(0.5, 200, 900 + 100 * row))
             spikes[cluster] = times
             more: dict[str, Any] = {}
+            if regions == "groups":
+                more["electrode_group"] = groups[row // 2]
             if regions == "electrodes":
                 more["electrodes"] = [row]
             if regions == "column":

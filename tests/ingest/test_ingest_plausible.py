@@ -17,7 +17,9 @@ def recording(within, between):
     inside = [np.linspace(*w[[0, -1]], within + 2)[1:-1] for w in EDGES]
     outside = [np.linspace(w[-1] + 0.1, w[-1] + 9, between) for w in EDGES]
     times = np.sort(np.concatenate([[0.0], *inside, *outside, [1000.0]]))
-    return SimpleNamespace(eid="x", insertions=[SimpleNamespace(probe="probe00", times=times)])
+    return SimpleNamespace(
+        eid="x", insertions=[SimpleNamespace(called="alf/probe00/spikes.times", times=times)]
+    )
 
 
 def test_spikes_that_were_cut_out_around_trials_are_doubtful_and_kept():

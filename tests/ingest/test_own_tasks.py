@@ -1,5 +1,6 @@
 """A task that is not the IBL's, from a folder in ONE's layout into the cache and out of it."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ OWN = {
 
 def own_task(alf: Path) -> None:
     """Leave spikes, and trials of a tone that asks to lick or not; no camera, wheel or licks."""
+    (alf / "probe00").rename(alf / "imec-0")
     cue = pd.read_parquet(alf / TRIALS)["stimOn_times"].to_numpy()
     for name in ("_ibl_trials.*", "_ibl_wheel*", "*Camera*", "licks*"):
         for file in alf.glob(name):
@@ -60,6 +62,7 @@ def own(experiment: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any,
 def test_what_the_task_has_is_in_the_cache(own: tuple[Any, Any], experiment: Any) -> None:
     ds, report = own
     assert check(report.cache) == {}
+    assert set(ds.probe.values) == {"imec-0"}
     table = pd.read_parquet(next(report.cache.parent.rglob(TRIALS))).iloc[ds.trial.values]
     assert 3 not in ds.trial.values
     assert np.array_equal(ds.window_start.values, table["cue_times"] - 0.5)
@@ -72,8 +75,18 @@ def test_what_the_task_has_is_in_the_cache(own: tuple[Any, Any], experiment: Any
     assert ds.included.values.all()
     assert ds.attrs["kept"] == ["frequency", "outcome", "go"]
     assert ds.attrs["signals"] == ["pupil"]
-    assert ds.attrs["decode"] == {"go": "class", "pupil": "trace"}
+    assert ds.attrs["conditions"] == ["outcome"]
+    assert json.loads(ds.attrs["decode"]) == {"go": "class", "pupil": "trace"}
     assert {"frequency", "outcome", "go"} <= set(ds.coords)
+
+
+def test_a_session_is_still_what_netcdf_has(own: tuple[Any, Any], tmp_path: Path) -> None:
+    ds = own[0].load()
+    assert not any(isinstance(value, bool | dict) for value in ds.attrs.values())
+    lists = [name for name, value in ds.attrs.items() if isinstance(value, list)]
+    ds.drop_attrs().assign_attrs({k: v for k, v in ds.attrs.items() if k not in lists}).to_netcdf(
+        tmp_path / "x.nc", engine="scipy"
+    )
 
 
 def test_each_omission_is_told_once(own: tuple[Any, Any]) -> None:
@@ -136,19 +149,26 @@ def test_definitions_of_before_are_as_they_were() -> None:
     before = Dataset.model_validate({"source": {"kind": "simulated"}})
     assert set(before.definition(eid)) == {"source", "align", "trials", "split", "pids", "role"}
     assert set(before.definition(eid)["trials"]) == {"min_reaction", "max_reaction", "max_length"}
-    mine = Dataset.model_validate({"source": {"kind": "simulated"}, **OWN})
+    mine = Dataset.model_validate({"source": {"kind": "local", "path": "x"}, **OWN})
     assert mine.definition(eid)["trials"]["keep"] == ["frequency", "outcome"]
     for key in ("signals", "conditions", "decode"):
         other = Dataset.model_validate(
-            {"source": {"kind": "simulated"}, **(OWN | {key: type(OWN[key])()})}
+            {"source": {"kind": "local", "path": "x"}, **(OWN | {key: type(OWN[key])()})}
         )
         assert other.definition_hash(eid) != mine.definition_hash(eid)
 
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"decode": {"go now": "class"}}, {"decode": {"go": "word"}}, {"signals": {"1st": "a.b"}}],
+    [
+        {"decode": {"go now": "class"}},
+        {"decode": {"go": "word"}},
+        {"signals": {"1st": "a.b"}},
+        {"signals": {"pupil": "pupil.diameter"}},
+    ],
 )
 def test_names_that_cannot_be(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"cannot name a variable|'class' or 'trace'"):
+    with pytest.raises(
+        ValueError, match=r"cannot name a variable|'class' or 'trace'|'signals' are read by"
+    ):
         Dataset.model_validate({"source": {"kind": "simulated"}, **wrong})

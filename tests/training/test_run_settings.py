@@ -7,7 +7,7 @@ import yaml
 
 from ibl_mtm.config.yaml_settings import read_settings
 from ibl_mtm.errors import UserError
-from ibl_mtm.training.settings import RunSettings, read_run_settings
+from ibl_mtm.training.settings import RunSettings, as_run_settings, read_run_settings
 
 
 @pytest.fixture
@@ -90,3 +90,28 @@ def test_runs_of_earlier_versions_kept_both_and_are_read(write):
     values = RunSettings(steps=4).model_dump(mode="json") | {"epochs": 2}
     path = write(yaml.safe_dump(values))
     assert read_settings(Path(path), RunSettings).steps == 4
+
+
+def test_settings_from_python_are_a_name_a_path_or_a_mapping(write):
+    """The same as a file that says so."""
+    text = "base: mtm_small\nsteps: 7\nmodel: {width: 32}\n"
+    expected = read_run_settings(write(text))
+    assert as_run_settings(yaml.safe_load(text)) == expected
+    assert as_run_settings(Path(write(text))) == as_run_settings(write(text)) == expected
+    assert as_run_settings(expected) is expected
+    assert as_run_settings("temporal_small") == read_run_settings("temporal_small")
+    # One of steps and epochs drops the other of the base, as in a file.
+    assert as_run_settings({"base": "mtm_small", "epochs": 3}).steps is None
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"base": "mtm_small", "stpes": 3}, "unknown key 'stpes'"),
+        ({"base": "mtm_smal"}, "no shipped configuration 'mtm_smal'"),
+        ({"steps": -1}, "steps"),
+    ],
+)
+def test_a_mapping_that_does_not_fit_is_told(write, given, told):
+    with pytest.raises(UserError, match=told):
+        as_run_settings(given)

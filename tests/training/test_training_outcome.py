@@ -8,6 +8,8 @@ from ibl_mtm.cache.cache import open_cache
 from ibl_mtm.cache.store import create_cache, write_session
 from ibl_mtm.disk.ownership import mark
 from ibl_mtm.errors import UserError
+from ibl_mtm.evaluation.evaluate import evaluate
+from ibl_mtm.training.checkpoint.pretrained import load_model
 from ibl_mtm.training.folder import CHECKPOINT
 from ibl_mtm.training.outcome import OUTCOME, read_outcome
 from ibl_mtm.training.run import train
@@ -33,6 +35,25 @@ def test_a_finished_training_tells_what_it_took(cache, tmp_path):
     assert outcome.items() >= report.to_json().items()
     assert (outcome["seed"], outcome["n_sessions"]) == (3, 1)
     assert {"commit", "threads", "torch", "ibl_mtm"} <= outcome.keys()
+    assert outcome["cache"] == str(cache.path.resolve())
+
+
+def test_names_and_paths_train_and_score_the_same(cache, tmp_path):
+    given = {
+        "base": "mtm_small",
+        **SETTINGS.model_dump(include={"steps", "validate_every", "seed"}),
+    }
+    given["model"] = {"width": 16, "layers": 1, "heads": 2}
+    train(SETTINGS, cache, tmp_path / "a", progress=False)
+    train(given, str(cache.path), str(tmp_path / "b"), progress=False)
+    first, second = (tmp_path / name / "model.safetensors" for name in "ab")
+    assert first.read_bytes() == second.read_bytes()
+    by_path, by_cache = (
+        evaluate(tmp_path / "a", given, tasks=["co_smoothing"]).metrics["tasks"]
+        for given in (cache.path, cache)
+    )
+    assert by_path == by_cache
+    assert repr(load_model(tmp_path / "a")).startswith("MtM of 1 session, 15 units, ")
 
 
 def test_an_unfinished_training_has_no_outcome(cache, tmp_path, monkeypatch):

@@ -80,7 +80,7 @@ def choose_regression(data: BaselineData, task: ActivityTask) -> tuple[Any, ...]
     fit: PoissonFit | None = None
     scores: dict[float, float] = {}
     for penalty in PENALTIES:
-        fit = fitted.fit(penalty, fit, tolerance=1e-3)
+        fit = fitted.fit(penalty, fit)
         scores[penalty] = data.score(fit.rates(val), "val", task)
         if is_past_best(list(scores.values())):
             break

@@ -45,26 +45,22 @@ def choose_poisson(data: BaselineData, task: ActivityTask) -> tuple[float, float
     """The width that does best under a middle penalty, then the penalty."""
     allowed = data.allowed(task)
 
-    def fit_path(
-        width: float, penalties: Sequence[float], fit: PoissonFit | None = None
-    ) -> tuple[dict[float, float], PoissonFit | None]:
-        """Score under each penalty, each fit starting from the one before; and the last fit."""
+    def score_path(width: float, penalties: Sequence[float]) -> dict[float, float]:
+        """Score under each penalty, each fit starting from the one before."""
         x, y = data.to_fit("train", width, task)
         regression = PoissonRegression(x, y, allowed)
-        val, scores = data.to_predict("val", width, task), {}
+        val, scores = data.to_predict("val", width, task), dict[float, float]()
+        fit = None
         for penalty in penalties:
-            fit = regression.fit(penalty, fit, tolerance=1e-3)  # enough to choose by
+            fit = regression.fit(penalty, fit)
             scores[penalty] = data.score(fit.rates(val), "val", task)
             if is_past_best(list(scores.values())):
                 break
-        return scores, fit
+        return scores
 
-    middle, fit = {}, None
-    for width in WIDTHS:
-        scores, fit = fit_path(width, [1.0], fit)
-        middle[width] = scores[1.0]
+    middle = {width: score_path(width, [1.0])[1.0] for width in WIDTHS}
     width = max(middle, key=lambda width: middle[width])
-    scores, _ = fit_path(width, PENALTIES)
+    scores = score_path(width, PENALTIES)
     return width, max(scores, key=lambda penalty: scores[penalty])
 
 

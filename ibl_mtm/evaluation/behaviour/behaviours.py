@@ -12,7 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from ibl_mtm.sessions.behaviours import BEHAVIOURS, Behaviour, Undecodable, Values
-from ibl_mtm.sessions.schema import DECODE, KEPT, MISSING, SIGNALS
+from ibl_mtm.sessions.schema import KEPT, MISSING, SIGNALS, to_decode
 from ibl_mtm.sessions.text import as_text
 
 __all__ = [
@@ -63,7 +63,7 @@ def own_behaviour(name: str, kind: str) -> Behaviour:
 def behaviours_of(ds: xr.Dataset) -> dict[str, Behaviour]:
     """What can be decoded of a session, by task: what is built in, and what it declares."""
     own = {*ds.attrs.get(KEPT, ()), *ds.attrs.get(SIGNALS, ())}
-    declared = (ds.attrs.get(DECODE) or {}).items()
+    declared = to_decode(ds.attrs).items()
     return BEHAVIOURS | {
         name: own_behaviour(name, kind)
         for name, kind in declared

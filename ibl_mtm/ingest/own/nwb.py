@@ -181,6 +181,8 @@ def _electrodes(nwb: Any, units: Any) -> np.ndarray | None:
         return None
     if "electrodes" in units.colnames:
         index = units["electrodes"]
+        if not hasattr(index, "target"):  # one for each unit
+            return np.asarray(index.data[:], np.int64)
         ends = np.asarray(index.data[:], np.int64)
         rows = np.asarray(index.target.data[:], np.int64)
         starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)

@@ -127,7 +127,7 @@ def _insertion(eid: str, probe: str, given: Mapping[str, Any], notes: list[str])
     units = _units(eid, what, probe, table, notes)
     rows = _rows(eid, what, clusters, units["cluster_id"].to_numpy())
     check_rows(eid, what, rows, len(units), notes)
-    return Insertion("", probe, "", "", times, rows, units)
+    return Insertion("", probe, "", "", times, rows, units, source=f"{what}.times")
 
 
 def _rows(
@@ -205,8 +205,7 @@ def _labels(eid: str, what: str, table: pd.DataFrame) -> NDArray[np.float64]:
                 f"{what}.units: label: '{strange.iloc[0]}' is none of good, mua, unsorted, nor a "
                 "score from 0 to 1",
             )
-        scores: NDArray[np.float64] = plain.map(LABELS).to_numpy(np.float64)
-        return scores
+        return np.asarray(plain.map(LABELS), np.float64)
     labels = numbers(eid, f"{what}.units", table, "label")
     if ((labels < 0) | (labels > 1)).any():
         raise SessionError(eid, f"{what}.units: label: expected scores from 0 to 1")

@@ -50,7 +50,9 @@ def load_insertions(
         If spikes cannot be read or trusted; names the file.
     """
     collections = one.list_collections(eid, filename="spikes*")
-    probes = sorted({c.split("/")[1] for c in collections if re.match(r"alf/probe\w+", c)})
+    found = {c.split("/")[1] for c in collections if re.match(r"alf/[\w.-]+", c)}
+    # The IBL's names where there are some; else whatever a lab calls its probes.
+    probes = sorted(name for name in found if re.match(r"probe\w+", name)) or sorted(found)
     if not probes:
         raise SessionError(eid, "no spikes in any folder alf/probe*")
     if wanted is not None:

@@ -31,9 +31,8 @@ trained by masking with the schemes {schemes}
 
 ```python
 import ibl_mtm
-from ibl_mtm.training.checkpoint.pretrained import PretrainedMtM
 
-model = PretrainedMtM.from_pretrained("<this repository>")
+model = ibl_mtm.PretrainedMtM.from_pretrained("<this repository>")
 rates = ibl_mtm.predict(model, ibl_mtm.open_cache("cache.zarr")[eid], task="co_smoothing")
 ```
 

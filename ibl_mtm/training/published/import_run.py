@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ibl_mtm.cache.cache import Cache
+from ibl_mtm.cache.cache import Cache, as_cache
 from ibl_mtm.cache.guard import reading
 from ibl_mtm.errors import UserError
 from ibl_mtm.model.masking import SCHEMES, Scheme
@@ -45,7 +45,7 @@ def import_published(
     *,
     units: str | Path | None = None,
     body_only: bool = False,
-    cache: Cache | None = None,
+    cache: Cache | str | Path | None = None,
     schemes: Sequence[str] = (),
     overwrite: bool = False,
     say: Callable[[str], None] = lambda message: None,
@@ -66,7 +66,8 @@ def import_published(
     body_only
         Take over no session: for new animals.
     cache
-        Where the sessions are. Those that it has are scored, and get regions and a split.
+        Where the sessions are, or its path. Those that it has are scored, and get regions and a
+        split.
     schemes
         Masking schemes that it was trained with; without prompts the file does not tell.
     overwrite
@@ -80,6 +81,7 @@ def import_published(
         If the file is refused, units do not fit it, or the folder holds something else.
     """
     file, run = Path(file), Path(run)
+    cache = None if cache is None else as_cache(cache)
     if (units is None) != body_only:
         raise UserError(
             "--units and --body-only exclude each other: the body alone knows no units"
@@ -114,7 +116,7 @@ def import_published(
         known = {session.eid for session in sessions}
         write_request(run, settings, sessions, {e: u for e, u in table.items() if e not in known})
         save_model(model, run)
-        _write_outcome(run, report, settings)
+        _write_outcome(run, report, settings, cache)
     for line in report.lines(published, has_cache=cache is not None):
         say(line)
     return report
@@ -225,7 +227,9 @@ def _score(model: MtM, session: Session, settings: RunSettings) -> tuple[float, 
     return float(mean_over_units(totals)), alike
 
 
-def _write_outcome(run: Path, report: ImportReport, settings: RunSettings) -> None:
+def _write_outcome(
+    run: Path, report: ImportReport, settings: RunSettings, cache: Cache | None
+) -> None:
     told = report.to_json()
     trained = {
         "run": str(run),
@@ -237,6 +241,9 @@ def _write_outcome(run: Path, report: ImportReport, settings: RunSettings) -> No
         "seed": settings.seed,
         "n_sessions": len(report.sessions),
     }
+    if cache is not None:
+        place = cache.path.resolve() if isinstance(cache.path, Path) else cache.path
+        trained["cache"] = str(place)  # where `eval` looks by itself
     write_outcome(run, trained | {"imported": {key: told[key] for key in ("file", "sha256")}})
 
 

@@ -120,15 +120,15 @@ def test_by_hand():
 
 def test_conditions_of_ones_own_task():
     """Text, numbers and booleans; what is missing is no condition."""
-    outcome = np.array(["hit", "miss", "", "hit", "miss"] * 10, dtype=object)[:48]
-    tone = np.where(np.arange(48) % 7 == 0, np.nan, np.arange(48) % 2)
+    outcome = np.array(["hit", "miss", "", "hit", "miss"] * 20, dtype=object)[:96]
+    tone = np.where(np.arange(96) % 7 == 0, np.nan, np.arange(96) % 2)
     ds = xr.Dataset(
         {"outcome": ("trial", outcome), "tone": ("trial", tone)},
         attrs={"conditions": ["outcome", "tone"]},
     )
     found = trial_conditions(*(condition_codes(ds, name) for name in conditions_of(ds)))
-    for a in range(48):
-        for b in range(48):
+    for a in range(96):
+        for b in range(96):
             lacks = outcome[a] == "" or np.isnan(tone[a])
             same = outcome[a] == outcome[b] and tone[a] == tone[b]
             if lacks:

@@ -187,12 +187,12 @@ def test_trials_in_the_caches_codes(caches: dict[str, Any], wide_map: Path) -> N
 def test_the_benchmarks_valid_trials_by_rules_of_the_catalog(
     wide_map: Path, tmp_path: Path
 ) -> None:
-    rules = {"min_reaction": 0.0, "max_reaction": 10.0, "max_length": 1e6}
+    rules = {"min_reaction": 0.0, "max_reaction": 10.0, "max_length": 1e6, "keep": ["is_valid"]}
     report = ingest(dataset(wide_map, trials=rules), "valid", tmp_path / "c.zarr", workers=1)
     for eid, ds in open_cache(report.cache).items():
         with _open(wide_map, eid) as recording:
             valid = recording.trials["is_valid"].to_numpy()[ds.trial.values]
-        assert list(ds.included.values) == list(valid)
+        assert list(ds.included.values) == list(ds.is_valid.values) == list(valid)
         assert not valid.all()
 
 

@@ -206,6 +206,19 @@ def test_an_archive_that_was_replaced_is_indexed_anew(release: Release, tmp_path
     assert not np.array_equal(before.insertions[0].times, after.insertions[0].times)
 
 
+def test_further_columns_of_the_release_are_kept(release: Release, tmp_path: Path) -> None:
+    kept = {
+        **dataset(release.root).model_dump(),
+        "trials": {"keep": ["bwm_include", "intervals_1"]},
+    }
+    report = ingest(
+        Dataset.model_validate(kept), "b", tmp_path / "c.zarr", sessions=release.eids[:1], workers=1
+    )
+    ds = open_cache(report.cache)[release.eids[0]]
+    assert ds.bwm_include.values.all()
+    assert np.allclose(ds.intervals_1.values, 13.0 + 7 * ds.trial.values)
+
+
 def test_without_behaviour(release: Release, tmp_path: Path) -> None:
     root = tmp_path / "ephys"
     root.mkdir()

@@ -25,7 +25,7 @@ def dataset(root: Path, **settings: Any) -> Dataset:
     return Dataset.model_validate({"source": source, "align": ALIGN, **settings})
 
 
-@pytest.mark.parametrize("regions", ["electrodes", "column", "peak", "none"])
+@pytest.mark.parametrize("regions", ["electrodes", "column", "peak", "groups", "none"])
 def test_units_as_several_layouts_tell_of_them(tmp_path: Path, regions: str) -> None:
     spikes, cues = write(tmp_path / "data" / "a.nwb", regions=regions)
     report = ingest(dataset(tmp_path / "data"), "dandi", tmp_path / "c.zarr", workers=1)
@@ -33,8 +33,10 @@ def test_units_as_several_layouts_tell_of_them(tmp_path: Path, regions: str) -> 
     assert check(report.cache) == {}
     (ds,) = ibl_mtm.open_cache(report.cache).values()
     assert [ds.attrs[k] for k in ("subject", "date", "lab")] == ["m1", "2024-05-06", "here"]
-    place = {4: "CA1", 2: "VISp", 30: "my spot"} if regions != "none" else {}
-    on_probe = regions in ("electrodes", "peak")
+    place = (
+        {4: "CA1", 2: "VISp", 30: "my spot"} if regions in ("electrodes", "column", "peak") else {}
+    )
+    on_probe = regions in ("electrodes", "peak", "groups")
     assert list(ds.cluster_id.values) == [4, 2, 30]  # 9 is noise
     for column, cluster in enumerate(ds.cluster_id.values):
         assert ds.region.values[column] == place.get(int(cluster), "unknown")
@@ -45,7 +47,7 @@ def test_units_as_several_layouts_tell_of_them(tmp_path: Path, regions: str) -> 
             edges = cues[ds.trial.values[trial]] - 0.2 + np.arange(51) * 0.02
             expected, _ = np.histogram(spikes[int(cluster)], edges)
             assert ds.spikes.values[trial, :, column].tolist() == expected.tolist()
-    assert any("no regions" in note for note in ds.attrs["notes"]) == (regions == "none")
+    assert any("no regions" in note for note in ds.attrs["notes"]) == (not place)
 
 
 def test_trials_and_time_series(tmp_path: Path) -> None:

@@ -204,6 +204,8 @@ def test_the_command(cache, published, tmp_path):
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
     assert done.stdout.splitlines()[-1] == f"Run: {tmp_path / 'run'}"
+    scored = CliRunner().invoke(app, ["eval", str(tmp_path / "run"), "--task", "co-smoothing"])
+    assert scored.exit_code == 0, scored.output  # the run knows its cache
     again = CliRunner().invoke(app, [*arguments, "--overwrite", "--json"])
     assert json.loads(again.stdout)["n_units"] == 35
     refused = CliRunner().invoke(app, arguments)
