@@ -1,5 +1,7 @@
 """Training with modalities: one session without behaviour among others, resumed, kept, refused."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from synthetic import make_regions, make_session
@@ -8,6 +10,7 @@ from training_runs import TINY, read_logs, tiny_settings
 from ibl_mtm.cache.cache import open_cache
 from ibl_mtm.cache.store import create_cache, write_session
 from ibl_mtm.errors import UserError
+from ibl_mtm.training.checkpoint.initialise import initialise
 from ibl_mtm.training.checkpoint.pretrained import load_model
 from ibl_mtm.training.loop.module import Training
 from ibl_mtm.training.run import train
@@ -127,6 +130,19 @@ def test_initialised_models_keep_scales_of_what_they_know(run, cache, tmp_path):
     )  # fmt: skip
     with pytest.raises(UserError, match=r"model\.modalities"):
         train(plain, cache, tmp_path / "other", init=path, progress=False)
+
+
+def test_a_session_that_both_know_keeps_the_scale_it_was_read_under(run):
+    path, *_ = run
+    model, trained = load_model(path), load_model(path)
+    own = model.behaviour_scale.clone()
+    trained.behaviour_scale *= 2
+    first, *rest = trained.scope.sessions
+    trained.scope = replace(trained.scope, sessions=("another", *rest))
+    initialise(model, trained, "another run")
+    assert model.scope.sessions[0] == first
+    assert torch.equal(model.behaviour_scale[0], own[0])
+    assert torch.equal(model.behaviour_scale[1:], 2 * own[1:])
 
 
 def test_a_session_without_behaviour_needs_a_scheme_of_activity(cache, tmp_path):
