@@ -66,8 +66,8 @@ class MaskSettings(Settings):
     #: `sum` over masked entries (the paper), or their mean, so that all schemes weigh alike.
     loss: Reduction = "sum"
     #: Weight of behaviour beside spikes: at 1 a modality of which nothing is known weighs as all
-    #: of a trial's spikes of which nothing is known.
-    behaviour_weight: float = Field(1.0, ge=0)
+    #: of a trial's spikes of which nothing is known. Far more can be known of behaviour.
+    behaviour_weight: float = Field(0.1, ge=0)
 
     @field_validator("schemes")
     @classmethod
