@@ -76,6 +76,7 @@ def test_what_is_offered_at_the_front_door_has_examples() -> None:
         "evaluate",
         "evaluate_baseline",
         "load_model",
+        "read_scored_run",
         "train",
         "write_report",
     }

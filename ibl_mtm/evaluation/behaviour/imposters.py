@@ -13,6 +13,7 @@ import logging
 from dataclasses import dataclass
 
 import numpy as np
+import xarray as xr
 from numpy.typing import NDArray
 
 from ibl_mtm.cache.cache import Cache
@@ -20,6 +21,7 @@ from ibl_mtm.cache.guard import reading
 from ibl_mtm.errors import SessionError
 from ibl_mtm.evaluation.behaviour.behaviours import Behaviour
 from ibl_mtm.evaluation.behaviour.decodable_trials import Undecodable
+from ibl_mtm.sessions.trial_format import trial_format
 
 __all__ = ["FEWEST", "MOST", "Imposters"]
 
@@ -67,9 +69,9 @@ class Imposters:
             return []
         order = np.random.default_rng(list(self.eid.encode())).permutation(len(others))
         found: list[NDArray[np.float64]] = []
-        kind = None if self.eid not in self.cache else self.cache[self.eid].attrs.get("simulated")
+        own = self.cache[self.eid]
         for at in order:
-            trace = self._trace(others[at], behaviour, n_trials, kind)
+            trace = self._trace(others[at], behaviour, n_trials, own)
             if trace is not None:
                 found.append(trace)
             if len(found) == MOST:
@@ -77,13 +79,12 @@ class Imposters:
         return found if len(found) >= FEWEST else []
 
     def _trace(
-        self, eid: str, behaviour: Behaviour, n_trials: int, kind: object
+        self, eid: str, behaviour: Behaviour, n_trials: int, own: xr.Dataset
     ) -> NDArray[np.float64] | None:
         try:
             with reading(eid):
                 ds = self.cache[eid]
-                # Real behaviour is no stand-in for simulated, nor the other way round.
-                if ds.sizes["trial"] < _ENOUGH * n_trials or ds.attrs.get("simulated") != kind:
+                if ds.sizes["trial"] < _ENOUGH * n_trials or not _alike(ds, own):
                     return None
                 trace = np.asarray(behaviour.target(ds), np.float64)[:n_trials]
         except Undecodable:
@@ -92,3 +93,9 @@ class Imposters:
             logger.info("session %s is no imposter: %s", eid, error.reason)
             return None
         return np.pad(trace, ((0, n_trials - len(trace)), (0, 0)), constant_values=np.nan)
+
+
+def _alike(ds: xr.Dataset, own: xr.Dataset) -> bool:
+    """Whether trials are of one format; real behaviour is no stand-in for simulated, either."""
+    simulated = ds.attrs.get("simulated") == own.attrs.get("simulated")
+    return simulated and trial_format(ds) == trial_format(own)

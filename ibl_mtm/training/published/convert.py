@@ -2,7 +2,7 @@
 
     published = read_published(Path("model_best.pt"))
     published.eids, published.sizes          # sessions, and the numbers of units that it can read
-    model = published.to_model(units={eid: uuids}, regions=(), schemes=published.prompts)
+    model = published.to_model(units={eid: uuids}, data=data, regions=(), schemes=published.prompts)
 
 Of its main branch (github.com/colehurwitz/IBL_MtM_model, e0c39bd): NDT-1 with stitchers, which are
 known there by the number of a session's units; tokens of session and prompt; log rates. The same

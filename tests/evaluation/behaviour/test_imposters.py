@@ -62,7 +62,7 @@ def test_imposters_are_the_other_sessions_traces_trial_by_trial(cache):
     assert cache["s0"].whisker_motion_energy.values[0, 0] not in firsts
 
 
-@pytest.mark.parametrize("how", ["short", "without", "simulated", "damaged"])
+@pytest.mark.parametrize("how", ["short", "without", "simulated", "other bins", "damaged"])
 def test_a_session_that_is_no_stand_in_is_passed_over(cache, how):
     if how == "short":
         cache["s4"] = session(4, 30)
@@ -70,6 +70,8 @@ def test_a_session_that_is_no_stand_in_is_passed_over(cache, how):
         cache["s4"] = cache["s4"].drop_vars("whisker_motion_energy")
     elif how == "simulated":
         cache["s4"] = cache["s4"].assign_attrs(simulated=1)
+    elif how == "other bins":
+        cache["s4"] = cache["s4"].isel(time=slice(0, 4))
     else:
         cache.damaged = ("s4",)
     assert len(Imposters(cache, "s0").traces(WHISKERS, N_TRIALS)) == 20
