@@ -117,6 +117,24 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(run, cache, tmp_pa
         assert torch.equal(tensor, two[name]), name
 
 
+def test_a_batch_may_be_cut_in_any_way(cache, tmp_path):
+    """A loss is of a trial, whatever else is there or missing in its part of the batch."""
+    still = {"input_dropout": 0.0, "dropout": 0.0, "attention_dropout": 0.0}
+    weights = []
+    for parts in (1, 3):
+        settings = settings_of(
+            model=TINY["model"] | still | {"modalities": NAMES},
+            trainer={"accumulate": parts},
+            sessions_per_batch=2,
+            steps=5,
+            validate_every=5,
+        )
+        train(settings, cache, tmp_path / f"{parts}", progress=False)
+        weights.append(load_model(tmp_path / f"{parts}").state_dict())
+    for name, tensor in weights[0].items():
+        torch.testing.assert_close(tensor, weights[1][name], rtol=1e-3, atol=1e-5, msg=name)
+
+
 def test_initialised_models_keep_scales_of_what_they_know(run, cache, tmp_path):
     path, *_ = run
     tuned = tmp_path / "tuned"
