@@ -263,7 +263,8 @@ class Training(pl.LightningModule):
             if not there.any():
                 continue
             gains = totals[:, 0] / totals[:, 1].clamp(min=1e-9)
-            decides = gains[there].mean()
+            # One that is fitted too closely must not decide for all the others.
+            decides = gains[there].clamp(min=0).mean()
             self.log(f"val/{scheme}", decides, sync_dist=True)
             if scheme == "decoding":
                 for name, gain in zip(names, gains, strict=True):
