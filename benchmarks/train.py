@@ -3,6 +3,7 @@
     python benchmarks/train.py                     # both sizes, fp32 and bf16
     python benchmarks/train.py --size paper --precision bf16-mixed --steps 2000 --compile
     python benchmarks/train.py --sessions 1 459 --units 1350    # what many sessions cost
+    python benchmarks/train.py --size small small_behaviour     # what behaviour in the model costs
 
 Every row is a training as `ibl-mtm train` runs it, on random counts. Its limit is a large matrix
 product in the same precision, timed in turn with the steps. `data` is the share of the time in
@@ -15,6 +16,7 @@ import json
 import resource
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -24,6 +26,13 @@ from lightning.pytorch.callbacks import Callback
 
 from ibl_mtm.model.settings import ModelSettings
 from ibl_mtm.sessions.deal import Deal
+from ibl_mtm.sessions.modalities import (
+    ModalityValues,
+    SessionBehaviour,
+    classes_in,
+    describe_modalities,
+    traces_in,
+)
 from ibl_mtm.sessions.spikes import Spikes
 from ibl_mtm.sessions.trial_format import TrialFormat
 from ibl_mtm.sessions.view import Session, sum_counts
@@ -35,11 +44,24 @@ from ibl_mtm.training.settings import RunSettings, read_run_settings
 
 N_TIME, N_TRIALS, WARM_UP = 100, 280, 5
 #: Units of a session; the trials in a batch and all else are the configuration's.
-SIZES = {"paper": 668, "small": 100}
-CONFIGS = {"paper": "mtm", "small": "mtm_small"}
+SIZES = {"paper": 668, "small": 100, "small_behaviour": 100}
+CONFIGS = {"paper": "mtm", "small": "mtm_small", "small_behaviour": "mtm_small_behaviour"}
 
 
-def make_sessions(n_sessions: int, n_units: int, n_trials: int) -> list[Session]:
+def make_behaviour(names: Sequence[str], n_trials: int, train: np.ndarray) -> SessionBehaviour:
+    """Random values of some modalities."""
+    rng = np.random.default_rng(1)
+    n_traces, n_classes = len(traces_in(names)), len(classes_in(names))
+    values = ModalityValues(
+        rng.poisson(0.5, (n_trials, N_TIME, n_traces)).astype(np.float32),
+        rng.choice([-1, 0, 1], (n_trials, n_classes)).astype(np.int8),
+    )
+    return SessionBehaviour(values, describe_modalities(values, train, names))
+
+
+def make_sessions(
+    n_sessions: int, n_units: int, n_trials: int, modalities: Sequence[str] = ()
+) -> list[Session]:
     """Sessions of random counts, all read from the same array."""
     rng = np.random.default_rng(0)
     counts = rng.poisson(0.1, (n_trials, N_TIME, n_units)).astype(np.uint8)
@@ -50,7 +72,9 @@ def make_sessions(n_sessions: int, n_units: int, n_trials: int) -> list[Session]
         chunk[:] = counts
 
     spikes = Spikes("session", counts.shape, counts.dtype, n_trials, decode)
-    training = sum_counts(spikes, np.flatnonzero(split == "train"))
+    train = np.flatnonzero(split == "train")
+    training = sum_counts(spikes, train)
+    behaviour = make_behaviour(modalities, n_trials, train) if modalities else None
     return [
         Session(
             eid=f"session-{number}",
@@ -65,6 +89,7 @@ def make_sessions(n_sessions: int, n_units: int, n_trials: int) -> list[Session]
             ),
             trial_positions=np.arange(n_trials),
             unit_positions=np.arange(n_units),
+            behaviour=behaviour,
         )
         for number in range(n_sessions)
     ]
@@ -149,7 +174,8 @@ class TimedLoader(Loader):
 def measure(settings: RunSettings, n_units: int, n_sessions: int, steps: int) -> dict[str, object]:
     """Train and time the steps."""
     settings = settings.model_copy(update={"validate_every": None, "patience": None})
-    sessions = make_sessions(n_sessions, n_units, N_TRIALS if n_sessions == 1 else 64)
+    n_trials = N_TRIALS if n_sessions == 1 else 64
+    sessions = make_sessions(n_sessions, n_units, n_trials, settings.model.modalities)
     format_ = TrialFormat(N_TIME, 0.02, "stimOn_times", -0.5)
     torch.manual_seed(0)
     module = TimedTraining(settings, build_model(settings, sessions, format_), sessions, steps)
@@ -192,7 +218,7 @@ def measure(settings: RunSettings, n_units: int, n_sessions: int, steps: int) ->
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", choices=SIZES, nargs="+", default=list(SIZES))
+    parser.add_argument("--size", choices=SIZES, nargs="+", default=["paper", "small"])
     parser.add_argument(
         "--precision", choices=["32", "bf16-mixed"], nargs="+", default=["32", "bf16-mixed"]
     )

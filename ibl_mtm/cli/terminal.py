@@ -306,13 +306,16 @@ def _score(value: dict[str, Any]) -> str:
 
 
 def _remark(value: dict[str, Any]) -> str:
+    own = value.get("by_model") or {}
     if "accuracy" in value:
+        by_model = f", by the model {own['accuracy']:.3f}" if own else ""
         return (
             f"accuracy (balanced {value['balanced_accuracy']:.3f}); "
-            f"from raw spikes {value['raw_spikes']['accuracy']:.3f}"
+            f"from raw spikes {value['raw_spikes']['accuracy']:.3f}{by_model}"
         )
     if "r2" in value:
-        return f"R²; from raw spikes {value['raw_spikes']['r2']:.3f}"
+        by_model = f", by the model {own['r2']:.3f}" if own else ""
+        return f"R²; from raw spikes {value['raw_spikes']['r2']:.3f}{by_model}"
     return "bits/spike" if value else ""
 
 

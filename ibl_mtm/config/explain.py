@@ -19,6 +19,8 @@ DEFAULT = "default"
 
 #: Columns that a line of YAML has before its comment.
 _COMMENT_AT = 44
+#: A line with a list that is longer has an item a line instead.
+_LONG_LIST = 60
 
 
 def explain_settings(
@@ -76,7 +78,12 @@ def explained_yaml(settings: Iterable[tuple[tuple[str, ...], Any, str]]) -> str:
         text = yaml.safe_dump(value, default_flow_style=True, width=10_000).strip()
         text = text.removesuffix("\n...").removesuffix("...").strip()
         line = f"{'  ' * (len(key) - 1)}{key[-1]}: {text}"
-        lines.append(f"{line:{_COMMENT_AT - 1}} # {place}")
+        items: list[str] = []
+        if isinstance(value, list | tuple) and len(line) > _LONG_LIST:
+            line = f"{'  ' * (len(key) - 1)}{key[-1]}:"
+            dumped = yaml.safe_dump(list(value), default_flow_style=False)
+            items = [f"{'  ' * len(key)}{item}" for item in dumped.splitlines()]
+        lines += [f"{line:{_COMMENT_AT - 1}} # {place}", *items]
         before = key
     return "\n".join(lines) + "\n"
 

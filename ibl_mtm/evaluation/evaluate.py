@@ -24,8 +24,9 @@ from ibl_mtm.cache.guard import reading
 from ibl_mtm.config.yaml_settings import read_settings
 from ibl_mtm.errors import SessionError, UserError
 from ibl_mtm.evaluation.activity.predict import Precision, select_known, uses_bf16
-from ibl_mtm.evaluation.activity.tasks import ACTIVITY_TASKS
+from ibl_mtm.evaluation.activity.tasks import UNIT_TASKS
 from ibl_mtm.evaluation.baselines.registry import BASELINES, BaselinePredictor
+from ibl_mtm.evaluation.behaviour.decode_by_model import decoding_scheme
 from ibl_mtm.evaluation.behaviour.imposters import Imposters
 from ibl_mtm.evaluation.document import data_digest, make_document
 from ibl_mtm.evaluation.predictors import ModelPredictor, Predictor
@@ -46,6 +47,7 @@ from ibl_mtm.evaluation.score_session import (
     score_session,
 )
 from ibl_mtm.evaluation.side_by_side import sessions_at_once, side_by_side
+from ibl_mtm.model.mtm import MtM
 from ibl_mtm.sessions.deal import Deal, deal_trials
 from ibl_mtm.sessions.schema import UNKNOWN_COLOR
 from ibl_mtm.sessions.text import as_text
@@ -139,14 +141,14 @@ def evaluate(
     eids = (
         chosen_sessions(sessions, cache) if sessions else sessions_of(model.scope.sessions, cache)
     )
-    tasks = known_tasks(tasks, own_tasks(cache, eids))
+    tasks = known_tasks(tasks, (*own_tasks(cache, eids), *_tasks_of(model)))
     what: dict[str, Any] = {
         "run": str(run),
         "precision": "bf16" if uses_bf16(model, precision) else "32",
     }
     if min_distance_um:
         what["min_distance_um"] = min_distance_um
-    n_prompts = len(model.scope.schemes) if set(tasks) - set(ACTIVITY_TASKS) else 1
+    n_prompts = len(model.scope.schemes) if set(tasks) - set(UNIT_TASKS) else 1
     at_once = 1 if model.read_in.device.type != "cpu" else None
     if at_once is None:
         at_once = sessions_at_once(cache, eids, n_prompts, memory_gb)
@@ -208,12 +210,20 @@ def evaluate_baseline(
         return BaselinePredictor(name, ds, deal.split, session.region), ds
 
     eids = chosen_sessions(sessions, cache) if sessions else list(cache)
-    tasks = known_tasks(tasks, own_tasks(cache, eids))
+    encoding = ("encoding",) if "encoding" in BASELINES[name].tasks else ()
+    tasks = known_tasks(tasks, (*own_tasks(cache, eids), *encoding))
     what: dict[str, Any] = {"baseline": name}
     made_by = hashlib.sha256(f"{name} {settings.model_dump_json()}".encode()).hexdigest()[:16]
     request = Request(what, made_by, tasks, oracle, say, into, overwrite, r2)
     at_once = sessions_at_once(cache, eids, _FITS, memory_gb)
     return _evaluate(request, prepare, cache, eids, settings, deals, at_once)
+
+
+def _tasks_of(model: MtM) -> tuple[str, ...]:
+    """What is asked of a model with modalities unless other tasks are."""
+    schemes = model.scope.schemes
+    encoding = ("encoding",) if "encoding" in schemes and model.settings.modalities else ()
+    return (*encoding, *(model.settings.modalities if decoding_scheme(model) else ()))
 
 
 #: Arrays as large as a session's counts in single precision that the fit of a baseline holds.

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from ibl_mtm.errors import UserError
-from ibl_mtm.evaluation.activity.tasks import ACTIVITY_TASKS
+from ibl_mtm.evaluation.activity.tasks import UNIT_TASKS
 from ibl_mtm.evaluation.behaviour.behaviours import behaviours_in
 from ibl_mtm.evaluation.document import average_pairs, summarise_tasks
 
@@ -124,7 +124,7 @@ def join(
     asked = dict.fromkeys([*before["tasks"], *metrics["tasks"]])
     documents = [s for d in (before, metrics) for s in (d["tasks"], *d["sessions"].values())]
     decoded = behaviours_in(documents)
-    tasks = [task for task in (*ACTIVITY_TASKS, *decoded) if task in asked]
+    tasks = [task for task in (*UNIT_TASKS, *decoded) if task in asked]
     tasks += [task for task in asked if task not in tasks]  # of one's own, and not to be had
     new = {(eid, task) for eid in metrics["sessions"] for task in metrics["tasks"]}
     units = _join_units(pd.read_parquet(folder / PER_UNIT), per_unit, new, eids)
@@ -185,7 +185,7 @@ def _asked(
 def _is_told_again(eid: str, what: str, new: set[tuple[str, str]]) -> bool:
     """Whether a reason of before is one that the new scores have told again, or made void."""
     if what == "psth_r2":  # of any task of activity
-        return any((eid, task) in new for task in ACTIVITY_TASKS)
+        return any((eid, task) in new for task in UNIT_TASKS)
     return (eid, _PART_OF.get(what, what)) in new
 
 
@@ -202,8 +202,8 @@ def _join_units(
     if replaced.all():
         return now
     both = pd.concat([before[~replaced.to_numpy()], now], ignore_index=True)
-    place = both["eid"].map({eid: at for at, eid in enumerate(eids)}) * len(ACTIVITY_TASKS)
-    place += both["task"].map({task: at for at, task in enumerate(ACTIVITY_TASKS)})
+    place = both["eid"].map({eid: at for at, eid in enumerate(eids)}) * len(UNIT_TASKS)
+    place += both["task"].map({task: at for at, task in enumerate(UNIT_TASKS)})
     return both.iloc[np.argsort(place.to_numpy(), kind="stable")].reset_index(drop=True)
 
 

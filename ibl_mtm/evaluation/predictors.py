@@ -20,8 +20,9 @@ from ibl_mtm.evaluation.activity.predict import (
     predict_unmasked,
 )
 from ibl_mtm.evaluation.activity.tasks import ActivityTask, HeldOut
+from ibl_mtm.evaluation.behaviour.decode_by_model import decode_by_model
 from ibl_mtm.evaluation.behaviour.linear_decoders import Features
-from ibl_mtm.model.masking import Scheme
+from ibl_mtm.model.masking import BEHAVIOUR_SCHEMES, Scheme
 from ibl_mtm.model.mtm import MtM
 
 __all__ = ["ModelPredictor", "Predictor", "Scored"]
@@ -58,6 +59,9 @@ class Predictor(Protocol):
     def features(self) -> Mapping[str, Features]:
         """What behaviour can be decoded from, by prompt: features of every trial."""
 
+    def answers(self) -> Mapping[str, np.ndarray]:
+        """Behaviour as it decodes it itself, by task: log odds, or traces, of every trial."""
+
 
 class ModelPredictor:
     """A trained model on a session (of units that it knows).
@@ -92,7 +96,13 @@ class ModelPredictor:
         self.prompt: Scheme = "neuron" if "neuron" in schemes else schemes[0]
 
     def cannot(self, what: Scored) -> str | None:
-        """A model predicts every task."""
+        """A model predicts every task; encoding only if it was trained to, from what is there."""
+        if what != "encoding":
+            return None
+        if "encoding" not in self.model.scope.schemes:
+            return "the model was not trained to predict spikes from behaviour"
+        if not self.population.has_behaviour:
+            return "the session has no behaviour that the model knows"
         return None
 
     def held_out(self, task: ActivityTask) -> Iterator[tuple[HeldOut, np.ndarray]]:
@@ -105,6 +115,11 @@ class ModelPredictor:
 
     def features(self) -> dict[str, Features]:
         """Log rates under every prompt; one and the same where prompts were not trained."""
-        prompts = self.model.scope.schemes if self.model.settings.prompt else (self.prompt,)
+        known = [s for s in self.model.scope.schemes if s not in BEHAVIOUR_SCHEMES]
+        prompts = known if known and self.model.settings.prompt else (self.prompt,)
         population = population_of(self.model, self.ds)
         return {p: Features(predict_unmasked(population, p)) for p in prompts}
+
+    def answers(self) -> dict[str, np.ndarray]:
+        """See `Predictor`; none of a model without modalities."""
+        return decode_by_model(self.model, self.ds)

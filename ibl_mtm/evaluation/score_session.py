@@ -24,7 +24,7 @@ from ibl_mtm.evaluation.activity.response import (
     response_r2,
     trial_conditions,
 )
-from ibl_mtm.evaluation.activity.tasks import ACTIVITY_TASKS, ActivityTask
+from ibl_mtm.evaluation.activity.tasks import ACTIVITY_TASKS, UNIT_TASKS, ActivityTask
 from ibl_mtm.evaluation.behaviour.behaviours import BEHAVIOUR_TASKS, DEFAULT_BEHAVIOURS
 from ibl_mtm.evaluation.behaviour.decode_session import DecodedSession, decode_behaviour
 from ibl_mtm.evaluation.behaviour.decoding_scores import TraceScore
@@ -39,7 +39,7 @@ __all__ = ["ALL_TASKS", "TASKS", "R2Rules", "SessionScores", "nothing_scored", "
 
 R2Rules = Literal["own", "published"]
 
-ALL_TASKS = (*ACTIVITY_TASKS, *BEHAVIOUR_TASKS)
+ALL_TASKS = (*UNIT_TASKS, *BEHAVIOUR_TASKS)
 TASKS = (*ACTIVITY_TASKS, *DEFAULT_BEHAVIOURS)
 """The tasks that are scored unless others are asked for; beside them, what sessions declare."""
 
@@ -135,7 +135,7 @@ def score_session(
     skipped: dict[str, str] = {}
     examples = xr.Dataset()
     condition, no_response = _conditions(test)
-    for task in ACTIVITY_TASKS:
+    for task in UNIT_TASKS:
         if task not in tasks:
             continue
         reason = _cannot(task, predictor.region) or predictor.cannot(task)

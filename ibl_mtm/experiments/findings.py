@@ -23,7 +23,7 @@ Rows = Mapping[str, Mapping[str, Any]]
 Scores = dict[str, float]
 """By task."""
 
-_ALL_SCHEMES = set(TASK_SCHEME.values())
+_ALL_SCHEMES = {TASK_SCHEME[task] for task in ACTIVITY_TASKS}
 
 
 @dataclass(frozen=True)

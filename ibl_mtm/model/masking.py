@@ -20,6 +20,7 @@ from ibl_mtm.config.yaml_settings import Settings
 from ibl_mtm.model.draws import uniform
 
 __all__ = [
+    "BEHAVIOUR_SCHEMES",
     "DRAWS",
     "SCHEMES",
     "Draw",
@@ -32,8 +33,22 @@ __all__ = [
     "mask_region",
 ]
 
-Scheme = Literal["neuron", "causal", "intra_region", "inter_region", "temporal", "random"]
-SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
+Scheme = Literal[
+    "neuron",
+    "causal",
+    "intra_region",
+    "inter_region",
+    "temporal",
+    "random",
+    "encoding",
+    "decoding",
+    "behaviour",
+    "mixed",
+]
+#: Schemes of models with modalities: a prompt of each has its row in a table of its own.
+BEHAVIOUR_SCHEMES: tuple[Scheme, ...] = ("encoding", "decoding", "behaviour", "mixed")
+SCHEMES: tuple[Scheme, ...] = tuple(s for s in get_args(Scheme) if s not in BEHAVIOUR_SCHEMES)
+"""Those of activity alone."""
 
 
 class MaskRatios(Settings):
@@ -47,6 +62,8 @@ class MaskRatios(Settings):
     intra_region_by: Literal["count", "coin"] = "count"
     temporal: float = Field(0.3, ge=0, le=1)
     random: float = Field(0.3, ge=0, le=1)
+    #: Of units, of bins, and of modalities, each drawn by itself.
+    mixed: float = Field(0.3, ge=0, le=1)
     #: Share of causal masks that are one run of steps up to the trial's end instead, as forward
     #: prediction asks for; its length is drawn from 1 to `tail_bins`.
     tail_share: float = Field(0.0, ge=0, le=1)
@@ -85,7 +102,7 @@ def draw_mask(
     Parameters
     ----------
     scheme
-        One of `SCHEMES`.
+        One of `DRAWS`.
     key : Tensor (B,), int64
         From `ibl_mtm.model.draws.keys`; equal keys give equal masks.
     n_time
@@ -127,6 +144,22 @@ def _draw_entries(key: Tensor, n_time: int, regions: Tensor, ratios: MaskRatios)
     return Mask(draws < ratios.random, draws < ratios.random, torch.full_like(key, -1))
 
 
+def _draw_all(key: Tensor, n_time: int, regions: Tensor, ratios: MaskRatios) -> Mask:
+    everything = torch.ones(len(key), 1, 1, dtype=torch.bool, device=key.device)
+    return Mask(everything, everything, torch.full_like(key, -1))
+
+
+def _draw_none(key: Tensor, n_time: int, regions: Tensor, ratios: MaskRatios) -> Mask:
+    nothing = torch.zeros(len(key), 1, 1, dtype=torch.bool, device=key.device)
+    return Mask(nothing, nothing, torch.full_like(key, -1))
+
+
+def _draw_mixed(key: Tensor, n_time: int, regions: Tensor, ratios: MaskRatios) -> Mask:
+    draws = uniform(key, n_time + len(regions)) < ratios.mixed
+    hidden = draws[:, :n_time, None] | draws[:, None, n_time:]
+    return Mask(hidden, hidden, torch.full_like(key, -1))
+
+
 def _draw_within_region(key: Tensor, n_time: int, regions: Tensor, ratios: MaskRatios) -> Mask:
     region, draws = _draw_region(key, regions)
     return mask_region("intra_region", region, regions, draws, ratios)
@@ -155,10 +188,13 @@ class Draw:
         As `draw_mask`, without the scheme.
     n_regions
         How many regions a session must have: 1, one that is eligible; 2, and units outside of it.
+    behaviour
+        Whether a session must have some behaviour.
     """
 
     draw: Callable[[Tensor, int, Tensor, MaskRatios], Mask]
     n_regions: int = 0
+    behaviour: bool = False
 
 
 DRAWS: dict[Scheme, Draw] = {
@@ -168,6 +204,11 @@ DRAWS: dict[Scheme, Draw] = {
     "inter_region": Draw(_draw_whole_region, n_regions=2),
     "temporal": Draw(_draw_bins),
     "random": Draw(_draw_entries),
+    # Of spikes; what they hide of behaviour is drawn by `behaviour_masks`.
+    "encoding": Draw(_draw_all, behaviour=True),
+    "decoding": Draw(_draw_none, behaviour=True),
+    "behaviour": Draw(_draw_none, behaviour=True),
+    "mixed": Draw(_draw_mixed, behaviour=True),
 }
 """By scheme."""
 

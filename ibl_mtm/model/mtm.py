@@ -8,7 +8,8 @@ Source: Zhang, Wang, et al., arXiv 2407.14668; sizes of NDT-1: Ye & Pandarinath,
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Literal, overload
 
 import numpy as np
 import torch
@@ -16,8 +17,10 @@ from torch import Tensor, nn
 
 from ibl_mtm.model.dynamics import LinearDynamics, Posterior
 from ibl_mtm.model.layers import Block, Dropout, TemporalConvolution
-from ibl_mtm.model.masking import SCHEMES, Scheme
+from ibl_mtm.model.masking import BEHAVIOUR_SCHEMES, SCHEMES, Scheme
+from ibl_mtm.model.modalities import Answer, Behaviour, Modalities, Scales
 from ibl_mtm.model.settings import ModelSettings
+from ibl_mtm.sessions.modalities import ModalityStatistics, classes_in, traces_in
 from ibl_mtm.sessions.text import counted
 from ibl_mtm.sessions.trial_format import TrialFormat
 
@@ -90,6 +93,8 @@ class Group:
     outputs: Tensor | None = None
     #: Many of the time bins recur: embed only the distinct ones (equal to rounding; for scores).
     recurring: bool = False
+    #: Of a model with modalities; None: nothing of them is shown.
+    behaviour: Behaviour | None = None
 
 
 class MtM(nn.Module):
@@ -115,6 +120,13 @@ class MtM(nn.Module):
         "null_log_rate",
     )
     SESSION_TABLES = ("read_in_bias", "session_token")
+    #: Rows of sessions that no gradient reaches: the scales of their modalities.
+    BEHAVIOUR_TABLES = (
+        "behaviour_offset",
+        "behaviour_scale",
+        "behaviour_log_odds",
+        "behaviour_null",
+    )
     #: Rows of the same kinds that are fitted once, and no gradient reaches.
     DYNAMICS_UNIT_TABLES = ("dynamics_loading", "dynamics_offset")
     DYNAMICS_SESSION_TABLES = (
@@ -187,6 +199,37 @@ class MtM(nn.Module):
                 assert isinstance(block, Block)
                 block.t_fixup(settings.layers)
         self.norm = nn.LayerNorm(width)
+        if settings.modalities:
+            self._make_modalities()
+
+    def _make_modalities(self) -> None:
+        settings, n_sessions = self.settings, len(self.scope.sessions)
+        names, width, std = settings.modalities, settings.width, settings.embedding_std
+        self.modalities = Modalities(names, self.scope.trial_format.n_time, width, std)
+        if settings.prompt:
+            self.modality_prompt = nn.Parameter(std * torch.randn(len(BEHAVIOUR_SCHEMES), width))
+        K, V = len(self.modalities.traces), len(self.modalities.classes)
+        self.register_buffer("behaviour_offset", torch.zeros(n_sessions, K))
+        self.register_buffer("behaviour_scale", torch.ones(n_sessions, K))
+        self.register_buffer("behaviour_log_odds", torch.zeros(n_sessions, V))
+        self.register_buffer("behaviour_null", torch.zeros(n_sessions, K + V))
+
+    @torch.no_grad()
+    def start_behaviour(self, session: int, statistics: ModalityStatistics) -> None:
+        """Keep the scales of a session's modalities (those of its training trials)."""
+        for field in fields(Scales):
+            table = getattr(self, f"behaviour_{field.name}")
+            table[session] = torch.from_numpy(getattr(statistics, field.name))
+
+    @property
+    def names_of_modalities(self) -> tuple[str, ...]:
+        """Traces, then classes: the order of all that has an entry for each."""
+        names = self.settings.modalities
+        return (*traces_in(names), *classes_in(names))
+
+    def scales_of(self, session: int) -> Scales:
+        """The scales of a session's modalities."""
+        return Scales(*(getattr(self, f"behaviour_{f.name}")[session] for f in fields(Scales)))
 
     def __repr__(self) -> str:
         """What it knows, and its size; modules stand in ``named_modules()``."""
@@ -200,6 +243,7 @@ class MtM(nn.Module):
             f"trials of {form.n_time} bins of {1000 * form.bin_size:g} ms, from {form.start:g} s "
             f"({form.alignment})",
             f"schemes: {', '.join(scope.schemes)}",
+            *([f"modalities: {', '.join(settings.modalities)}"] if settings.modalities else ()),
             f"width {settings.width}, {settings.layers} layers, {n_weights:,} weights"
             + (f"; linear dynamics of {settings.dynamics}" if settings.dynamics else ""),
         )
@@ -281,7 +325,12 @@ class MtM(nn.Module):
         return scheme == "causal" and "causal" in self.scope.schemes
 
     def share_of(self, scheme: Scheme) -> float:
-        """Share of the dynamical systems in log rates under a scheme's prompt; 0 without any."""
+        """Share of the dynamical systems in log rates under a scheme's prompt; 0 without any.
+
+        They see no behaviour, so they have none in what it decides.
+        """
+        if scheme in BEHAVIOUR_SCHEMES:
+            return 0.0
         return float(self.dynamics_share[SCHEMES.index(scheme)]) if self.settings.dynamics else 0.0
 
     def blend(self, log_rate: Tensor, group: Group) -> Tensor:
@@ -309,21 +358,39 @@ class MtM(nn.Module):
         """Posterior of the components of a session's dynamical system, for B trials."""
         return self.dynamics_of(group.units, group.session).infer(group.counts, ~group.hidden)
 
-    def forward(self, groups: Sequence[Group]) -> list[Tensor]:
+    @overload
+    def forward(self, groups: Sequence[Group]) -> list[Tensor]: ...
+
+    @overload
+    def forward(
+        self, groups: Sequence[Group], behaviour: Literal[True]
+    ) -> tuple[list[Tensor], list[Answer]]: ...
+
+    def forward(
+        self, groups: Sequence[Group], behaviour: bool = False
+    ) -> list[Tensor] | tuple[list[Tensor], list[Answer]]:
         """Log expected counts per bin of each group, by the transformer alone (see `blend`).
 
         Parameters
         ----------
         groups
             Groups that attend to everything first, causal ones after them.
+        behaviour
+            Also what the model says of each group's behaviour; it must have modalities.
 
         Returns
         -------
         list of Tensor (B, T, N), or (B, T, M) where a group asks for M outputs
+        list of Answer
+            With `behaviour`.
         """
         hidden = self.encode(groups)
         sizes = [len(group.counts) for group in groups]
-        return [self.decode(h, g) for h, g in zip(hidden.split(sizes), groups, strict=True)]
+        parts = list(zip(hidden.split(sizes), groups, strict=True))
+        log_rates = [self.decode(h, group) for h, group in parts]
+        if not behaviour:
+            return log_rates
+        return log_rates, [self.decode_behaviour(h, group) for h, group in parts]
 
     def encode(self, groups: Sequence[Group], embedded: Tensor | None = None) -> Tensor:
         """The transformer's output for each trial and time bin, (sum of B, T, D).
@@ -343,6 +410,8 @@ class MtM(nn.Module):
         x = embedded
         if x is None:
             x = torch.cat([self.embed_counts(group) for group in groups])  # (B, T, D)
+        if self.settings.modalities:
+            x = x + torch.cat([self.embed_behaviour(group) for group in groups])
         if self.settings.convolution:
             x = self.convolution(x, n_full)
         # The leading tokens come first, so causal attention lets them see only each other: a
@@ -378,18 +447,37 @@ class MtM(nn.Module):
             x = x + hidden.to(x.dtype) @ indicator
         return self.embed(x)
 
+    def embed_behaviour(self, group: Group) -> Tensor:
+        """Read-in of one group's behaviour, (B, T, D)."""
+        n_trials, n_time = group.counts.shape[:2]
+        scales = self.scales_of(group.session)
+        return self.modalities.embed(group.behaviour, scales, n_trials).expand(-1, n_time, -1)
+
+    def decode_behaviour(self, h: Tensor, group: Group) -> Answer:
+        """Behaviour of one group, from (B, T, D)."""
+        return self.modalities.decode(h, self.scales_of(group.session))
+
     def lead_tokens(self, group: Group) -> Tensor:
         """Session and prompt token, (B, 2, D); the session's alone if there is no prompt."""
         size = len(group.counts)
         session = self.session_token[group.session].expand(size, -1)
         if not self.settings.n_prompts:
             return session[:, None]
-        prompt = self.prompt_token[SCHEMES.index(group.scheme) if self.settings.prompt else 0]
+        prompt = self.prompt_of(group.scheme)
         prompt = prompt.expand(size, -1)
         if self.settings.prompt_region and group.region is not None and self.scope.regions:
             named = self.region_token[group.region.clamp(min=0)]
             prompt = prompt + torch.where((group.region >= 0)[:, None], named, 0)
         return torch.stack([session, prompt], dim=1)
+
+    def prompt_of(self, scheme: Scheme) -> Tensor:
+        """The token of a scheme, (D,); one and the same where prompts were not trained."""
+        if not self.settings.prompt:
+            return self.prompt_token[0]
+        if not self.settings.modalities:
+            return self.prompt_token[SCHEMES.index(scheme)]
+        table = torch.cat([self.prompt_token, self.modality_prompt])
+        return table[(*SCHEMES, *BEHAVIOUR_SCHEMES).index(scheme)]
 
     def decode(self, h: Tensor, group: Group) -> Tensor:
         """Read-out of one group: (B, T, D) -> (B, T, N or M)."""

@@ -2,10 +2,11 @@
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ibl_mtm.config.yaml_settings import Settings
 from ibl_mtm.model.masking import SCHEMES
+from ibl_mtm.sessions.behaviours import BEHAVIOURS
 
 __all__ = ["ModelSettings"]
 
@@ -63,6 +64,19 @@ class ModelSettings(Settings):
     #: Components, at most, of a linear dynamical system that is fitted to each session beside the
     #: transformer; their log rates are averaged (see `ibl_mtm.model.dynamics`). 0: none.
     dynamics: int = Field(0, ge=0)
+    #: Behaviours that the model reads and answers beside spikes, by their names as tasks; none: a
+    #: model of activity alone.
+    modalities: tuple[str, ...] = ()
+
+    @field_validator("modalities")
+    @classmethod
+    def _known_modalities(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in BEHAVIOURS:
+                raise ValueError(f"unknown modality '{name}'; known: {', '.join(BEHAVIOURS)}")
+        if len(set(names)) < len(names):
+            raise ValueError("names a modality twice")
+        return names
 
     @model_validator(mode="after")
     def _whole_heads(self) -> "ModelSettings":

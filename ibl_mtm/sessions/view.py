@@ -7,6 +7,7 @@ session.read("train")                               # counts (trial, time, unit)
 Describing a session reads its training trials once, chunk by chunk, and keeps none of them.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,12 @@ import xarray as xr
 
 from ibl_mtm.errors import UserError
 from ibl_mtm.sessions.deal import Deal, deal_trials
+from ibl_mtm.sessions.modalities import (
+    ModalityValues,
+    SessionBehaviour,
+    describe_modalities,
+    read_modalities,
+)
 from ibl_mtm.sessions.selection import SelectionSettings
 from ibl_mtm.sessions.spikes import Spikes, spikes_of
 from ibl_mtm.sessions.text import as_text
@@ -109,6 +116,8 @@ class Session:
         Where these trials and units are in `spikes`.
     subject
         Whose session it is.
+    behaviour
+        Its modalities, of a run whose model has some.
     """
 
     eid: str
@@ -122,10 +131,15 @@ class Session:
     trial_positions: np.ndarray
     unit_positions: np.ndarray
     subject: str = ""
+    behaviour: SessionBehaviour | None = None
 
     def trials_in(self, split: str) -> np.ndarray:
         """Positions of the trials of one split."""
         return np.flatnonzero(self.split == split)
+
+    def behaviour_of(self, trials: np.ndarray) -> ModalityValues | None:
+        """Modalities of some trials, by position, of a run whose model has some."""
+        return None if self.behaviour is None else self.behaviour.values.take(trials)
 
     def n_bytes(self, split: str) -> int:
         """Memory that the counts of one split take."""
@@ -149,6 +163,7 @@ def describe_session(
     settings: SelectionSettings,
     spikes: Spikes | None = None,
     deal: Deal | None = None,
+    modalities: Sequence[str] = (),
 ) -> Session:
     """Apply a run's filters to a session of the cache.
 
@@ -164,6 +179,8 @@ def describe_session(
         Its counts, by default as `ds` has them.
     deal
         What its trials are for, if a run decided that; by default as `deal_trials` decides.
+    modalities
+        Behaviours that the run's model knows.
 
     Raises
     ------
@@ -191,6 +208,11 @@ def describe_session(
             f"and data.min_rate={settings.min_rate}"
         )
     units = np.flatnonzero(keep)
+    behaviour = None
+    if modalities:
+        values = read_modalities(ds, modalities).take(trials)
+        train = np.flatnonzero(split == "train")
+        behaviour = SessionBehaviour(values, describe_modalities(values, train, modalities))
     return Session(
         eid=eid,
         spikes=spikes,
@@ -207,6 +229,7 @@ def describe_session(
         trial_positions=trials,
         unit_positions=units,
         subject=str(ds.attrs.get("subject", "")),
+        behaviour=behaviour,
     )
 
 

@@ -41,7 +41,7 @@ from ibl_mtm.training.folder import (
 from ibl_mtm.training.loop.devices import check_devices
 from ibl_mtm.training.loop.dynamics import choose_shares, fit_systems
 from ibl_mtm.training.loop.module import Training
-from ibl_mtm.training.loop.objective import check_schemes
+from ibl_mtm.training.loop.objective import check_schemes, missing_modalities
 from ibl_mtm.training.loop.trainer import make_loaders, make_trainer, quiet
 from ibl_mtm.training.outcome import write_outcome
 from ibl_mtm.training.settings import FinetuneSettings, RunSettings, as_run_settings
@@ -209,6 +209,9 @@ def fit(
 
     `begin` is called before anything is written; `about` is told in ``training.json``.
     """
+    if settings.model.modalities and on_first_process():
+        for line in missing_modalities(sessions, settings.model.modalities):
+            say(line)
     check_schemes(sessions, settings.masks, settings.data.min_units_per_region)
     check_devices(settings.trainer)
     loader = Loader(sessions, settings)
@@ -305,4 +308,4 @@ def _load(
                 f"sessions {first} and {eid} have trials of different formats "
                 f"({formats[first]} and {formats[eid]}); train on one of them with `where`"
             )
-    return formats[first], describe_sessions(cache, settings.data, deals)
+    return formats[first], describe_sessions(cache, settings.data, deals, settings.model.modalities)

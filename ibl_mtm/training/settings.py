@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from ibl_mtm.config.yaml_settings import Settings, find_shipped, read_settings, settings_of
 from ibl_mtm.errors import UserError
 from ibl_mtm.model.loss import Reduction
-from ibl_mtm.model.masking import SCHEMES, MaskRatios, Scheme
+from ibl_mtm.model.masking import BEHAVIOUR_SCHEMES, SCHEMES, MaskRatios, Scheme
 from ibl_mtm.model.settings import ModelSettings
 from ibl_mtm.sessions.selection import SelectionSettings
 
@@ -65,6 +65,9 @@ class MaskSettings(Settings):
     ratios: MaskRatios = MaskRatios()
     #: `sum` over masked entries (the paper), or their mean, so that all schemes weigh alike.
     loss: Reduction = "sum"
+    #: Weight of behaviour beside spikes: at 1 a modality of which nothing is known weighs as all
+    #: of a trial's spikes of which nothing is known. Far more can be known of behaviour.
+    behaviour_weight: float = Field(0.1, ge=0)
 
     @field_validator("schemes")
     @classmethod
@@ -150,6 +153,21 @@ class RunSettings(Settings):
     patience: int | None = Field(None, gt=0)
     #: Decay of the exponential average of the weights that is validated and kept; 0: none.
     average: float = Field(0.0, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _schemes_of_modalities(self) -> "RunSettings":
+        asked = [s for s in BEHAVIOUR_SCHEMES if self.masks.schemes.get(s, 0) > 0]
+        if asked and not self.model.modalities:
+            raise ValueError(
+                f"masks.schemes has {', '.join(asked)}, of behaviour, and the model has none: "
+                "name some in model.modalities"
+            )
+        if self.model.modalities and not asked:
+            raise ValueError(
+                f"model.modalities has {', '.join(self.model.modalities)}, and none of "
+                f"masks.schemes trains them: add some of {', '.join(BEHAVIOUR_SCHEMES)}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _whole_shares(self) -> "RunSettings":

@@ -31,6 +31,9 @@ class Known:
         for held in region_pairs(self.region, N_TIME):
             yield held, self.rates[..., held.outputs]
 
+    def answers(self) -> dict:
+        return {}
+
     def features(self) -> dict:
         return {}
 

@@ -8,7 +8,7 @@ import logging
 import math
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import Literal
+from typing import Literal, overload
 
 import numpy as np
 import torch
@@ -17,8 +17,8 @@ from torch import Tensor
 
 from ibl_mtm.errors import UserError
 from ibl_mtm.evaluation.activity.by_dynamics import by_dynamics
+from ibl_mtm.evaluation.activity.predict_given import predict_given
 from ibl_mtm.evaluation.activity.tasks import (
-    ACTIVITY_TASKS,
     HELD_OUT,
     TASK_SCHEME,
     ActivityTask,
@@ -27,7 +27,9 @@ from ibl_mtm.evaluation.activity.tasks import (
     neighbours,
     region_pairs,
 )
+from ibl_mtm.evaluation.behaviour.decode_by_model import shown_behaviour
 from ibl_mtm.model.masking import SCHEMES, Scheme
+from ibl_mtm.model.modalities import Behaviour
 from ibl_mtm.model.mtm import Group, MtM, hides_the_end
 from ibl_mtm.sessions.text import as_text
 from ibl_mtm.sessions.trial_format import trial_format
@@ -87,6 +89,8 @@ class Population:
         Of the predictions of held-out activity (see `uses_bf16`).
     near : ndarray of bool (unit, unit), optional
         Units that are not shown where another one is predicted.
+    behaviour
+        Of these trials, for a model with modalities; shown where spikes are predicted from it.
     """
 
     def __init__(
@@ -98,6 +102,7 @@ class Population:
         region: np.ndarray,
         precision: Precision = "auto",
         near: np.ndarray | None = None,
+        behaviour: Behaviour | None = None,
     ) -> None:
         device = model.read_in.device
         self.model, self.region, self.near = model, region, near
@@ -105,6 +110,14 @@ class Population:
         self.counts = torch.from_numpy(np.ascontiguousarray(counts)).to(device)
         self.rows = model.scope.rows_of(units).to(device)
         self.session = model.scope.sessions.index(eid)
+        self.behaviour = behaviour
+
+    @property
+    def has_behaviour(self) -> bool:
+        """Whether the model knows some behaviour of the session."""
+        if self.behaviour is None:
+            return False
+        return bool((self.model.scales_of(self.session).null > 0).any())
 
     def group(
         self,
@@ -117,8 +130,20 @@ class Population:
     ) -> Group:
         """Trials of this session under a scheme; attention is causal only if that was trained."""
         causal, counts = self.model.is_causal(scheme), self.counts[trials]
+        shown = None
+        if scheme == "encoding" and self.behaviour is not None:
+            shown = self.behaviour[trials]
         return Group(
-            counts, hidden, self.rows, self.session, scheme, causal, region, outputs, recurring
+            counts,
+            hidden,
+            self.rows,
+            self.session,
+            scheme,
+            causal,
+            region,
+            outputs,
+            recurring,
+            shown,
         )
 
 
@@ -258,7 +283,25 @@ def population_of(
         places = as_text(ds.probe), ds.depth.values, ds.channel.values
         near = neighbours(*places, min_distance_um)
     counts, eid = ds.spikes.values, str(ds.attrs["eid"])
-    return Population(model, counts, eid, units, region, precision, near)
+    behaviour = shown_behaviour(model, ds)
+    return Population(model, counts, eid, units, region, precision, near, behaviour)
+
+
+@overload
+def predict(
+    model: MtM,
+    ds: xr.Dataset,
+    task: ActivityTask | None = None,
+    prompt: Scheme = "neuron",
+    precision: Precision = "auto",
+    min_distance_um: float = 0.0,
+) -> xr.DataArray: ...
+
+
+@overload
+def predict(
+    model: MtM, ds: xr.Dataset, *, given: Sequence[str], targets: Sequence[str]
+) -> xr.Dataset: ...
 
 
 def predict(
@@ -268,8 +311,11 @@ def predict(
     prompt: Scheme = "neuron",
     precision: Precision = "auto",
     min_distance_um: float = 0.0,
-) -> xr.DataArray:
-    """Predict a session's activity.
+    *,
+    given: Sequence[str] | None = None,
+    targets: Sequence[str] | None = None,
+) -> xr.DataArray | xr.Dataset:
+    """Predict a session's activity; of a model with modalities, its behaviour too.
 
     Parameters
     ----------
@@ -278,8 +324,9 @@ def predict(
     ds
         A session of a cache, or a selection of its trials.
     task
-        ``co_smoothing``, ``forward_prediction``, ``intra_region`` or ``inter_region``: each entry
-        is predicted as the task holds it out, NaN where it does not. None: nothing is hidden.
+        ``co_smoothing``, ``forward_prediction``, ``intra_region``, ``inter_region`` or, of a model
+        with modalities, ``encoding``: each entry is predicted as the task holds it out, NaN where
+        it does not. None: nothing is hidden.
     prompt
         The prompt when nothing is hidden.
     precision
@@ -287,11 +334,18 @@ def predict(
     min_distance_um
         Do not show a unit that is predicted its neighbours: those of its probe which are nearer
         than this, and of its channel (for ``co_smoothing`` and ``intra_region``).
+    given, targets
+        Instead of a task, of a model with modalities: what is shown, and what is predicted from
+        it; ``spikes``, and the model's modalities by their names.
 
     Returns
     -------
     DataArray (trial, time, unit), float32
         Expected spikes per bin.
+    Dataset
+        With `given` and `targets`: each target by its name. Spikes are expected spikes per bin,
+        (trial, time, unit), traces (trial, time) as measured, classes (trial,) the probability of
+        the one that their ``units`` name.
 
     Raises
     ------
@@ -306,8 +360,12 @@ def predict(
     >>> bool(rates.notnull().all())              # every entry was held out once, and predicted
     True
     """
+    if given is not None or targets is not None:
+        if task is not None:
+            raise UserError(f"task '{task}' has its own of what is given; leave one of them out")
+        return predict_given(model, select_known(model, ds), given or (), targets or ())
     if task is not None and task not in HELD_OUT:
-        raise UserError(f"unknown task '{task}'; known: {', '.join(ACTIVITY_TASKS)}")
+        raise UserError(f"unknown task '{task}'; known: {', '.join(HELD_OUT)}")
     if prompt not in SCHEMES:
         raise UserError(f"unknown prompt '{prompt}'; known: {', '.join(SCHEMES)}")
     ds = select_known(model, ds)

@@ -8,12 +8,13 @@ forward prediction: the last tenth of the bins of all units is predicted from th
 intra-region: one unit at a time is predicted from the other units of its region alone.
 inter-region: one region at a time is predicted from all other units. Beside it, by pair: each
 region from one other region alone.
+encoding, of models with modalities: all units are predicted from behaviour alone.
 Source: Zhang, Wang, et al., arXiv 2407.14668, section 4.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
@@ -24,6 +25,7 @@ __all__ = [
     "ACTIVITY_TASKS",
     "HELD_OUT",
     "TASK_SCHEME",
+    "UNIT_TASKS",
     "ActivityTask",
     "HeldOut",
     "forward_bins",
@@ -32,8 +34,18 @@ __all__ = [
     "region_pairs",
 ]
 
-ActivityTask = Literal["co_smoothing", "forward_prediction", "intra_region", "inter_region"]
-ACTIVITY_TASKS: tuple[ActivityTask, ...] = get_args(ActivityTask)
+ActivityTask = Literal[
+    "co_smoothing", "forward_prediction", "intra_region", "inter_region", "encoding"
+]
+#: Those of activity alone, which every model has.
+ACTIVITY_TASKS: tuple[ActivityTask, ...] = (
+    "co_smoothing",
+    "forward_prediction",
+    "intra_region",
+    "inter_region",
+)
+#: Those that have a score for each unit.
+UNIT_TASKS: tuple[ActivityTask, ...] = (*ACTIVITY_TASKS, "encoding")
 
 #: The training scheme, and so the prompt, that each task asks for.
 TASK_SCHEME: dict[ActivityTask, Scheme] = {
@@ -41,6 +53,7 @@ TASK_SCHEME: dict[ActivityTask, Scheme] = {
     "forward_prediction": "causal",
     "intra_region": "intra_region",
     "inter_region": "inter_region",
+    "encoding": "encoding",
 }
 
 
@@ -125,6 +138,10 @@ def _last_bins(region: np.ndarray, n_time: int, near: np.ndarray) -> Iterator[He
     yield HeldOut(late[:, None], np.arange(len(region)), slice(first, n_time), "")
 
 
+def _everything(region: np.ndarray, n_time: int, near: np.ndarray) -> Iterator[HeldOut]:
+    yield HeldOut(np.ones((1, 1), bool), np.arange(len(region)), slice(0, n_time), "")
+
+
 def _each_unit_in_its_region(
     region: np.ndarray, n_time: int, near: np.ndarray
 ) -> Iterator[HeldOut]:
@@ -147,6 +164,7 @@ HELD_OUT: dict[ActivityTask, Callable[[np.ndarray, int, np.ndarray], Iterator[He
     "forward_prediction": _last_bins,
     "intra_region": _each_unit_in_its_region,
     "inter_region": _each_region,
+    "encoding": _everything,
 }
 """What each task holds out (see `held_out`)."""
 

@@ -17,7 +17,7 @@ import numpy as np
 import xarray as xr
 
 from ibl_mtm.evaluation.activity.tasks import ACTIVITY_TASKS, ActivityTask, HeldOut
-from ibl_mtm.evaluation.baselines import autoregressive, poisson_lds, regression
+from ibl_mtm.evaluation.baselines import autoregressive, encoding, poisson_lds, regression
 from ibl_mtm.evaluation.baselines.descent import log_mean_count
 from ibl_mtm.evaluation.baselines.session_data import Array, BaselineData
 from ibl_mtm.evaluation.behaviour.linear_decoders import Features
@@ -85,6 +85,8 @@ class BaselinePredictor:
             return None if known else f"{self.baseline.title} is not fitted to pairs of regions"
         if what not in self.baseline.tasks:
             return f"{self.baseline.title} does not predict this"
+        if what == "encoding":
+            return None if self.data.has_behaviour else "the session has no behaviour"
         if len(self.region) < 2 and what != "forward_prediction":
             return "the session has a single unit, and no other one to predict it from"
         return None
@@ -111,6 +113,10 @@ class BaselinePredictor:
 
     def features(self) -> Mapping[str, Features]:
         """None: behaviour is decoded from the raw spikes."""
+        return {}
+
+    def answers(self) -> Mapping[str, np.ndarray]:
+        """None: a baseline knows no behaviour."""
         return {}
 
 
@@ -192,6 +198,18 @@ BASELINES = {
     ),
     "autoregressive": Baseline(
         "the autoregressive model", _TIME, autoregressive.choose, autoregressive.predict
+    ),
+    "encoding_regression": Baseline(
+        "Poisson regression on behaviour",
+        ("encoding",),
+        encoding.choose_regression,
+        encoding.regression,
+    ),
+    "encoding_reduced_rank": Baseline(
+        "reduced-rank regression on behaviour",
+        ("encoding",),
+        encoding.choose_reduced_rank,
+        encoding.reduced_rank,
     ),
 }
 """By name."""

@@ -20,7 +20,9 @@ from ibl_mtm.evaluation.activity.tasks import (
     region_pairs,
 )
 from ibl_mtm.evaluation.metrics import bits_per_spike
+from ibl_mtm.sessions.behaviours import BEHAVIOURS
 from ibl_mtm.sessions.conditions import combine, condition_codes, conditions_of
+from ibl_mtm.sessions.modalities import ModalityValues, read_modalities
 
 __all__ = ["Array", "BaselineData"]
 
@@ -44,6 +46,8 @@ class BaselineData:
         The only region that inter-region prediction shows, for pairs of regions; ``""``: all.
     kept
         What a baseline fits once for all tasks, under its name.
+    behaviour
+        By split: all behaviours that are built in.
     """
 
     counts: dict[str, Array]
@@ -51,6 +55,7 @@ class BaselineData:
     region: NDArray[np.str_]
     source: str = ""
     kept: dict[str, Any] = field(default_factory=dict)
+    behaviour: dict[str, ModalityValues] = field(default_factory=dict)
 
     @classmethod
     def of(cls, ds: xr.Dataset, split: np.ndarray, region: np.ndarray) -> "BaselineData":
@@ -61,13 +66,21 @@ class BaselineData:
         if len(labels) == len(found):
             condition = combine(labels)
         spikes = ds.spikes.values
+        behaviour = read_modalities(ds, tuple(BEHAVIOURS))
         at = {name: split == name for name in ("train", "val", "test")}
         at["fit"] = split != "test"
         return cls(
             counts={name: spikes[rows].astype(np.float32) for name, rows in at.items()},
             condition={name: condition[rows] for name, rows in at.items()},
+            behaviour={name: behaviour.take(rows) for name, rows in at.items()},
             region=region,
         )
+
+    @property
+    def has_behaviour(self) -> bool:
+        """Whether any is known of the training trials."""
+        values = self.behaviour["train"]
+        return bool((~np.isnan(values.traces)).any() or values.classes.any())
 
     @property
     def n_time(self) -> int:

@@ -6,6 +6,7 @@ y, fit_at, test_at = class_trials(ds.choice, fit, test)
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ibl_mtm.sessions.behaviours import Undecodable
 from ibl_mtm.sessions.schema import MISSING
 
 __all__ = ["FOLDS", "Trials", "Undecodable", "class_trials", "trace_trials"]
@@ -17,10 +18,6 @@ _NO_CLASS = (0, MISSING)  # a no-go, and a value that is missing
 
 Trials = NDArray[np.int64]
 """Positions of trials."""
-
-
-class Undecodable(ValueError):  # noqa: N818 - a state of the data, not a fault of the program
-    """A variable that these trials cannot decode; the message says why."""
 
 
 def class_trials(

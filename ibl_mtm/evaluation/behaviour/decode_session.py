@@ -4,16 +4,26 @@ found = decode_behaviour(predictor, ds, split, ["choice", "wheel_speed"])
 found.scores["choice"]["accuracy"], found.decoded["wheel_speed"].predicted, found.skipped
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from ibl_mtm.evaluation.behaviour.behaviours import BEHAVIOURS, behaviours_of
-from ibl_mtm.evaluation.behaviour.decodable_trials import Undecodable
-from ibl_mtm.evaluation.behaviour.decoding_scores import ClassScore, TraceScore
+from ibl_mtm.evaluation.behaviour.behaviours import BEHAVIOURS, Behaviour, behaviours_of
+from ibl_mtm.evaluation.behaviour.decodable_trials import (
+    Undecodable,
+    class_trials,
+    trace_trials,
+)
+from ibl_mtm.evaluation.behaviour.decoding_scores import (
+    ClassScore,
+    TraceScore,
+    calibration_error,
+    score_class,
+    score_trace,
+)
 from ibl_mtm.evaluation.behaviour.gradient_decoders import GRADIENT_DECODERS, decode_by_gradients
 from ibl_mtm.evaluation.behaviour.imposters import Imposters
 from ibl_mtm.evaluation.behaviour.linear_decoders import (
@@ -41,7 +51,7 @@ class DecodedSession:
     ----------
     scores
         By task: the headline score, the other prompts under ``by_prompt``, and the decoders that
-        see raw spikes.
+        see raw spikes; under ``by_model`` what a model with modalities decodes itself.
     decoded
         By task: the headline decoder's answers for test trials.
     targets
@@ -92,6 +102,7 @@ def decode_behaviour(
     if not found.targets:
         return found
     prompts, raw = predictor.features(), Features(ds.spikes.values)
+    answers = predictor.answers()
     for task, target in found.targets.items():
         decode: Callable[..., ClassScore | TraceScore]
         is_class = behaviours[task].classes is not None
@@ -129,6 +140,28 @@ def decode_behaviour(
             "prompt": predictor.prompt,
             "by_prompt": {prompt: score.to_json() for prompt, score in by_prompt.items()},
             "raw_spikes": from_raw.to_json(),
+            **_by_model(answers, task, behaviours[task], target, fit, test),
             **more,
         }
     return found
+
+
+def _by_model(
+    answers: Mapping[str, np.ndarray],
+    task: str,
+    behaviour: Behaviour,
+    target: np.ndarray,
+    fit: np.ndarray,
+    test: np.ndarray,
+) -> dict[str, Any]:
+    """Scores of a model's own answer on the trials that the other decoders are scored on."""
+    if task not in answers or behaviour is not BEHAVIOURS.get(task):
+        return {}
+    if behaviour.classes is None:
+        trace, fit_at, test_at = trace_trials(target, fit, test)
+        own = answers[task][test_at].astype(np.float64)
+        return {"by_model": score_trace(trace, fit_at, test_at, own, {}).to_json()}
+    label, fit_at, test_at = class_trials(target, fit, test)
+    logit = answers[task][test_at].astype(np.float64)
+    score = score_class(label, fit_at, test_at, logit, {}).to_json()
+    return {"by_model": score | {"calibration_error": calibration_error(label[test_at], logit)}}

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit
 
 from ibl_mtm.evaluation.behaviour.decodable_trials import Trials
 from ibl_mtm.evaluation.behaviour.pseudo_sessions import p_value
@@ -19,6 +20,7 @@ from ibl_mtm.evaluation.metrics import balanced_accuracy, r2
 __all__ = [
     "ClassScore",
     "TraceScore",
+    "calibration_error",
     "score_class",
     "score_trace",
 ]
@@ -130,6 +132,36 @@ class TraceScore:
             "intervals": self.intervals,
             **({"chance": self.chance, "p": self.p, "null": self.null} if self.chance else {}),
         }
+
+
+def calibration_error(label: ArrayLike, logit: ArrayLike, n_bins: int = 10) -> float:
+    """Expected calibration error of decoded log odds (Guo et al., ICML 2017).
+
+    Trials are cut into bins of equal numbers by the probability that was decoded; in each the
+    mean probability is compared with the share of trials that are of the class.
+
+    Parameters
+    ----------
+    label
+        (n_test,), -1 or +1.
+    logit
+        (n_test,), log odds of +1.
+    n_bins
+        At most.
+
+    Examples
+    --------
+    >>> round(calibration_error([-1, -1, 1, 1], [-9.0, -9.0, 9.0, 9.0]), 3)
+    0.0
+    >>> round(calibration_error([-1, 1, -1, 1], [9.0, 9.0, 9.0, 9.0], n_bins=1), 2)
+    0.5
+    """
+    share = expit(np.asarray(logit, np.float64))
+    order = np.argsort(share, kind="stable")
+    true = (np.asarray(label) > 0)[order].astype(np.float64)
+    bins = np.array_split(np.arange(len(order)), min(n_bins, len(order)))
+    gaps = [len(b) * abs(share[order][b].mean() - true[b].mean()) for b in bins]
+    return float(np.sum(gaps) / len(order))
 
 
 def score_class(

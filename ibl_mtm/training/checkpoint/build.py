@@ -46,6 +46,8 @@ def build_model(settings: RunSettings, sessions: Sequence[Session], format_: Tri
         scale = np.where(spread > 0, spread, 1.0)
         start = [torch.from_numpy(v).float() for v in (mean, scale, session.training.log_mean)]
         model.start_units(rows, start[0], start[1], start[2], session=number)
+        if session.behaviour is not None:
+            model.start_behaviour(number, session.behaviour.statistics)
         first += len(rows)
     return model
 

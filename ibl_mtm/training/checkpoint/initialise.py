@@ -136,6 +136,8 @@ def initialise(model: MtM, trained: MtM, source: str) -> InitReport:
             continue
         if name in MtM.UNIT_TABLES:
             _copy_rows(tensor, old[name], units)
+        elif name in MtM.BEHAVIOUR_TABLES:
+            _copy_rows(tensor, old[name], sessions)  # a new session has a scale of its own
         elif name in MtM.SESSION_TABLES:
             if len(old[name]):  # of an imported body there are none
                 tensor.copy_(old[name].mean(0).expand_as(tensor))

@@ -5,7 +5,7 @@ sessions[0].units, sessions[0].trials_in("train")
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from ibl_mtm.cache.cache import Cache
@@ -21,17 +21,21 @@ READERS = min(4, os.cpu_count() or 1)
 
 
 def describe_sessions(
-    cache: Cache, settings: SelectionSettings, deals: Mapping[str, Deal] | None = None
+    cache: Cache,
+    settings: SelectionSettings,
+    deals: Mapping[str, Deal] | None = None,
+    modalities: Sequence[str] = (),
 ) -> list[Session]:
     """Every session of a cache (see `describe_session`), several read at once.
 
-    `deals` are those that a run was begun with, by eid, if it was.
+    `deals` are those that a run was begun with, by eid, if it was; `modalities` those
+    of its model.
     """
 
     def describe(eid: str) -> Session:
         # Spikes first: should the session be replaced in between, reading them will say so.
         spikes = open_spikes(cache, eid)
-        return describe_session(cache[eid], settings, spikes, (deals or {}).get(eid))
+        return describe_session(cache[eid], settings, spikes, (deals or {}).get(eid), modalities)
 
     readers = ThreadPoolExecutor(READERS, "describe")
     try:

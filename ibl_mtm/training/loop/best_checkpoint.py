@@ -11,25 +11,26 @@ from ibl_mtm.errors import UserError
 from ibl_mtm.training.checkpoint.pretrained import save_model
 from ibl_mtm.training.loop.module import Training
 
-__all__ = ["MONITOR", "BestCheckpoint"]
+__all__ = ["MONITOR", "MONITOR_WITH_BEHAVIOUR", "BestCheckpoint"]
 
-#: What a model is judged by: bits/spike under fixed masks, the mean over schemes.
-MONITOR = "val/bits_per_spike"
+#: What a model is judged by: bits/spike under fixed masks, the mean over schemes; with modalities
+#: the share of the null model's loss that decoding them gains is added.
+MONITOR, MONITOR_WITH_BEHAVIOUR = "val/bits_per_spike", "val/score"
 
 
 class BestCheckpoint(Callback):
     """Save the model whenever its mean validation score is the best so far."""
 
-    def __init__(self, run: Path) -> None:
-        self.run = run
+    def __init__(self, run: Path, monitor: str = MONITOR) -> None:
+        self.run, self.monitor = run, monitor
         self.best, self.best_step = -np.inf, 0
         self.val: dict[str, float] = {}
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        score = float(trainer.callback_metrics[MONITOR])
+        score = float(trainer.callback_metrics[self.monitor])
         if not np.isfinite(score):
             raise UserError(
-                f"training diverged: {MONITOR} is {score} at step {trainer.global_step}; what "
+                f"training diverged: {self.monitor} is {score} at step {trainer.global_step}; what "
                 f"{self.run} holds is from before. Lower optimizer.learning_rate"
             )
         if score <= self.best:
@@ -39,7 +40,7 @@ class BestCheckpoint(Callback):
         self.val = {
             name.removeprefix("val/"): round(float(value), 6)
             for name, value in trainer.callback_metrics.items()
-            if name.startswith("val/") and name != MONITOR
+            if name.startswith("val/") and name not in (MONITOR, self.monitor)
         }
         model = pl_module.kept()
         if trainer.is_global_zero:

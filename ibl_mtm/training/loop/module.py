@@ -17,9 +17,12 @@ from torch.func import functional_call
 
 from ibl_mtm.errors import UserError
 from ibl_mtm.model.loss import poisson_nll
+from ibl_mtm.model.masking import BEHAVIOUR_SCHEMES
+from ibl_mtm.model.modalities import Answer
 from ibl_mtm.model.mtm import MtM
 from ibl_mtm.sessions.view import Session
 from ibl_mtm.training.data.sampler import Batch, Part
+from ibl_mtm.training.loop.behaviour_scores import add_behaviour_to, new_behaviour_totals
 from ibl_mtm.training.loop.earlier_checkpoints import rename_states
 from ibl_mtm.training.loop.ema import EMA
 from ibl_mtm.training.loop.objective import (
@@ -66,7 +69,7 @@ class Training(pl.LightningModule):
         self.automatic_optimization = False
         self.settings, self.model, self.steps = settings, model, steps
         self.sessions = sessions
-        self.rows = SessionRows.of(sessions, model.scope)
+        self.rows = SessionRows.of(sessions, model.scope, model.names_of_modalities)
         # Gradients end at the rows of a step (see `Rows`), never at whole tables.
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name not in {*MtM.UNIT_TABLES, *MtM.SESSION_TABLES})
@@ -79,7 +82,12 @@ class Training(pl.LightningModule):
         #: What each scheme gains on each unit over a validation (see `unit_scores`).
         totals = new_totals(len(model.scope.units)).repeat(len(model.scope.schemes), 1, 1)
         self.register_buffer("totals", totals, persistent=False)
+        #: And on each modality.
+        totals = new_behaviour_totals(len(model.names_of_modalities))
+        totals = totals.repeat(len(model.scope.schemes), 1, 1)
+        self.register_buffer("behaviour_totals", totals, persistent=False)
 
+    behaviour_totals: Tensor
     diverged: Tensor
     totals: Tensor
 
@@ -107,15 +115,16 @@ class Training(pl.LightningModule):
         scores = torch.zeros(4, device=self.device)
         for piece in pieces or [batch.share(0, len(batch))]:
             tasks = self.tasks_of(piece, rows)
-            groups = [task.group for task in tasks]
-            log_rates = functional_call(self.model, tables, (groups,))
+            log_rates, answers = self.ask(self.model, tables, tasks)
             weight = len(piece) / len(batch) if pieces else 0.0
-            loss = weight * tasks_loss(tasks, log_rates, self.settings.masks.loss)
+            null, masks = tables["null_log_rate"], self.settings.masks
+            loss = weight * tasks_loss(
+                tasks, log_rates, masks.loss, answers, null, masks.behaviour_weight
+            )
             self.manual_backward(loss * self.trainer.world_size)
             if is_logged:
                 scores[0] += loss.detach()
                 for task, log_rate in zip(tasks, log_rates, strict=True):
-                    null = tables["null_log_rate"]
                     scores[1:] += _totals(task, log_rate.detach(), null) * bool(pieces)
         self.update(rows, tables)
         if is_logged:
@@ -124,13 +133,24 @@ class Training(pl.LightningModule):
             self.log("train/bits_per_spike", _bits_per_spike(scores[1:]))
             self.raise_if_diverged()
 
+    def ask(
+        self, model: MtM, tables: dict[str, Tensor], tasks: Sequence[Task]
+    ) -> tuple[list[Tensor], list[Answer]]:
+        """Log rates of each task and, of a model with modalities, what it says of behaviour."""
+        groups = [task.group for task in tasks]
+        if not model.settings.modalities:
+            return functional_call(model, tables, (groups,)), []
+        found: tuple[list[Tensor], list[Answer]] = functional_call(model, tables, (groups, True))
+        return found
+
     def tasks_of(self, batch: Batch, rows: Rows) -> list[Task]:
         """What a batch asks of the model, those with causal attention last."""
         tasks = []
         seed, masks = self.settings.seed, self.settings.masks
         for part in batch.parts:
-            own, trial = self.rows[part.session], self.sessions[part.session].trial[part.trials]
-            tasks += draw_tasks(own, part.counts(), trial, seed, batch.step, masks)
+            own, session = self.rows[part.session], self.sessions[part.session]
+            trial, behaviour = session.trial[part.trials], session.behaviour_of(part.trials)
+            tasks += draw_tasks(own, part.counts(), trial, seed, batch.step, masks, behaviour)
         return [rows.localise(task) for task in sorted(tasks, key=lambda task: task.group.causal)]
 
     def update(self, rows: Rows, tables: dict[str, Tensor]) -> None:
@@ -181,11 +201,13 @@ class Training(pl.LightningModule):
     def on_validation_epoch_start(self) -> None:
         self.raise_if_diverged()
         self.totals.zero_()
+        self.behaviour_totals.zero_()
 
     def validation_step(self, batch: Part, batch_idx: int) -> None:
         if batch_idx % self.trainer.world_size != self.global_rank:
             return
-        own, trial = self.rows[batch.session], self.sessions[batch.session].trial[batch.trials]
+        own, session = self.rows[batch.session], self.sessions[batch.session]
+        trial, behaviour = session.trial[batch.trials], session.behaviour_of(batch.trials)
         rows = Rows([own], self.device)
         model, tables = self.model, rows.gather(self.model)
         if self.average:
@@ -196,15 +218,19 @@ class Training(pl.LightningModule):
         for repeat in range(self.settings.validation_masks):
             step = VALIDATION_STEP - repeat
             key = trial_keys(self.settings.seed, step, own.session, trial)
-            for scheme in possible_schemes(schemes, own.regions):
-                task = rows.localise(make_task(own, counts, scheme, key, self.settings.masks))
-                (log_rate,) = functional_call(model, tables, ([task.group],))
+            for scheme in possible_schemes(schemes, own.regions, own.sources is not None):
+                task = rows.localise(
+                    make_task(own, counts, scheme, key, self.settings.masks, behaviour)
+                )
+                (log_rate,), answers = self.ask(model, tables, [task])
                 null, place = tables["null_log_rate"], own.units.to(self.device)
                 totals = self.totals[schemes.index(scheme)]
                 add_to(totals, place, log_rate, task.group.counts, task.target, null)
+                for answer in answers:
+                    add_behaviour_to(self.behaviour_totals[schemes.index(scheme)], task, answer)
 
     def on_validation_epoch_end(self) -> None:
-        self._sum_over_devices([self.totals])
+        self._sum_over_devices([self.totals, self.behaviour_totals])
         # A scheme that no session allows has no score.
         tables = {
             scheme: totals
@@ -215,10 +241,34 @@ class Training(pl.LightningModule):
         scores = {scheme: mean_over_units(totals) for scheme, totals in tables.items()}
         for scheme, score in scores.items():
             self.log(f"val/{scheme}", score, sync_dist=True)
-        mean = torch.stack(list(scores.values())).mean()
+        # Of schemes of activity, if there are any: they are what models without behaviour have.
+        of_activity = [s for s in scores if s not in BEHAVIOUR_SCHEMES] or list(scores)
+        mean = torch.zeros((), device=self.device)
+        if of_activity:
+            mean = torch.stack([scores[scheme] for scheme in of_activity]).mean()
+            together = torch.stack([pooled(tables[scheme]) for scheme in of_activity]).mean()
+            self.log("val_pooled/bits_per_spike", together, sync_dist=True)
         self.log("val/bits_per_spike", mean, sync_dist=True)
-        together = torch.stack([pooled(totals) for totals in tables.values()]).mean()
-        self.log("val_pooled/bits_per_spike", together, sync_dist=True)
+        if self.model.settings.modalities:
+            self.log("val/score", mean + self.log_behaviour(), sync_dist=True)
+
+    def log_behaviour(self) -> Tensor:
+        """Log what schemes of behaviour gain; what the one that decides gains, or 0."""
+        names, decides = self.model.names_of_modalities, torch.zeros((), device=self.device)
+        for scheme in ("behaviour", "decoding"):  # the later one decides, if it was trained
+            if scheme not in self.model.scope.schemes:
+                continue
+            totals = self.behaviour_totals[self.model.scope.schemes.index(scheme)]
+            there = totals[:, 1] > 0
+            if not there.any():
+                continue
+            gains = totals[:, 0] / totals[:, 1].clamp(min=1e-9)
+            decides = gains[there].mean()
+            self.log(f"val/{scheme}", decides, sync_dist=True)
+            if scheme == "decoding":
+                for name, gain in zip(names, gains, strict=True):
+                    self.log(f"val_behaviour/{name}", gain, sync_dist=True)
+        return decides
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         chosen, finetune = self.settings.optimizer, self.settings.finetune

@@ -13,10 +13,18 @@ import torch
 from torch import Tensor
 
 from ibl_mtm.errors import UserError
+from ibl_mtm.model.behaviour_masks import (
+    ASKS_BEHAVIOUR,
+    BehaviourMask,
+    draw_behaviour_mask,
+    sources_of,
+)
 from ibl_mtm.model.draws import keys, uniform
-from ibl_mtm.model.loss import Reduction, masked_loss
+from ibl_mtm.model.loss import Reduction, masked_loss, null_loss
 from ibl_mtm.model.masking import DRAWS, Scheme, draw_mask
+from ibl_mtm.model.modalities import Answer, Behaviour
 from ibl_mtm.model.mtm import Group, Scope
+from ibl_mtm.sessions.modalities import ModalityValues, classes_in, traces_in
 from ibl_mtm.sessions.view import Session
 from ibl_mtm.training.data.held import send
 from ibl_mtm.training.settings import MaskSettings
@@ -24,8 +32,10 @@ from ibl_mtm.training.settings import MaskSettings
 __all__ = [
     "SessionRows",
     "Task",
+    "behaviour_losses",
     "check_schemes",
     "draw_tasks",
+    "missing_modalities",
     "possible_schemes",
     "tasks_loss",
     "trial_keys",
@@ -47,15 +57,20 @@ class SessionRows:
         Rows of its units.
     regions : Tensor (N,), int64
         Region of each unit in the model's list; -1 for none that takes part.
+    sources : Tensor (K + V,), int64, optional
+        Of a session that has some of the run's modalities (see `sources_of`).
     """
 
     session: int
     units: Tensor
     regions: Tensor
+    sources: Tensor | None = None
 
     @classmethod
-    def of(cls, sessions: Sequence[Session], scope: Scope) -> "list[SessionRows]":
-        """Look the names of sessions up in a model's scope."""
+    def of(
+        cls, sessions: Sequence[Session], scope: Scope, modalities: Sequence[str] = ()
+    ) -> "list[SessionRows]":
+        """Look the names of sessions up in a model's scope; traces come before classes."""
         unit_row, session_row, region_row = (
             {name: row for row, name in enumerate(names)}
             for names in (scope.units, scope.sessions, scope.regions)
@@ -65,6 +80,7 @@ class SessionRows:
                 session=session_row[session.eid],
                 units=torch.tensor([unit_row[unit] for unit in session.units]),
                 regions=torch.tensor([region_row.get(region, -1) for region in session.region]),
+                sources=sources_of(modalities) if _has_behaviour(session) else None,
             )
             for session in sessions
         ]
@@ -72,10 +88,11 @@ class SessionRows:
 
 @dataclass(frozen=True)
 class Task:
-    """One group of trials, and the entries of it that count."""
+    """One group of trials, and the entries of it that count, of spikes and of behaviour."""
 
     group: Group
     target: Tensor
+    asked: BehaviourMask | None = None
 
     def on(self, device: torch.device, units: Tensor, session: int) -> "Task":
         """The same on a device, for tables in which the session has these rows."""
@@ -86,7 +103,16 @@ class Task:
         group = replace(
             self.group, counts=counts, hidden=hidden, region=region, units=units, session=session
         )
-        return Task(group, target)
+        if group.behaviour is None or self.asked is None:
+            return Task(group, target)
+        shown = [send(tensor, device) for tensor in vars(group.behaviour).values()]
+        asked = [send(tensor, device) for tensor in vars(self.asked).values()]
+        group = replace(group, behaviour=Behaviour(*shown))
+        return Task(group, target, BehaviourMask(*asked))
+
+
+def _has_behaviour(session: Session) -> bool:
+    return session.behaviour is not None and session.behaviour.is_there
 
 
 def trial_keys(seed: int, step: int, session: int, trial: np.ndarray) -> Tensor:
@@ -94,11 +120,28 @@ def trial_keys(seed: int, step: int, session: int, trial: np.ndarray) -> Tensor:
     return keys(seed, step, torch.as_tensor(trial.astype(np.int64)) + (session << 32))
 
 
-def possible_schemes(schemes: Sequence[Scheme], regions: Tensor) -> list[Scheme]:
-    """Schemes that a session allows: those of regions need one, and units outside of it."""
+def possible_schemes(
+    schemes: Sequence[Scheme], regions: Tensor, behaviour: bool = False
+) -> list[Scheme]:
+    """Schemes that a session allows: those of regions need one, and units outside of it; those
+    of behaviour a session that has some.
+    """
     inside = regions[regions >= 0]
     n_regions = 0 if not len(inside) else 2 if (regions != inside[0]).any() else 1
-    return [scheme for scheme in schemes if DRAWS[scheme].n_regions <= n_regions]
+    allowed = [scheme for scheme in schemes if DRAWS[scheme].n_regions <= n_regions]
+    return [scheme for scheme in allowed if behaviour or not DRAWS[scheme].behaviour]
+
+
+def missing_modalities(sessions: Sequence[Session], modalities: Sequence[str]) -> list[str]:
+    """A line for each modality that not every session has."""
+    names = (*traces_in(modalities), *classes_in(modalities))
+    there = [s.behaviour.statistics.null > 0 for s in sessions if s.behaviour is not None]
+    n_with = np.sum(there, 0) if there else np.zeros(len(names), int)
+    return [
+        f"{name}: in {n} of {len(sessions)} sessions; masked in the others"
+        for name, n in zip(names, n_with.tolist(), strict=True)
+        if n < len(sessions)
+    ]
 
 
 def check_schemes(sessions: Sequence[Session], masks: MaskSettings, minimum: int) -> None:
@@ -122,17 +165,29 @@ def check_schemes(sessions: Sequence[Session], masks: MaskSettings, minimum: int
     for session in sessions:
         names = np.unique(session.region[session.region != ""]).tolist()
         regions = torch.tensor([names.index(r) if r else -1 for r in session.region])
-        if not possible_schemes(schemes, regions):
-            have = "no region with" if not names else f"only {', '.join(names)} with"
+        if possible_schemes(schemes, regions, _has_behaviour(session)):
+            continue
+        none = f"session {session.eid} allows none of masks.schemes ({', '.join(schemes)})"
+        if possible_schemes(schemes, regions, behaviour=True):
             raise UserError(
-                f"session {session.eid} allows none of masks.schemes ({', '.join(schemes)}): it "
-                f"has {have} data.min_units_per_region={minimum} units; lower that, or leave the "
-                "session out with --where"
+                f"{none}: it has none of model.modalities; add a scheme of activity, or leave "
+                "the session out with --where"
             )
+        have = "no region with" if not names else f"only {', '.join(names)} with"
+        raise UserError(
+            f"{none}: it has {have} data.min_units_per_region={minimum} units; lower that, or "
+            "leave the session out with --where"
+        )
 
 
 def draw_tasks(
-    rows: SessionRows, counts: Tensor, trial: np.ndarray, seed: int, step: int, masks: MaskSettings
+    rows: SessionRows,
+    counts: Tensor,
+    trial: np.ndarray,
+    seed: int,
+    step: int,
+    masks: MaskSettings,
+    behaviour: ModalityValues | None = None,
 ) -> list[Task]:
     """Draw schemes and masks for trials of one session; masks are drawn on the CPU.
 
@@ -141,6 +196,8 @@ def draw_tasks(
     counts : Tensor (B, T, N)
     trial : ndarray (B,)
         Trial numbers: with `seed` and `step` they decide the masks, whatever else is in a batch.
+    behaviour
+        Of these trials, for a model with modalities.
 
     Returns
     -------
@@ -148,7 +205,7 @@ def draw_tasks(
         At most one for each scheme; those with causal attention last.
     """
     weights = {s: w for s, w in masks.schemes.items() if w > 0}
-    schemes = possible_schemes(list(weights), rows.regions)
+    schemes = possible_schemes(list(weights), rows.regions, rows.sources is not None)
     if not schemes:
         raise ValueError("none of the masking schemes is possible in this session")
     key = trial_keys(seed, step, rows.session, trial)
@@ -167,7 +224,9 @@ def draw_tasks(
         if len(members):
             part = torch.as_tensor(members)
             chosen_counts = counts.index_select(0, send(part, counts.device))
-            tasks.append(make_task(rows, chosen_counts, scheme, key[part] ^ (index + 1), masks))
+            own = None if behaviour is None else behaviour.take(members)
+            key_of = key[part] ^ (index + 1)
+            tasks.append(make_task(rows, chosen_counts, scheme, key_of, masks, own))
     return tasks
 
 
@@ -182,7 +241,12 @@ def _one_region(rows: SessionRows, seed: int, step: int) -> Tensor:
 
 
 def make_task(
-    rows: SessionRows, counts: Tensor, scheme: Scheme, key: Tensor, masks: MaskSettings
+    rows: SessionRows,
+    counts: Tensor,
+    scheme: Scheme,
+    key: Tensor,
+    masks: MaskSettings,
+    behaviour: ModalityValues | None = None,
 ) -> Task:
     """Mask trials of one session under one scheme."""
     mask = draw_mask(scheme, key, counts.shape[1], rows.regions, masks.ratios)
@@ -195,13 +259,70 @@ def make_task(
         causal=scheme == "causal",
         region=mask.region,
     )
-    return Task(group, mask.target)
+    if behaviour is None or rows.sources is None:
+        return Task(group, mask.target)
+    traces, classes = torch.from_numpy(behaviour.traces), torch.from_numpy(behaviour.classes)
+    there = (~traces.isnan()).any(1), classes != 0
+    hidden = draw_behaviour_mask(scheme, key, counts.shape[1], there, rows.sources, masks.ratios)
+    shown = Behaviour(traces, classes, hidden.traces, hidden.classes)
+    asks = scheme in ASKS_BEHAVIOUR
+    asked = BehaviourMask(hidden.traces & asks, hidden.classes & asks)
+    return Task(replace(group, behaviour=shown), mask.target, asked)
 
 
-def tasks_loss(tasks: Sequence[Task], log_rates: Sequence[Tensor], reduction: Reduction) -> Tensor:
-    """Mean loss over trials; trials without a target count as 0."""
+def tasks_loss(
+    tasks: Sequence[Task],
+    log_rates: Sequence[Tensor],
+    reduction: Reduction,
+    answers: Sequence[Answer] = (),
+    null_log_rate: Tensor | None = None,
+    weight: float = 1.0,
+) -> Tensor:
+    """Mean loss over trials; trials without a target count as 0.
+
+    Parameters
+    ----------
+    tasks, log_rates
+        What was asked, and what a model says of spikes.
+    reduction
+        Of the spikes' loss.
+    answers
+        What a model with modalities says of behaviour, for each task.
+    null_log_rate : Tensor (U,), optional
+        Of units, by which behaviour is weighed beside spikes; needed with `answers`.
+    weight
+        Of behaviour: at 1 one of which nothing is known weighs as a trial's spikes (see
+        `null_loss`) of which nothing is known.
+    """
     losses = [
         masked_loss(log_rate.float(), task.group.counts.float(), task.target, reduction)
         for task, log_rate in zip(tasks, log_rates, strict=True)
     ]
-    return torch.cat(losses).mean()
+    if not answers:
+        return torch.cat(losses).mean()
+    assert null_log_rate is not None
+    of_behaviour = [
+        weight
+        * null_loss(null_log_rate[task.group.units], task.group.counts.shape[1], reduction)
+        * behaviour_losses(task, answer)
+        for task, answer in zip(tasks, answers, strict=True)
+    ]
+    return (torch.cat(losses) + torch.cat(of_behaviour)).mean()
+
+
+def behaviour_losses(task: Task, answer: Answer) -> Tensor:
+    """Loss of each trial's behaviour, (B,): the mean over the modalities that it asks for.
+
+    Each modality's is the mean over its target entries, in units of what the null model has: the
+    mean and variance, or the share, of the session's training trials. What is missing is no entry.
+    """
+    if task.group.behaviour is None or task.asked is None:
+        nothing = answer.mean.sum((1, 2)) + answer.logit.sum(1) + answer.log_variance.sum()
+        return 0 * nothing  # whoever shares gradients waits for those of every parameter
+    traces, classes = answer.nll(task.group.behaviour)
+    there, known = answer.observed(task.group.behaviour)
+    there, known = there & task.asked.traces, known & task.asked.classes
+    n = torch.cat([there.sum(1), known.long()], 1)  # (B, K + V)
+    nll = torch.cat([torch.where(there, traces, 0).sum(1), torch.where(known, classes, 0)], 1)
+    null = torch.where(answer.scales.null > 0, answer.scales.null, 1)
+    return (nll / (n.clamp(min=1) * null)).sum(1) / (n > 0).sum(1).clamp(min=1)

@@ -49,7 +49,7 @@ class Rows:
     def gather(self, model: MtM) -> dict[str, Tensor]:
         """Copies of these rows of every table; those of parameters require a gradient."""
         tables = {}
-        for name in (*MtM.UNIT_TABLES, *MtM.SESSION_TABLES):
+        for name in (*MtM.UNIT_TABLES, *MtM.SESSION_TABLES, *MtM.BEHAVIOUR_TABLES):
             table = getattr(model, name, None)
             if table is not None:
                 values = table.detach()[self.index(name)]

@@ -19,7 +19,11 @@ from ibl_mtm.errors import UserError
 from ibl_mtm.training.data.loader import Loader, Replica
 from ibl_mtm.training.data.sampler import Batch, Part
 from ibl_mtm.training.folder import CHECKPOINT
-from ibl_mtm.training.loop.best_checkpoint import MONITOR, BestCheckpoint
+from ibl_mtm.training.loop.best_checkpoint import (
+    MONITOR,
+    MONITOR_WITH_BEHAVIOUR,
+    BestCheckpoint,
+)
 from ibl_mtm.training.loop.module import LOG_EVERY, Training
 from ibl_mtm.training.loop.progress import show_progress
 from ibl_mtm.training.loop.stopped import Stopped
@@ -54,13 +58,14 @@ def make_trainer(
     what it keeps, what it takes, what ends it.
     """
     chosen = settings.trainer
-    best, timer, stopped = BestCheckpoint(run), Timer(), Stopped()
+    monitor = MONITOR_WITH_BEHAVIOUR if settings.model.modalities else MONITOR
+    best, timer, stopped = BestCheckpoint(run, monitor), Timer(), Stopped()
     last = ModelCheckpoint(
         run / CHECKPOINT.parent, filename=CHECKPOINT.stem, enable_version_counter=False
     )
     callbacks: list[Callback] = [best, timer, stopped, last]
     if settings.patience:
-        callbacks.append(EarlyStopping(MONITOR, patience=settings.patience, mode="max"))
+        callbacks.append(EarlyStopping(monitor, patience=settings.patience, mode="max"))
     alone = chosen.devices * chosen.nodes == 1
     trainer = pl.Trainer(
         accelerator=chosen.accelerator,

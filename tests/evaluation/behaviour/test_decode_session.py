@@ -21,6 +21,9 @@ class Known:
         self._features = features
         self.prompt = next(iter(features), None)
 
+    def answers(self) -> dict:
+        return {}
+
     def features(self) -> dict[str, Features]:
         return {name: Features(values) for name, values in self._features.items()}
 

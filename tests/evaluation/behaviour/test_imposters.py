@@ -151,6 +151,7 @@ class _Given:
 class Spikes:
     prompt = None
     features = staticmethod(dict)
+    answers = staticmethod(dict)
 
 
 @pytest.mark.parametrize("n_others", [FEWEST, FEWEST - 1])

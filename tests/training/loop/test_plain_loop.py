@@ -226,9 +226,9 @@ def test_masks_of_validation_are_the_same_every_time(cache, tmp_path, monkeypatc
     drawn = []
     real = make_task
 
-    def record(rows, counts, scheme, key, masks):
+    def record(rows, counts, scheme, key, masks, behaviour):
         drawn.append((scheme, tuple(key.tolist())))
-        return real(rows, counts, scheme, key, masks)
+        return real(rows, counts, scheme, key, masks, behaviour)
 
     monkeypatch.setattr("ibl_mtm.training.loop.module.make_task", record)
     train(settings_of(steps=6, validate_every=2), cache, tmp_path / "run", progress=False)

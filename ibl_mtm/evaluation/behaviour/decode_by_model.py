@@ -1,0 +1,103 @@
+"""Behaviour as a model with modalities decodes it from spikes itself, all behaviour hidden.
+
+answers = decode_by_model(model, ds)
+answers["choice"]           # (trial,) log odds of +1
+answers["wheel_speed"]      # (trial, time), as measured
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import xarray as xr
+
+from ibl_mtm.model.masking import Scheme
+from ibl_mtm.model.modalities import Answer, Behaviour
+from ibl_mtm.model.mtm import Group, MtM
+from ibl_mtm.sessions.behaviours import BEHAVIOURS
+from ibl_mtm.sessions.modalities import read_modalities
+from ibl_mtm.sessions.text import as_text
+
+__all__ = ["BATCH", "decode_by_model", "decoding_scheme", "measured", "shown_behaviour"]
+
+BATCH = 32
+
+
+def decoding_scheme(model: MtM) -> Scheme | None:
+    """The prompt under which a model decodes; None for one that was not trained to."""
+    if not model.settings.modalities:
+        return None
+    schemes: tuple[Scheme, ...] = ("decoding", "mixed", "behaviour")
+    return next((scheme for scheme in schemes if scheme in model.scope.schemes), None)
+
+
+def shown_behaviour(
+    model: MtM, ds: xr.Dataset, given: Sequence[str] | None = None
+) -> Behaviour | None:
+    """A session's behaviour as a model reads it; None for a model without modalities.
+
+    Parameters
+    ----------
+    given
+        Modalities that are shown, by default all; the others are hidden.
+    """
+    names = model.names_of_modalities
+    if not names:
+        return None
+    values, device = read_modalities(ds, names), model.read_in.device
+    hidden = torch.tensor([given is not None and name not in given for name in names])
+    n_traces = values.traces.shape[2]
+    return Behaviour(
+        torch.from_numpy(values.traces).to(device),
+        torch.from_numpy(values.classes).to(device),
+        hidden[:n_traces].view(1, 1, -1).to(device),
+        hidden[n_traces:].view(1, -1).to(device),
+    )
+
+
+@torch.inference_mode()
+def decode_by_model(model: MtM, ds: xr.Dataset) -> dict[str, np.ndarray]:
+    """Decode every modality that the model knows of a session.
+
+    Parameters
+    ----------
+    model
+        In evaluation mode.
+    ds
+        The session, of units that the model knows, in memory.
+
+    Returns
+    -------
+    dict
+        By modality: the log odds of the class +1, (trial,), or the expected trace as measured,
+        (trial, time); empty for a model that was not trained to decode.
+    """
+    scheme = decoding_scheme(model)
+    if scheme is None:
+        return {}
+    device = model.read_in.device
+    session = model.scope.sessions.index(str(ds.attrs["eid"]))
+    rows = model.scope.rows_of(as_text(ds.unit)).to(device)
+    counts = torch.from_numpy(np.ascontiguousarray(ds.spikes.values)).to(device)
+    shown = torch.zeros(1, 1, 1, dtype=torch.bool, device=device)
+    answers = []
+    for some in counts.split(BATCH):
+        group = Group(some, shown.expand(len(some), 1, 1), rows, session, scheme)
+        answers.append(model.decode_behaviour(model.encode([group]), group))
+    return measured(model, answers, float(ds.attrs["bin_size"]))
+
+
+def measured(model: MtM, answers: Sequence[Answer], bin_size: float) -> dict[str, np.ndarray]:
+    """What a model said of one trial after the other, by modality that the session has."""
+    traces = torch.cat([answer.expected() for answer in answers]).cpu().numpy()
+    logits = torch.cat([answer.logit for answer in answers]).cpu().numpy()
+    has = (answers[0].scales.null > 0).tolist()
+    found = {}
+    for at, name in enumerate(model.names_of_modalities):
+        if not has[at]:
+            continue
+        if at >= traces.shape[2]:
+            found[name] = logits[:, at - traces.shape[2]]
+        else:
+            found[name] = traces[:, :, at] / (bin_size if BEHAVIOURS[name].counts else 1.0)
+    return found
