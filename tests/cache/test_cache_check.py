@@ -50,6 +50,7 @@ def alone(root: Path) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_in_any_file_of_a_session(alone: Path) -> None:
     root = alone
     assert check(root) == {}

@@ -58,6 +58,7 @@ def test_a_run_of_any_tasks_has_a_report(runs, tmp_path, name):
         assert f"{name} has no co-smoothing score." in page
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("a", "b"), list(itertools.permutations(PARTS, 2)))
 def test_runs_of_any_two_kinds_have_a_report(runs, tmp_path, monkeypatch, a, b):
     # What is drawn is of interest here, not its files.

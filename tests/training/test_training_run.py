@@ -170,6 +170,7 @@ def test_training_ends_early_when_validation_gets_no_better(cache, tmp_path):
     assert load_model(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_bfloat16_trains_as_well_as_float32(cache, tmp_path):
     scores = {}
     for precision in ("32", "bf16-mixed"):
