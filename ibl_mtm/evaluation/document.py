@@ -5,7 +5,7 @@ document["tasks"]["co_smoothing"]["bits_per_spike"]
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
@@ -25,6 +25,13 @@ from ibl_mtm.sessions.text import as_text
 from ibl_mtm.sessions.trial_format import trial_format
 
 __all__ = ["average_pairs", "data_digest", "make_document", "summarise_tasks"]
+
+
+def stacked(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """Rows of several tables; empty ones, whose columns have no type, take no part."""
+    first, *others = tables
+    filled = [table for table in (first, *others) if len(table)]
+    return pd.concat(filled, ignore_index=True) if filled else first
 
 
 def make_document(
@@ -54,9 +61,9 @@ def make_document(
         ``{"data": …}`` of each by eid (see `data_digest`).
     """
     rows = cache.sessions.loc[list(scores)]
-    per_unit = pd.concat([s.per_unit for s in scores.values()], ignore_index=True)
+    per_unit = stacked(s.per_unit for s in scores.values())
     behaviour = {eid: session.behaviour.scores for eid, session in scores.items()}
-    pairs = pd.concat([s.region_pairs for s in scores.values()], ignore_index=True)
+    pairs = stacked(s.region_pairs for s in scores.values())
     return {
         **what,
         "tasks": summarise_tasks(per_unit, list(behaviour.values()), tasks),

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 import xarray as xr
 
@@ -28,7 +27,7 @@ from ibl_mtm.evaluation.activity.tasks import UNIT_TASKS
 from ibl_mtm.evaluation.baselines.registry import BASELINES, BaselinePredictor
 from ibl_mtm.evaluation.behaviour.decode_by_model import decoding_scheme
 from ibl_mtm.evaluation.behaviour.imposters import Imposters
-from ibl_mtm.evaluation.document import data_digest, make_document
+from ibl_mtm.evaluation.document import data_digest, make_document, stacked
 from ibl_mtm.evaluation.predictors import ModelPredictor, Predictor
 from ibl_mtm.evaluation.request import (
     Request,
@@ -314,8 +313,8 @@ def _evaluate(
     document = make_document(request.what, cache, scores, tasks, dealt, origin)
     return Evaluation(
         metrics=document | {"failed": {e: failed[e] for e in eids if e in failed}} | made,
-        per_unit=pd.concat([s.per_unit for s in scores.values()], ignore_index=True),
-        region_pairs=pd.concat([s.region_pairs for s in scores.values()], ignore_index=True),
+        per_unit=stacked(s.per_unit for s in scores.values()),
+        region_pairs=stacked(s.region_pairs for s in scores.values()),
         scores=scores,
         examples={e: _colour(s.examples, cache) for e, s in scores.items() if s.examples},
     )
