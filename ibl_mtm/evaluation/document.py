@@ -24,7 +24,7 @@ from ibl_mtm.sessions.deal import Deal
 from ibl_mtm.sessions.text import as_text
 from ibl_mtm.sessions.trial_format import trial_format
 
-__all__ = ["average_pairs", "data_digest", "make_document", "summarise_tasks"]
+__all__ = ["average_pairs", "data_digest", "make_document", "stacked", "summarise_tasks"]
 
 
 def stacked(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
