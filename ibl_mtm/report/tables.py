@@ -29,6 +29,8 @@ __all__ = [
 ]
 
 
+#: Scored in bits/spike: the four activity tasks, and what models of behaviour predict from it.
+_OF_ACTIVITY = {**TASK_TITLES, "encoding": "From behaviour"}
 #: Nulls that keep what is slow, so that p means something.
 _NULLS = ("pseudo-sessions", "imposters")
 _RAW_DECODERS = {
@@ -65,6 +67,11 @@ def score_table(runs: Sequence[ScoredRun]) -> list[Row]:
     spikes reach is taken from the first run or baseline that has it.
     """
     rows = [Row(run.name, [_run_cell(run, task) for task in _tasks(runs)]) for run in runs]
+    for run in runs:  # of models that have behaviour inside
+        own = {task: run.task(task).get("by_model") for task in decoded(runs)}
+        if any(own.values()):
+            cells = [_behaviour_cell(task, own.get(task)) for task in _tasks(runs)]
+            rows.append(Row(f"{run.name}, by the model itself", cells, reference=True))
     for key, name in _RAW_DECODERS.items():
         raw = {task: _first(runs, task, key) for task in decoded(runs)}
         if any(raw.values()):
@@ -87,12 +94,12 @@ def score_table(runs: Sequence[ScoredRun]) -> list[Row]:
 
 
 def _tasks(runs: Sequence[ScoredRun]) -> list[str]:
-    return [task for task in (*TASK_TITLES, *decoded(runs)) if any(run.task(task) for run in runs)]
+    return [task for task in (*_OF_ACTIVITY, *decoded(runs)) if any(run.task(task) for run in runs)]
 
 
 def score_columns(runs: Sequence[ScoredRun]) -> list[tuple[str, str]]:
     """Titles of the columns of `score_table`, and what they count in."""
-    titles = {task: (title, "bits/spike") for task, title in TASK_TITLES.items()}
+    titles = {task: (title, "bits/spike") for task, title in _OF_ACTIVITY.items()}
     titles |= {task: (behaviour.title, behaviour.unit) for task, behaviour in decoded(runs).items()}
     return [titles[task] for task in _tasks(runs)]
 
@@ -125,7 +132,7 @@ def _first(runs: Sequence[ScoredRun], task: str, key: str) -> Any:
 
 def _run_cell(run: ScoredRun, task: str) -> Cell:
     scores = run.task(task)
-    if task not in TASK_TITLES:
+    if task not in _OF_ACTIVITY:
         return _behaviour_cell(task, scores)
     if not scores:
         return Cell(None)
@@ -146,7 +153,7 @@ def _run_cell(run: ScoredRun, task: str) -> Cell:
 
 
 def _behaviour_cell(task: str, scores: Mapping[str, Any] | None) -> Cell:
-    if task in TASK_TITLES or not scores:
+    if task in _OF_ACTIVITY or not scores:
         return Cell(None)
     score, lines = ("r2" if "r2" in scores else "accuracy"), []
     if scores.get("sem") is not None:
