@@ -271,6 +271,7 @@ def _evaluate(
     origin = {"model": request.model, "sessions": {e: {"data": data[e]} for e in dealt}}
     request.check(origin)
 
+    imposters = Imposters(cache)
     start, done = time.perf_counter(), count(1)
 
     def score(eid: str) -> SessionScores | None:
@@ -300,7 +301,7 @@ def _evaluate(
             tasks,
             truth,
             lambda line: say(f"  {eid} {line}"),
-            imposters=Imposters(cache, eid),
+            imposters=imposters,
             r2=request.r2,
         )
 

@@ -113,7 +113,7 @@ def decode_behaviour(
             first = int(trial[target != 0].min(initial=UNBIASED))
             chance = {"surrogates": pseudo_blocks(trial, PSEUDO_SESSIONS, 0, first)}
         elif not is_class and imposters is not None:
-            traces = imposters.traces(behaviours[task], len(split))
+            traces = imposters.traces(behaviours[task], ds)
             chance = {"surrogates": traces} if traces else chance
         try:
             from_raw = decode(raw, target, fit, test, **({} if prompts else chance))

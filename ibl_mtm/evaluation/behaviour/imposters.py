@@ -1,7 +1,7 @@
 """Traces that other sessions had: the null of a trace that is decoded from slow signals.
 
-    imposters = Imposters(cache, eid)
-    imposters.traces(BEHAVIOURS["whisker_motion_energy"], n_trials=300)    # [(300, time), …]
+    imposters = Imposters(cache)                    # one for all sessions that are scored
+    imposters.traces(BEHAVIOURS["whisker_motion_energy"], ds)      # [(trial, time), …]
 
 Traces drift over a session, as recordings do, and have a course over a trial that any session
 shares. Shuffled trials lose the one and keep the other. A trace that another session had, trial by
@@ -10,7 +10,7 @@ trial, keeps both and knows nothing of these spikes (Harris, Nonsense correlatio
 """
 
 import logging
-from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import xarray as xr
@@ -32,70 +32,73 @@ FEWEST = 19
 MOST = 49
 #: Of a session's trials: sessions with fewer are no stand-in for it.
 _ENOUGH = 0.7
+#: Traces that are kept, of some 0.2 MB each: those of the first sessions serve all others.
+_KEPT = 256
+
+#: What trials must have in common: their format, and whether they were simulated.
+_Kind = tuple[object, object]
 
 
-@dataclass(frozen=True)
 class Imposters:
-    """Other sessions of a cache, in an order of their own for each session.
+    """Sessions of a cache, to stand in for each other; each is read once for many.
 
-    Attributes
+    Parameters
     ----------
     cache
         Where they are.
-    eid
-        The session that they stand in for.
     """
 
-    cache: Cache
-    eid: str
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+        eids = list(cache)
+        self._order = [eids[at] for at in np.random.default_rng(0).permutation(len(eids))]
+        self._read = lru_cache(maxsize=_KEPT)(self._read_trace)
 
-    def traces(self, behaviour: Behaviour, n_trials: int) -> list[NDArray[np.float64]]:
-        """Their traces at the same places in the session.
+    def traces(self, behaviour: Behaviour, ds: xr.Dataset) -> list[NDArray[np.floating]]:
+        """Other sessions' traces at the same places in a session.
 
         Parameters
         ----------
         behaviour
             What is decoded.
-        n_trials
-            Trials of the session.
+        ds
+            The session.
 
         Returns
         -------
-        At most `MOST` of shape (n_trials, time), NaN where one has no value or no trial left; none
-        if fewer than `FEWEST` sessions have the trace and enough trials.
+        At most `MOST` of shape (trial, time), NaN where one has no value or no trial left; none if
+        fewer than `FEWEST` sessions have the trace and enough trials of the same format.
         """
-        others = [eid for eid in self.cache if eid != self.eid]
-        if len(others) < FEWEST:
-            return []
-        order = np.random.default_rng(list(self.eid.encode())).permutation(len(others))
-        found: list[NDArray[np.float64]] = []
-        own = self.cache[self.eid]
-        for at in order:
-            trace = self._trace(others[at], behaviour, n_trials, own)
-            if trace is not None:
-                found.append(trace)
+        own, n_trials = str(ds.attrs["eid"]), ds.sizes["trial"]
+        others = [eid for eid in self._order if eid != own]
+        found: list[NDArray[np.floating]] = []
+        for eid in others if len(others) >= FEWEST else ():
+            kind, trace = self._read(eid, behaviour)
+            # Real behaviour is no stand-in for simulated, nor the other way round.
+            if trace is None or kind != _kind_of(ds) or len(trace) < _ENOUGH * n_trials:
+                continue
+            same = trace[:n_trials]
+            missing = ((0, n_trials - len(same)), (0, 0))
+            found.append(np.pad(same, missing, constant_values=np.nan))
             if len(found) == MOST:
                 break
         return found if len(found) >= FEWEST else []
 
-    def _trace(
-        self, eid: str, behaviour: Behaviour, n_trials: int, own: xr.Dataset
-    ) -> NDArray[np.float64] | None:
+    def _read_trace(
+        self, eid: str, behaviour: Behaviour
+    ) -> tuple[_Kind | None, NDArray[np.floating] | None]:
+        """A session's kind and trace; None if it has none, or cannot be read."""
         try:
             with reading(eid):
-                ds = self.cache[eid]
-                if ds.sizes["trial"] < _ENOUGH * n_trials or not _alike(ds, own):
-                    return None
-                trace = np.asarray(behaviour.target(ds), np.float64)[:n_trials]
+                ds = self._cache[eid]
+                trace = behaviour.target(ds)
+                return _kind_of(ds), trace.astype(np.result_type(trace, np.float32))
         except Undecodable:
-            return None
+            pass
         except SessionError as error:
             logger.info("session %s is no imposter: %s", eid, error.reason)
-            return None
-        return np.pad(trace, ((0, n_trials - len(trace)), (0, 0)), constant_values=np.nan)
+        return None, None
 
 
-def _alike(ds: xr.Dataset, own: xr.Dataset) -> bool:
-    """Whether trials are of one format; real behaviour is no stand-in for simulated, either."""
-    simulated = ds.attrs.get("simulated") == own.attrs.get("simulated")
-    return simulated and trial_format(ds) == trial_format(own)
+def _kind_of(ds: xr.Dataset) -> _Kind:
+    return trial_format(ds), ds.attrs.get("simulated")

@@ -49,7 +49,7 @@ def cache():
 
 
 def test_imposters_are_the_other_sessions_traces_trial_by_trial(cache):
-    found = Imposters(cache, "s0").traces(WHISKERS, N_TRIALS)
+    found = Imposters(cache).traces(WHISKERS, cache["s0"])
     assert len(found) == 21
     firsts = {trace[0, 0]: trace for trace in found}
     for i in range(1, 22):
@@ -74,21 +74,21 @@ def test_a_session_that_is_no_stand_in_is_passed_over(cache, how):
         cache["s4"] = cache["s4"].isel(time=slice(0, 4))
     else:
         cache.damaged = ("s4",)
-    assert len(Imposters(cache, "s0").traces(WHISKERS, N_TRIALS)) == 20
+    assert len(Imposters(cache).traces(WHISKERS, cache["s0"])) == 20
 
 
 def test_too_few_sessions_are_no_null(cache):
     for i in range(FEWEST, 22):
         del cache[f"s{i}"]
-    assert Imposters(cache, "s0").traces(WHISKERS, N_TRIALS) == []
+    assert Imposters(cache).traces(WHISKERS, cache["s0"]) == []
     cache["s19"] = session(19)
-    assert len(Imposters(cache, "s0").traces(WHISKERS, N_TRIALS)) == FEWEST
+    assert len(Imposters(cache).traces(WHISKERS, cache["s0"])) == FEWEST
 
 
 def test_of_many_sessions_so_many_are_drawn_alike_each_time():
     cache = Sessions({f"s{i}": session(i) for i in range(MOST + 9)})
-    first, again = (Imposters(cache, "s0").traces(WHISKERS, N_TRIALS) for _ in range(2))
-    other = Imposters(cache, "s1").traces(WHISKERS, N_TRIALS)
+    first, again = (Imposters(cache).traces(WHISKERS, cache["s0"]) for _ in range(2))
+    other = Imposters(cache).traces(WHISKERS, cache["s1"])
     assert len(first) == MOST
     np.testing.assert_array_equal(first, again)
     assert {t[0, 0] for t in first} != {t[0, 0] for t in other}
@@ -159,7 +159,7 @@ def test_a_session_is_scored_against_imposters_where_there_are_enough(n_others):
     cache = Sessions({f"s{i}": session(i) for i in range(n_others + 1)})
     split = np.array(["train", "test", "val"])[np.arange(N_TRIALS) % 3]
     found = decode_behaviour(
-        Spikes(), cache["s0"], split, ["whisker_motion_energy", "choice"], Imposters(cache, "s0")
+        Spikes(), cache["s0"], split, ["whisker_motion_energy", "choice"], Imposters(cache)
     )
     enough = n_others == FEWEST
     trace = found.scores["whisker_motion_energy"]
