@@ -49,15 +49,13 @@ class Check:
         return asdict(self)
 
 
-def examine(online: bool = True, folder: Path | None = None) -> list[Check]:
+def examine(online: bool = True) -> list[Check]:
     """Look at versions, extras, devices, memory, disk and the database.
 
     Parameters
     ----------
     online
         Whether to ask the database.
-    folder
-        Whose disk counts; by default the working directory's.
     """
     checks = [
         Check("ibl-mtm", " ".join(filter(None, [__version__, source_commit()]))),
@@ -65,7 +63,7 @@ def examine(online: bool = True, folder: Path | None = None) -> list[Check]:
         *_packages(),
         *_devices(),
         _memory(),
-        _disk(folder or Path.cwd()),
+        _disk(Path.cwd()),
     ]
     return [*checks, *(_databases() if online else ())]
 

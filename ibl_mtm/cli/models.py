@@ -212,6 +212,7 @@ def evaluate(
     from ibl_mtm.evaluation.evaluate import evaluate_baseline
     from ibl_mtm.evaluation.score_session import TASKS, R2Rules
     from ibl_mtm.training.checkpoint.pretrained import is_of_hub
+    from ibl_mtm.training.outcome import cache_of
 
     if (run is None) == (baseline is None):
         raise UserError("give either the folder of a run or --baseline NAME")
@@ -223,7 +224,7 @@ def evaluate(
         raise UserError(f"unknown rules '{r2}' for --r2; known: own, published")
     rules: R2Rules = "published" if r2 == "published" else "own"
     tasks = task or TASKS
-    opened = open_cache(cache or _cache_of(run or like))
+    opened = open_cache(cache or cache_of(run or like))
     folder = out or (None if run is None or is_of_hub(run) else run)
     if folder is None:
         say("these scores are printed and not kept: --out DIR keeps them")
@@ -261,15 +262,3 @@ def evaluate(
     print_json(evaluation.metrics) if as_json else show_scores([evaluation.metrics])
     if evaluation.metrics["failed"]:
         raise typer.Exit(1)
-
-
-def _cache_of(run: Path | None) -> str:
-    """The cache that a run was trained on, as it tells."""
-    from ibl_mtm.training.outcome import read_outcome
-
-    if run is None:
-        raise UserError("give --cache CACHE: which sessions to score")
-    told = (read_outcome(run) or {}).get("cache")
-    if not told:
-        raise UserError(f"{run} does not tell which cache it was trained on; give --cache CACHE")
-    return str(told)

@@ -1,6 +1,5 @@
 """Commands about the tool itself: configs, doctor."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -33,7 +32,7 @@ def configs(
     """List configurations; show one with all that it rests on; JSON Schema for editors."""
     from ibl_mtm.cli.terminal import show_configurations
     from ibl_mtm.config.catalog import CatalogFile
-    from ibl_mtm.config.explain import explain_settings, explained_yaml, settings_schema
+    from ibl_mtm.config.explain import explain_settings, explained_yaml, headline, settings_schema
     from ibl_mtm.config.yaml_settings import Settings
     from ibl_mtm.training.settings import (
         RunSettings,
@@ -49,7 +48,7 @@ def configs(
         print_json(settings_schema(models[schema], f"ibl-mtm {schema}"))
         return
     if name is None:
-        known = {one: _headline(file) for one, file in shipped_configurations().items()}
+        known = {one: headline(file) for one, file in shipped_configurations().items()}
         print_json(known) if as_json else show_configurations(known)
         return
     read_run_settings(name, settings or ())  # refuses what a training would refuse
@@ -60,17 +59,6 @@ def configs(
         print_json({"file": str(file), "settings": rows})
     else:
         typer.echo(f"# {file}\n{explained_yaml(found)}", nl=False)
-
-
-def _headline(file: Path) -> str:
-    """The first sentence of the comment that a file opens with."""
-    lines = file.read_text(encoding="utf-8").splitlines()
-    comment: list[str] = []
-    for line in lines:
-        if not line.startswith("#"):
-            break
-        comment.append(line.lstrip("# "))
-    return " ".join(comment).partition(". ")[0].rstrip(".")
 
 
 @app.command()

@@ -5,6 +5,7 @@ for key, value, place in explain_settings(Path("mine.yaml"), RunSettings, ["seed
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import yaml
 
 from ibl_mtm.config.yaml_settings import Settings, read_located
 
-__all__ = ["DEFAULT", "explain_settings", "explained_yaml", "settings_schema"]
+__all__ = ["DEFAULT", "explain_settings", "explained_yaml", "headline", "settings_schema"]
 
 DEFAULT = "default"
 """Where a setting comes from that nobody gave."""
@@ -86,6 +87,12 @@ def explained_yaml(settings: Iterable[tuple[tuple[str, ...], Any, str]]) -> str:
         lines += [f"{line:{_COMMENT_AT - 1}} # {place}", *items]
         before = key
     return "\n".join(lines) + "\n"
+
+
+def headline(file: Path) -> str:
+    """The first sentence of the comment that a file opens with."""
+    lines = takewhile(lambda line: line.startswith("#"), file.read_text("utf-8").splitlines())
+    return " ".join(line.lstrip("# ") for line in lines).partition(". ")[0].rstrip(".")
 
 
 def settings_schema(model: type[Settings], title: str) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Commands about the tool itself: configs, doctor; names that a shell completes."""
 
 import json
-import sys
 import tomllib
 from pathlib import Path
 
@@ -9,23 +8,11 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
-from ibl_mtm.cli import doctor, main
+from ibl_mtm.cli import doctor
 from ibl_mtm.cli.app import complete_baseline, complete_configuration, complete_dataset
 from ibl_mtm.config.catalog import CatalogFile
 from ibl_mtm.config.explain import DEFAULT, explain_settings, explained_yaml, settings_schema
 from ibl_mtm.training.settings import RunSettings, read_run_settings, shipped_configurations
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["ibl-mtm", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        shown = capsys.readouterr()
-        return int(stop.value.code or 0), shown.out, shown.err
-
-    return run
 
 
 @pytest.fixture

@@ -2,29 +2,15 @@
 
 import errno
 import os
-import sys
 
 import pytest
 from synthetic import make_regions, make_session
 from synthetic_run import write_run
 
 from ibl_mtm.cache.store import create_cache, write_session
-from ibl_mtm.cli import main
 from ibl_mtm.disk import targets
 from ibl_mtm.disk.replace import replace_file
 from ibl_mtm.errors import UserError
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["ibl-mtm", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        shown = capsys.readouterr()
-        return int(stop.value.code or 0), shown.out, shown.err
-
-    return run
 
 
 @pytest.fixture

@@ -119,6 +119,7 @@ class LowRank:
         def loss() -> torch.Tensor:
             optimizer.zero_grad()
             f = self._products(read, write) + b
+            # PyTorch gives `apply` no types.
             fits = cast(torch.Tensor, _Loss.apply(f, self._y, self._scale, self._highest))  # type: ignore[no-untyped-call]
             total = fits + penalty / 2 * (weights() ** 2).sum() / self._y.shape[1]
             total.backward()

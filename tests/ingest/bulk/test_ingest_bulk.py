@@ -277,16 +277,22 @@ def test_a_tar_that_was_cut_off(release: Release, tmp_path: Path) -> None:
         ingest(dataset(tmp_path), "bulk", tmp_path / "c.zarr")
 
 
-def test_the_archives_are_downloaded_once_and_compared(
-    release: Release, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = tmp_path / "published" / "x"
+def published(release: Release, root: Path) -> tuple[Path, dict[str, tuple[str, str]]]:
+    """The release's archives in a bucket's folder, and the version and SHA-1 of each."""
+    folder = root / "published" / "x"
     folder.mkdir(parents=True)
     sums = {}
     for tar in release.root.glob("*.tar"):
         shutil.copy(tar, folder)
         name, version = tar.stem.rsplit("-", 1)
         sums[name] = (version, hashlib.sha1(tar.read_bytes()).hexdigest())
+    return folder, sums
+
+
+def test_the_archives_are_downloaded_once_and_compared(
+    release: Release, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, sums = published(release, tmp_path)
     monkeypatch.setattr(bwm, "ARCHIVES", dict(sorted(sums.items(), reverse=True)))
     cache, eid = tmp_path / "c.zarr", release.eids[0]
     with serve_s3(tmp_path / "published", "bwm", "public-read") as options:
@@ -321,13 +327,7 @@ def test_two_ingests_that_download_the_archives_at_once(
     release: Release, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second begins while the first one compares what came: it waits, and fetches nothing."""
-    folder = tmp_path / "published" / "x"
-    folder.mkdir(parents=True)
-    sums = {}
-    for tar in release.root.glob("*.tar"):
-        shutil.copy(tar, folder)
-        name, version = tar.stem.rsplit("-", 1)
-        sums[name] = (version, hashlib.sha1(tar.read_bytes()).hexdigest())
+    folder, sums = published(release, tmp_path)
     monkeypatch.setattr(bwm, "ARCHIVES", sums)
     came: list[int] = []
     with serve_s3(tmp_path / "published", "bwm", "public-read") as options:
