@@ -21,7 +21,8 @@ from ibl_mtm.benchmark.score import score_submissions
 from ibl_mtm.benchmark.submission import Place, write_predictions
 from ibl_mtm.benchmark.tasks import N_BINS, TASKS
 from ibl_mtm.benchmark.truth import NeuralTruth
-from ibl_mtm.model.mtm import MtM, Scope
+from ibl_mtm.model.mtm import MtM
+from ibl_mtm.model.scope import Scope
 from ibl_mtm.simulate.brainsets.wide_map import WideMap, simulate_map
 from ibl_mtm.training.settings import read_run_settings
 

@@ -28,7 +28,8 @@ from ibl_mtm.evaluation.activity.predict import (
 from ibl_mtm.evaluation.behaviour.linear_decoders import Features, decode_class, decode_trace
 from ibl_mtm.evaluation.evaluate import evaluate
 from ibl_mtm.evaluation.metrics import bits_per_spike
-from ibl_mtm.model.mtm import MtM, Scope
+from ibl_mtm.model.mtm import MtM
+from ibl_mtm.model.scope import Scope
 from ibl_mtm.model.settings import ModelSettings
 from ibl_mtm.sessions.trial_format import TrialFormat
 from ibl_mtm.training.run import train

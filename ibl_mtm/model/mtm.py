@@ -7,8 +7,8 @@ The code follows the data: counts -> read-in -> tokens -> transformer -> read-ou
 Source: Zhang, Wang, et al., arXiv 2407.14668; sizes of NDT-1: Ye & Pandarinath, 2021.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import fields
 from typing import Literal, overload
 
 import numpy as np
@@ -16,85 +16,16 @@ import torch
 from torch import Tensor, nn
 
 from ibl_mtm.model.dynamics import LinearDynamics, Posterior
+from ibl_mtm.model.group import Group
 from ibl_mtm.model.layers import Block, Dropout, TemporalConvolution
 from ibl_mtm.model.masking import BEHAVIOUR_SCHEMES, SCHEMES, Scheme
-from ibl_mtm.model.modalities import Answer, Behaviour, Modalities, Scales
+from ibl_mtm.model.modalities import Answer, Modalities, Scales
+from ibl_mtm.model.scope import Scope
 from ibl_mtm.model.settings import ModelSettings
 from ibl_mtm.sessions.modalities import ModalityStatistics, classes_in, traces_in
 from ibl_mtm.sessions.text import counted
-from ibl_mtm.sessions.trial_format import TrialFormat
 
-__all__ = ["Group", "MtM", "Scope"]
-
-
-@dataclass(frozen=True)
-class Scope:
-    """What a model knows: its rows are numbered in the order of these names."""
-
-    units: tuple[str, ...]
-    sessions: tuple[str, ...]
-    regions: tuple[str, ...]
-    trial_format: TrialFormat
-    #: The schemes that it was trained on.
-    schemes: tuple[Scheme, ...]
-    #: Where `regions` come from, and how many units of a session make one.
-    region_map: str = "beryl"
-    min_units_per_region: int = 5
-    #: Whether units outside of regions (void, root, unknown) make up regions of their own.
-    void_and_root: str = "leave_out"
-
-    def rows_of(self, units: Iterable[str]) -> Tensor:
-        """Rows of units by their uuids, (N,), int64.
-
-        Raises
-        ------
-        ValueError
-            If the model does not know one of them.
-        """
-        row = {unit: at for at, unit in enumerate(self.units)}
-        try:
-            return torch.tensor([row[unit] for unit in units], dtype=torch.long)
-        except KeyError as error:
-            raise ValueError(f"unit {error.args[0]} is none of the model's {len(row)}") from None
-
-
-@dataclass(frozen=True)
-class Group:
-    """Trials of one session under one scheme.
-
-    Attributes
-    ----------
-    counts : Tensor (B, T, N)
-        Spike counts per bin, any dtype.
-    hidden : Tensor, bool, broadcastable to (B, T, N)
-        Entries that the model must not see.
-    units : Tensor (N,), int64
-        The units' rows in the model.
-    session
-        The session's row in the model.
-    scheme
-        Chooses the prompt, and whether a step may see later steps.
-    region : Tensor (B,), int64, optional
-        The region that the prompt names, -1 for none.
-    causal
-        A step sees itself and the past only.
-    outputs : Tensor, int64, optional
-        Columns (of N) to predict: (M,) for all trials, or (B, M) for each trial its own;
-        by default all.
-    """
-
-    counts: Tensor
-    hidden: Tensor
-    units: Tensor
-    session: int
-    scheme: Scheme
-    causal: bool = False
-    region: Tensor | None = None
-    outputs: Tensor | None = None
-    #: Many of the time bins recur: embed only the distinct ones (equal to rounding; for scores).
-    recurring: bool = False
-    #: Of a model with modalities; None: nothing of them is shown.
-    behaviour: Behaviour | None = None
+__all__ = ["MtM"]
 
 
 class MtM(nn.Module):

@@ -15,7 +15,9 @@ from ibl_mtm.benchmark.tasks import TASKS
 from ibl_mtm.benchmark.truth import NeuralTruth
 from ibl_mtm.brainsets.intervals import inside
 from ibl_mtm.brainsets.recording import Recording
-from ibl_mtm.model.mtm import Group, MtM, Scope
+from ibl_mtm.model.group import Group
+from ibl_mtm.model.mtm import MtM
+from ibl_mtm.model.scope import Scope
 from ibl_mtm.sessions.trial_format import TrialFormat
 from ibl_mtm.training.settings import read_run_settings
 

@@ -12,7 +12,8 @@ from ibl_mtm.benchmark.predict.requests import Request, run_benchmark
 from ibl_mtm.benchmark.submission import Place, open_submission
 from ibl_mtm.benchmark.tasks import TASKS
 from ibl_mtm.errors import UserError
-from ibl_mtm.model.mtm import MtM, Scope
+from ibl_mtm.model.mtm import MtM
+from ibl_mtm.model.scope import Scope
 from ibl_mtm.training.checkpoint.pretrained import save_model
 from ibl_mtm.training.settings import read_run_settings
 

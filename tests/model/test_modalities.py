@@ -10,10 +10,10 @@ from test_mtm import FULL, N_TIME, N_TRIALS, N_UNITS, make_counts, make_model, r
 
 from ibl_mtm.model.behaviour_masks import draw_behaviour_mask, sources_of
 from ibl_mtm.model.draws import keys
+from ibl_mtm.model.group import Group
 from ibl_mtm.model.loss import class_nll, gaussian_nll, poisson_nll
 from ibl_mtm.model.masking import BEHAVIOUR_SCHEMES, DRAWS, draw_mask
 from ibl_mtm.model.modalities import Behaviour, Modalities, Scales, hide_behaviour
-from ibl_mtm.model.mtm import Group
 
 NAMES = ("choice", "wheel_speed", "lick_rate", "block", "whisker_motion_energy")
 K, V = 3, 2

@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from ibl_mtm.model.group import Group
 from ibl_mtm.model.loss import masked_loss
-from ibl_mtm.model.mtm import Group, MtM, Scope
+from ibl_mtm.model.mtm import MtM
+from ibl_mtm.model.scope import Scope
 from ibl_mtm.model.settings import ModelSettings
 from ibl_mtm.sessions.trial_format import TrialFormat
 

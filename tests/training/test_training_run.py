@@ -127,7 +127,7 @@ def test_a_checkpoint_of_an_earlier_version_is_gone_on_with(cache, tmp_path, mon
 
 def test_before_training_each_unit_is_predicted_at_its_mean(cache, tmp_path):
     """And the validation score of that is zero bits, up to the finite number of trials."""
-    from ibl_mtm.model.mtm import Group
+    from ibl_mtm.model.group import Group
     from ibl_mtm.sessions.trial_format import trial_format
     from ibl_mtm.training.checkpoint.build import build_model
     from ibl_mtm.training.data.describe import describe_sessions

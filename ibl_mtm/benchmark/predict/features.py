@@ -16,7 +16,8 @@ from ibl_mtm.benchmark.predict.adaptation import bins_before
 from ibl_mtm.benchmark.tasks import BIN, N_BINS
 from ibl_mtm.brainsets.recording import Recording
 from ibl_mtm.ingest.align import count_from_start
-from ibl_mtm.model.mtm import Group, MtM
+from ibl_mtm.model.group import Group
+from ibl_mtm.model.mtm import MtM
 
 __all__ = ["Reduced", "window_features"]
 

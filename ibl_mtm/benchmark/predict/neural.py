@@ -14,8 +14,9 @@ from ibl_mtm.benchmark.entity_ids import encode_ids
 from ibl_mtm.benchmark.predict.adaptation import bins_before
 from ibl_mtm.benchmark.tasks import BIN, N_BINS, N_FORECAST, WINDOW
 from ibl_mtm.benchmark.truth import NeuralTruth
+from ibl_mtm.model.group import Group
 from ibl_mtm.model.masking import Scheme
-from ibl_mtm.model.mtm import Group, MtM
+from ibl_mtm.model.mtm import MtM
 
 __all__ = ["neural_tensors", "predict_windows"]
 

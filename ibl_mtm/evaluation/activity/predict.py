@@ -28,9 +28,10 @@ from ibl_mtm.evaluation.activity.tasks import (
     region_pairs,
 )
 from ibl_mtm.evaluation.behaviour.decode_by_model import shown_behaviour
+from ibl_mtm.model.group import Group
 from ibl_mtm.model.masking import SCHEMES, Scheme
 from ibl_mtm.model.modalities import Behaviour
-from ibl_mtm.model.mtm import Group, MtM, hides_the_end
+from ibl_mtm.model.mtm import MtM, hides_the_end
 from ibl_mtm.sessions.text import as_text
 from ibl_mtm.sessions.trial_format import trial_format
 from ibl_mtm.sessions.view import eligible_regions

@@ -12,8 +12,9 @@ import xarray as xr
 
 from ibl_mtm.errors import UserError
 from ibl_mtm.evaluation.behaviour.decode_by_model import BATCH, measured, shown_behaviour
+from ibl_mtm.model.group import Group
 from ibl_mtm.model.masking import Scheme
-from ibl_mtm.model.mtm import Group, MtM
+from ibl_mtm.model.mtm import MtM
 from ibl_mtm.sessions.behaviours import BEHAVIOURS
 from ibl_mtm.sessions.text import as_text
 

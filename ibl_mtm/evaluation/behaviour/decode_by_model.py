@@ -11,9 +11,10 @@ import numpy as np
 import torch
 import xarray as xr
 
+from ibl_mtm.model.group import Group
 from ibl_mtm.model.masking import Scheme
 from ibl_mtm.model.modalities import Answer, Behaviour
-from ibl_mtm.model.mtm import Group, MtM
+from ibl_mtm.model.mtm import MtM
 from ibl_mtm.sessions.behaviours import BEHAVIOURS
 from ibl_mtm.sessions.modalities import read_modalities
 from ibl_mtm.sessions.text import as_text

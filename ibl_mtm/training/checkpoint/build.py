@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from ibl_mtm.errors import UserError
-from ibl_mtm.model.mtm import MtM, Scope
+from ibl_mtm.model.mtm import MtM
+from ibl_mtm.model.scope import Scope
 from ibl_mtm.sessions.trial_format import TrialFormat
 from ibl_mtm.sessions.view import Session
 from ibl_mtm.training.settings import RunSettings

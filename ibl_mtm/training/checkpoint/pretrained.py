@@ -25,7 +25,8 @@ from safetensors.torch import load_file, save
 from ibl_mtm.config.yaml_settings import validate_settings
 from ibl_mtm.disk.replace import replace_file
 from ibl_mtm.errors import UserError
-from ibl_mtm.model.mtm import MtM, Scope
+from ibl_mtm.model.mtm import MtM
+from ibl_mtm.model.scope import Scope
 from ibl_mtm.model.settings import ModelSettings
 from ibl_mtm.sessions.deal import TRIALS
 from ibl_mtm.sessions.trial_format import TrialFormat

@@ -20,10 +20,11 @@ from ibl_mtm.model.behaviour_masks import (
     sources_of,
 )
 from ibl_mtm.model.draws import keys, uniform
+from ibl_mtm.model.group import Group
 from ibl_mtm.model.loss import Reduction, masked_loss, null_loss
 from ibl_mtm.model.masking import DRAWS, Scheme, draw_mask
 from ibl_mtm.model.modalities import Answer, Behaviour
-from ibl_mtm.model.mtm import Group, Scope
+from ibl_mtm.model.scope import Scope
 from ibl_mtm.sessions.modalities import ModalityValues, classes_in, traces_in
 from ibl_mtm.sessions.view import Session
 from ibl_mtm.training.data.held import send

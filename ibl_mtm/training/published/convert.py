@@ -19,7 +19,8 @@ from torch import Tensor
 
 from ibl_mtm.errors import UserError
 from ibl_mtm.model.masking import SCHEMES, Scheme
-from ibl_mtm.model.mtm import MtM, Scope
+from ibl_mtm.model.mtm import MtM
+from ibl_mtm.model.scope import Scope
 from ibl_mtm.model.settings import ModelSettings
 from ibl_mtm.sessions.trial_format import TrialFormat
 from ibl_mtm.training.published.inert import Inert, read_module, tensors_of

@@ -17,7 +17,9 @@ from ibl_mtm.evaluation.activity.predict import (
 )
 from ibl_mtm.evaluation.activity.tasks import ACTIVITY_TASKS, held_out
 from ibl_mtm.evaluation.metrics import bits_per_spike
-from ibl_mtm.model.mtm import Group, MtM, Scope
+from ibl_mtm.model.group import Group
+from ibl_mtm.model.mtm import MtM
+from ibl_mtm.model.scope import Scope
 from ibl_mtm.model.settings import ModelSettings
 from ibl_mtm.sessions.trial_format import TrialFormat, trial_format
 from ibl_mtm.sessions.view import eligible_regions

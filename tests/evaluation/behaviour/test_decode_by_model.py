@@ -10,7 +10,8 @@ from ibl_mtm.evaluation.behaviour.decode_by_model import decode_by_model
 from ibl_mtm.evaluation.behaviour.decode_session import decode_behaviour
 from ibl_mtm.evaluation.behaviour.decoding_scores import calibration_error
 from ibl_mtm.evaluation.predictors import ModelPredictor
-from ibl_mtm.model.mtm import MtM, Scope
+from ibl_mtm.model.mtm import MtM
+from ibl_mtm.model.scope import Scope
 from ibl_mtm.model.settings import ModelSettings
 from ibl_mtm.sessions.modalities import describe_modalities, read_modalities
 from ibl_mtm.sessions.trial_format import trial_format

@@ -15,7 +15,7 @@ from ibl_mtm.cache.cache import open_cache
 from ibl_mtm.cache.store import create_cache, write_session
 from ibl_mtm.errors import UserError
 from ibl_mtm.evaluation.evaluate import evaluate
-from ibl_mtm.model.mtm import Scope
+from ibl_mtm.model.scope import Scope
 from ibl_mtm.model.settings import ModelSettings
 from ibl_mtm.sessions.trial_format import TrialFormat
 from ibl_mtm.training.checkpoint.pretrained import PretrainedMtM, load_model

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from ibl_mtm.model.behaviour_masks import BehaviourMask, sources_of
+from ibl_mtm.model.group import Group
 from ibl_mtm.model.loss import masked_loss, null_loss
 from ibl_mtm.model.modalities import Answer, Behaviour, Scales
-from ibl_mtm.model.mtm import Group
 from ibl_mtm.sessions.modalities import ModalityValues
 from ibl_mtm.training.loop.behaviour_scores import add_behaviour_to, new_behaviour_totals
 from ibl_mtm.training.loop.objective import (

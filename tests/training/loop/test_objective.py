@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from ibl_mtm.model.group import Group
 from ibl_mtm.model.masking import Scheme
-from ibl_mtm.model.mtm import Group
 from ibl_mtm.training.loop.objective import (
     SessionRows,
     Task,

@@ -2,7 +2,9 @@
 
 import torch
 
-from ibl_mtm.model.mtm import Group, MtM, Scope
+from ibl_mtm.model.group import Group
+from ibl_mtm.model.mtm import MtM
+from ibl_mtm.model.scope import Scope
 from ibl_mtm.model.settings import ModelSettings
 from ibl_mtm.sessions.trial_format import TrialFormat
 from ibl_mtm.training.loop.ema import EMA

@@ -8,8 +8,10 @@ import torch
 from plain_paper import PROMPTS, PlainModel, draw_plain_mask, plain_loss, save_plain
 from torch.nn import functional as F
 
+from ibl_mtm.model.group import Group
 from ibl_mtm.model.layers import Dropout
-from ibl_mtm.model.mtm import Group, MtM, Scope
+from ibl_mtm.model.mtm import MtM
+from ibl_mtm.model.scope import Scope
 from ibl_mtm.sessions.trial_format import TrialFormat
 from ibl_mtm.training.loop.module import Training
 from ibl_mtm.training.loop.objective import SessionRows, Task, draw_tasks, tasks_loss
