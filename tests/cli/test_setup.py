@@ -38,6 +38,8 @@ def test_a_setting_is_told_with_where_it_comes_from(mine):
     assert found["optimizer.learning_rate"] == (0.5, "'optimizer.learning_rate=0.5'")
     assert found["masks.ratios.causal"] == (0.4, "'masks.ratios={causal: 0.4}'")
     assert found["trainer.devices"] == (1, DEFAULT)
+    # The file has a section `masks`, which does not say this.
+    assert found["masks.draw_region_per"] == ("trial", DEFAULT)
 
 
 @pytest.mark.parametrize("name", shipped_configurations())
