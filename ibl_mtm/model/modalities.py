@@ -20,7 +20,7 @@ from ibl_mtm.model.loss import class_nll, gaussian_nll, poisson_nll
 from ibl_mtm.sessions.behaviours import BEHAVIOURS
 from ibl_mtm.sessions.modalities import classes_in, traces_in
 
-__all__ = ["Answer", "Behaviour", "Modalities", "Scales", "hide_behaviour"]
+__all__ = ["Answer", "Behaviour", "Modalities", "Scales"]
 
 
 @dataclass(frozen=True)
@@ -198,10 +198,3 @@ class Modalities(nn.Module):
         logit = (weight * (h @ self.class_read_out.T).float()).sum(1)
         logit = logit + self.class_bias + scales.log_odds
         return Answer(mean, self.log_variance, logit, self.is_count, scales)
-
-
-def hide_behaviour(behaviour: Behaviour) -> Behaviour:
-    """The same trials, all of it hidden."""
-    device = behaviour.traces.device
-    everything = torch.ones(1, 1, 1, dtype=torch.bool, device=device)
-    return replace(behaviour, hidden_traces=everything, hidden_classes=everything[0])

@@ -13,7 +13,7 @@ from ibl_mtm.model.draws import keys
 from ibl_mtm.model.group import Group
 from ibl_mtm.model.loss import class_nll, gaussian_nll, poisson_nll
 from ibl_mtm.model.masking import BEHAVIOUR_SCHEMES, DRAWS, draw_mask
-from ibl_mtm.model.modalities import Behaviour, Modalities, Scales, hide_behaviour
+from ibl_mtm.model.modalities import Behaviour, Modalities, Scales
 
 NAMES = ("choice", "wheel_speed", "lick_rate", "block", "whisker_motion_energy")
 K, V = 3, 2
@@ -94,7 +94,9 @@ def test_missing_is_as_hidden_and_as_nothing_given(model):
         traces=torch.full_like(behaviour.traces, torch.nan),
         classes=torch.zeros_like(behaviour.classes),
     )
-    rates = [ask(model, counts, b)[0] for b in (missing, hide_behaviour(behaviour))]
+    all_of_it = torch.ones(1, 1, 1, dtype=torch.bool)
+    hidden = replace(behaviour, hidden_traces=all_of_it, hidden_classes=all_of_it[0])
+    rates = [ask(model, counts, b)[0] for b in (missing, hidden)]
     assert torch.equal(*rates)
     torch.testing.assert_close(rates[0], ask(model, counts, None)[0])
 

@@ -11,12 +11,15 @@ import torch
 import xarray as xr
 
 from ibl_mtm.errors import UserError
-from ibl_mtm.evaluation.behaviour.decode_by_model import BATCH, measured, shown_behaviour
-from ibl_mtm.model.group import Group
+from ibl_mtm.evaluation.behaviour.decode_by_model import (
+    DECODING,
+    ask_trials,
+    measured,
+    shown_behaviour,
+)
 from ibl_mtm.model.masking import Scheme
 from ibl_mtm.model.mtm import MtM
 from ibl_mtm.sessions.behaviours import BEHAVIOURS
-from ibl_mtm.sessions.text import as_text
 
 __all__ = ["SPIKES", "predict_given"]
 
@@ -38,25 +41,11 @@ def predict_given(
         trials; or if the model was not trained on anything of this kind.
     """
     scheme = _scheme_for(model, given, targets)
-    eid, device = str(ds.attrs["eid"]), model.read_in.device
-    session = model.scope.sessions.index(eid)
-    _check_there(model, session, (*given, *targets))
-    rows = model.scope.rows_of(as_text(ds.unit)).to(device)
-    counts = torch.from_numpy(np.ascontiguousarray(ds.spikes.values)).to(device)
-    behaviour = shown_behaviour(model, ds, given)
-    assert behaviour is not None
+    eid = str(ds.attrs["eid"])
+    _check_there(model, model.scope.sessions.index(eid), (*given, *targets))
     rates, answers = [], []
-    for trials in torch.arange(len(counts), device=device).split(BATCH):
-        hidden = torch.full((len(trials), 1, 1), SPIKES not in given, device=device)
-        group = Group(
-            counts[trials],
-            hidden,
-            rows,
-            session,
-            scheme,
-            behaviour=behaviour[trials],
-        )
-        h = model.encode([group])
+    shown = shown_behaviour(model, ds, given)
+    for h, group in ask_trials(model, ds, scheme, shown, hide_spikes=SPIKES not in given):
         answers.append(model.decode_behaviour(h, group))
         if SPIKES in targets:
             rates.append(model.decode(h, group).exp().cpu().numpy())
@@ -96,7 +85,7 @@ def _scheme_for(model: MtM, given: Sequence[str], targets: Sequence[str]) -> Sch
         only_spikes = set(targets) == {SPIKES}
         schemes = ("encoding", "mixed") if only_spikes else ("mixed",)
     elif len(set(given)) == 1:
-        schemes = ("decoding", "mixed", "behaviour")
+        schemes = DECODING
     else:
         schemes = ("behaviour", "mixed", "decoding")
     for scheme in schemes:

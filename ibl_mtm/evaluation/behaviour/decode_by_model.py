@@ -5,11 +5,12 @@ answers["choice"]           # (trial,) log odds of +1
 answers["wheel_speed"]      # (trial, time), as measured
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 import xarray as xr
+from torch import Tensor
 
 from ibl_mtm.model.group import Group
 from ibl_mtm.model.masking import Scheme
@@ -19,17 +20,26 @@ from ibl_mtm.sessions.behaviours import BEHAVIOURS
 from ibl_mtm.sessions.modalities import read_modalities
 from ibl_mtm.sessions.text import as_text
 
-__all__ = ["BATCH", "decode_by_model", "decoding_scheme", "measured", "shown_behaviour"]
+__all__ = [
+    "DECODING",
+    "ask_trials",
+    "decode_by_model",
+    "decoding_scheme",
+    "measured",
+    "shown_behaviour",
+]
 
-BATCH = 32
+_BATCH = 32
+
+DECODING: tuple[Scheme, ...] = ("decoding", "mixed", "behaviour")
+"""Schemes under whose prompts behaviour can be asked of spikes, the one for it first."""
 
 
 def decoding_scheme(model: MtM) -> Scheme | None:
     """The prompt under which a model decodes; None for one that was not trained to."""
     if not model.settings.modalities:
         return None
-    schemes: tuple[Scheme, ...] = ("decoding", "mixed", "behaviour")
-    return next((scheme for scheme in schemes if scheme in model.scope.schemes), None)
+    return next((scheme for scheme in DECODING if scheme in model.scope.schemes), None)
 
 
 def shown_behaviour(
@@ -56,6 +66,41 @@ def shown_behaviour(
     )
 
 
+def ask_trials(
+    model: MtM,
+    ds: xr.Dataset,
+    scheme: Scheme,
+    behaviour: Behaviour | None = None,
+    hide_spikes: bool = False,
+) -> Iterator[tuple[Tensor, Group]]:
+    """What the transformer makes of a session's trials, some at a time, and what was asked.
+
+    Parameters
+    ----------
+    model, ds
+        As for `decode_by_model`.
+    scheme
+        Its prompt.
+    behaviour
+        What is shown of it; None: nothing.
+    hide_spikes
+        Whether all spikes are hidden; otherwise none is.
+
+    Yields
+    ------
+    (B, T, D) and the group of these B trials.
+    """
+    device = model.read_in.device
+    session = model.scope.sessions.index(str(ds.attrs["eid"]))
+    rows = model.scope.rows_of(as_text(ds.unit)).to(device)
+    counts = torch.from_numpy(np.ascontiguousarray(ds.spikes.values)).to(device)
+    for trials in torch.arange(len(counts), device=device).split(_BATCH):
+        hidden = torch.full((len(trials), 1, 1), hide_spikes, device=device)
+        shown = None if behaviour is None else behaviour[trials]
+        group = Group(counts[trials], hidden, rows, session, scheme, behaviour=shown)
+        yield model.encode([group]), group
+
+
 @torch.inference_mode()
 def decode_by_model(model: MtM, ds: xr.Dataset) -> dict[str, np.ndarray]:
     """Decode every modality that the model knows of a session.
@@ -76,15 +121,8 @@ def decode_by_model(model: MtM, ds: xr.Dataset) -> dict[str, np.ndarray]:
     scheme = decoding_scheme(model)
     if scheme is None:
         return {}
-    device = model.read_in.device
-    session = model.scope.sessions.index(str(ds.attrs["eid"]))
-    rows = model.scope.rows_of(as_text(ds.unit)).to(device)
-    counts = torch.from_numpy(np.ascontiguousarray(ds.spikes.values)).to(device)
-    shown = torch.zeros(1, 1, 1, dtype=torch.bool, device=device)
-    answers = []
-    for some in counts.split(BATCH):
-        group = Group(some, shown.expand(len(some), 1, 1), rows, session, scheme)
-        answers.append(model.decode_behaviour(model.encode([group]), group))
+    asked = ask_trials(model, ds, scheme)
+    answers = [model.decode_behaviour(h, group) for h, group in asked]
     return measured(model, answers, float(ds.attrs["bin_size"]))
 
 
