@@ -78,7 +78,7 @@ def _open(eid: str, path: Path) -> Iterator[Any]:
     with io:
         try:
             nwb = io.read()
-        except Exception as error:
+        except Exception as error:  # likewise, of what is inside
             raise SessionError(eid, f"{path}: cannot be read ({one_line(error)})") from error
         yield nwb
 
