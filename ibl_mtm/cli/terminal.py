@@ -309,8 +309,9 @@ def _remark(value: dict[str, Any]) -> str:
     own = value.get("by_model") or {}
     if "accuracy" in value:
         by_model = f", by the model {own['accuracy']:.3f}" if own else ""
+        of = f" of {len(value['levels'])} classes" if "levels" in value else ""
         return (
-            f"accuracy (balanced {value['balanced_accuracy']:.3f}); "
+            f"accuracy{of} (balanced {value['balanced_accuracy']:.3f}); "
             f"from raw spikes {value['raw_spikes']['accuracy']:.3f}{by_model}"
         )
     if "r2" in value:

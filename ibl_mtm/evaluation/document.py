@@ -173,7 +173,10 @@ def _mean(scores: Sequence[dict[str, Any]]) -> dict[str, Any]:
         values = [s[key] for s in scores if key in s]
         if key in ("intervals", "p") or len(values) < len(scores):
             continue
-        if isinstance(value, dict):
+        if isinstance(value, list):  # of classes, which sessions may not have in common
+            if len({tuple(s.get("levels", ())) for s in scores}) == 1:
+                merged[key] = np.sum(values, axis=0).tolist() if key == "confusion" else value
+        elif isinstance(value, dict):
             merged[key] = _mean(values)
         elif value is None or isinstance(value, str):
             merged[key] = value

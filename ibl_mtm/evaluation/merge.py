@@ -157,7 +157,9 @@ def join(
         "tasks": means | {task: score for task, score in whole.items() if task not in kept},
         "sessions": {
             eid: summarise_tasks(
-                units[units["eid"] == eid], [behaviour[eid]], _asked(eid, tasks, before, metrics)
+                units[units["eid"] == eid] if len(units) else units,  # of behaviour alone
+                [behaviour[eid]],
+                _asked(eid, tasks, before, metrics),
             )
             for eid in eids
         },

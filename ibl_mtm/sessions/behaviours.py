@@ -31,7 +31,7 @@ class Behaviour:
     variable
         The variable of a session that it comes from.
     classes
-        Names of the classes -1 and +1; None for a trace.
+        Names of the classes -1 and +1, or of three or more: 0, 1, 2, …; None for a trace.
     measured
         What a trace is measured in; empty for a class.
     convert
@@ -42,7 +42,7 @@ class Behaviour:
 
     title: str
     variable: str
-    classes: tuple[str, str] | None
+    classes: tuple[str, ...] | None
     measured: str = ""
     convert: Callable[[Values, float], Values] = lambda values, bin_size: values
     counts: bool = False
@@ -55,10 +55,23 @@ class Behaviour:
     @property
     def unit(self) -> str:
         """What its headline score counts in."""
+        if self.n_levels:
+            return f"accuracy, {self.n_levels} classes"
         return "R²" if self.classes is None else "accuracy"
 
+    @property
+    def n_levels(self) -> int:
+        """How many classes it has, if three or more; else 0."""
+        n = len(self.classes or ())
+        return n if n > 2 else 0
+
     def target(self, ds: xr.Dataset) -> Values:
-        """What to decode: (trial,) -1, +1, 0 for none; or (trial, time), NaN where missing.
+        """What to decode, of each trial.
+
+        Returns
+        -------
+        (trial,) -1 or +1, 0 for none; of three or more classes 0, 1, 2, …, -1 for none; of a trace
+        (trial, time), NaN where missing.
 
         Raises
         ------

@@ -2,9 +2,12 @@
 
 behaviour = BEHAVIOURS["choice"]
 behaviour.target(ds)          # (trial,) -1, +1 or 0 for none; a trace: (trial, time)
+behaviours_of(ds)["tone"]     # what the session itself declares, of two or more classes
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +22,7 @@ __all__ = [
     "BEHAVIOURS",
     "BEHAVIOUR_TASKS",
     "DEFAULT_BEHAVIOURS",
+    "MOST_CLASSES",
     "Behaviour",
     "behaviours_in",
     "behaviours_of",
@@ -26,49 +30,82 @@ __all__ = [
 ]
 
 
-def _two_classes(values: Values, _: float) -> Values:
-    """-1 for the first of two values in their order, +1 for the second; 0 where one is missing.
+MOST_CLASSES = 20
+"""Of a column: one with more values is a measurement, and no class."""
 
-    Raises
-    ------
-    Undecodable
-        If there are more.
-    """
+
+def _known(values: Values) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Values of a column as NumPy compares them, and which of them are not missing."""
     plain: NDArray[Any] = as_text(values) if values.dtype.kind in "OTU" else values
     if plain.dtype.kind == "U":
-        known = plain != ""
-    else:
-        known = np.isfinite(plain.astype(np.float64)) & (plain != MISSING)
-    kinds = np.unique(plain[known])
-    if len(kinds) > 2:
-        shown = ", ".join(map(str, kinds[:3]))
-        raise Undecodable(
-            f"it has {len(kinds)} values ({shown}, …), and classes are decoded two at a time; "
-            "keep a column that has two"
-        )
+        return plain, plain != ""
+    return plain, np.isfinite(plain.astype(np.float64)) & (plain != MISSING)
+
+
+def _two_classes(values: Values, _: float) -> Values:
+    """-1 for the first of two values in their order, +1 for the second; 0 where one is missing."""
+    plain, known = _known(values)
     label = np.zeros(len(values), np.int8)
-    for kind, sign in zip(kinds, (-1, 1), strict=False):
+    for kind, sign in zip(np.unique(plain[known]), (-1, 1), strict=False):
         label[known & (plain == kind)] = sign
     return label
 
 
-def own_behaviour(name: str, kind: str) -> Behaviour:
-    """What a session's own task declares (`decode:` in the catalog): a class, or a trace."""
+def _levels(values: Values, _: float, kinds: NDArray[Any]) -> Values:
+    """The place of each value among others, in their order; -1 where one is missing.
+
+    Raises
+    ------
+    Undecodable
+        If there are too many for each to be a class.
+    """
+    if len(kinds) > MOST_CLASSES:
+        shown = ", ".join(map(_name, kinds[:3]))
+        raise Undecodable(
+            f"it has {len(kinds)} values ({shown}, …), and at most {MOST_CLASSES} classes are "
+            "decoded; keep a column that has fewer"
+        )
+    plain, known = _known(values)
+    place = np.searchsorted(kinds, np.where(known, plain, kinds[0]))
+    return np.where(known, place, -1).astype(np.int16)
+
+
+def _name(kind: Any) -> str:
+    """What to call a class by its value."""
+    return f"{kind:g}" if isinstance(kind, float) else str(kind)
+
+
+def own_behaviour(name: str, kind: str, values: Values | None = None) -> Behaviour:
+    """What a session's own task declares (`decode:` in the catalog): a class, or a trace.
+
+    Parameters
+    ----------
+    name, kind
+        Of the variable; ``class`` or ``trace``.
+    values
+        All values of a class, whose order numbers them where there are three or more.
+    """
     title = BEHAVIOURS[name].title if name in BEHAVIOURS else name.replace("_", " ").capitalize()
-    if kind == "class":
-        return Behaviour(title, name, ("the first value", "the second"), convert=_two_classes)
-    return Behaviour(title, name, None)
+    if kind != "class":
+        return Behaviour(title, name, None)
+    if values is not None:
+        plain, known = _known(values)
+        kinds = np.unique(plain[known])
+        if len(kinds) > 2:
+            names = tuple(map(_name, kinds))
+            return Behaviour(title, name, names, convert=partial(_levels, kinds=kinds))
+    return Behaviour(title, name, ("the first value", "the second"), convert=_two_classes)
 
 
 def behaviours_of(ds: xr.Dataset) -> dict[str, Behaviour]:
     """What can be decoded of a session, by task: what is built in, and what it declares."""
     own = {*ds.attrs.get(KEPT, ()), *ds.attrs.get(SIGNALS, ())}
-    declared = to_decode(ds.attrs).items()
-    return BEHAVIOURS | {
-        name: own_behaviour(name, kind)
-        for name, kind in declared
-        if name in own or name not in BEHAVIOURS
-    }
+    found = dict(BEHAVIOURS)
+    for name, kind in to_decode(ds.attrs).items():
+        if name in own or name not in BEHAVIOURS:
+            is_column = name in ds.variables and ds[name].dims == ("trial",)
+            found[name] = own_behaviour(name, kind, ds[name].values if is_column else None)
+    return found
 
 
 def behaviours_in(
@@ -84,7 +121,11 @@ def behaviours_in(
     found = dict(BEHAVIOURS)
     for scores in documents:
         for task, score in scores.items():
-            if task not in found and score and (kind := _KINDS & score.keys()):
+            if task in BEHAVIOURS or not score:
+                continue
+            if levels := score.get("levels"):
+                found[task] = replace(own_behaviour(task, "class"), classes=tuple(levels))
+            elif task not in found and (kind := _KINDS & score.keys()):
                 found[task] = own_behaviour(task, "class" if kind == {"accuracy"} else "trace")
     return found
 

@@ -15,7 +15,9 @@ from ibl_mtm.errors import UserError
 from ibl_mtm.evaluation.behaviour.behaviours import behaviours_of
 from ibl_mtm.evaluation.behaviour.decodable_trials import Undecodable
 from ibl_mtm.evaluation.behaviour.decoding_scores import ClassScore, TraceScore
-from ibl_mtm.evaluation.behaviour.linear_decoders import Features, decode_class, decode_trace
+from ibl_mtm.evaluation.behaviour.level_decoder import linear_decoder
+from ibl_mtm.evaluation.behaviour.level_scores import LevelScore
+from ibl_mtm.evaluation.behaviour.linear_decoders import Features
 from ibl_mtm.sessions.text import as_text
 
 __all__ = ["decode"]
@@ -28,7 +30,7 @@ def decode(
     regions: str | Collection[str] | None = None,
     split: ArrayLike | None = None,
     shuffles: int = 50,
-) -> ClassScore | TraceScore:
+) -> ClassScore | LevelScore | TraceScore:
     """Read a behaviour out of activity, as `ibl-mtm eval` does.
 
     Parameters
@@ -51,8 +53,9 @@ def decode(
 
     Returns
     -------
-    ClassScore or TraceScore
-        `accuracy` or `r2`, intervals, chance, and what was decoded for each test trial.
+    ClassScore, LevelScore or TraceScore
+        `accuracy` or `r2`, intervals, chance, and what was decoded for each test trial; of a class
+        of three or more `levels` and `confusion` too.
 
     Raises
     ------
@@ -83,7 +86,7 @@ def decode(
     part = as_text(own["split"]) if split is None else np.asarray(split)
     included = own["included"].values if "included" in own else np.ones(len(part), bool)
     fit, test = included & (part != "test"), included & (part == "test")
-    how = decode_trace if known[behaviour].classes is None else decode_class
+    how = linear_decoder(known[behaviour])
     try:
         target = known[behaviour].target(own)
         return how(Features(rates.values), target, fit, test, shuffles=shuffles)

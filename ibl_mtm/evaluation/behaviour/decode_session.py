@@ -4,7 +4,7 @@ found = decode_behaviour(predictor, ds, split, ["choice", "wheel_speed"])
 found.scores["choice"]["accuracy"], found.decoded["wheel_speed"].predicted, found.skipped
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,11 +26,9 @@ from ibl_mtm.evaluation.behaviour.decoding_scores import (
 )
 from ibl_mtm.evaluation.behaviour.gradient_decoders import GRADIENT_DECODERS, decode_by_gradients
 from ibl_mtm.evaluation.behaviour.imposters import Imposters
-from ibl_mtm.evaluation.behaviour.linear_decoders import (
-    Features,
-    decode_class,
-    decode_trace,
-)
+from ibl_mtm.evaluation.behaviour.level_decoder import linear_decoder
+from ibl_mtm.evaluation.behaviour.level_scores import LevelScore
+from ibl_mtm.evaluation.behaviour.linear_decoders import Features
 from ibl_mtm.evaluation.behaviour.pseudo_sessions import UNBIASED, pseudo_blocks
 from ibl_mtm.evaluation.predictors import Predictor
 
@@ -61,7 +59,7 @@ class DecodedSession:
     """
 
     scores: dict[str, dict[str, Any]] = field(default_factory=dict)
-    decoded: dict[str, ClassScore | TraceScore] = field(default_factory=dict)
+    decoded: dict[str, ClassScore | LevelScore | TraceScore] = field(default_factory=dict)
     targets: dict[str, np.ndarray] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
 
@@ -104,16 +102,16 @@ def decode_behaviour(
     prompts, raw = predictor.features(), Features(ds.spikes.values)
     answers = predictor.answers()
     for task, target in found.targets.items():
-        decode: Callable[..., ClassScore | TraceScore]
-        is_class = behaviours[task].classes is not None
-        decode = decode_class if is_class else decode_trace
+        behaviour, decode = behaviours[task], linear_decoder(behaviours[task])
+        is_class = behaviour.classes is not None
+        levels = (behaviour.classes or ()) if behaviour.n_levels else ()
         chance: dict[str, Any] = {"shuffles": SHUFFLES}
-        if behaviours[task] is BEHAVIOURS["block"]:
+        if behaviour is BEHAVIOURS["block"]:
             trial = ds.trial.values
             first = int(trial[target != 0].min(initial=UNBIASED))
             chance = {"surrogates": pseudo_blocks(trial, PSEUDO_SESSIONS, 0, first)}
         elif not is_class and imposters is not None:
-            traces = imposters.traces(behaviours[task], ds)
+            traces = imposters.traces(behaviour, ds)
             chance = {"surrogates": traces} if traces else chance
         try:
             from_raw = decode(raw, target, fit, test, **({} if prompts else chance))
@@ -126,7 +124,13 @@ def decode_behaviour(
             # A baseline's evaluation holds all that raw spikes can tell.
             more = {
                 name: decode_by_gradients(
-                    name, ds.spikes.values, target, split, included, is_class=is_class
+                    name,
+                    ds.spikes.values,
+                    target,
+                    split,
+                    included,
+                    is_class=is_class,
+                    levels=levels,
                 ).to_json()
                 for name in (() if prompts else GRADIENT_DECODERS)
             }
@@ -140,7 +144,7 @@ def decode_behaviour(
             "prompt": predictor.prompt,
             "by_prompt": {prompt: score.to_json() for prompt, score in by_prompt.items()},
             "raw_spikes": from_raw.to_json(),
-            **_by_model(answers, task, behaviours[task], target, fit, test),
+            **_by_model(answers, task, behaviour, target, fit, test),
             **more,
         }
     return found

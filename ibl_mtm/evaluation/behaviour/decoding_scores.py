@@ -21,6 +21,8 @@ __all__ = [
     "ClassScore",
     "TraceScore",
     "calibration_error",
+    "interval",
+    "resampled",
     "score_class",
     "score_trace",
 ]
@@ -197,7 +199,7 @@ def score_class(
         "accuracy": [float(np.mean((o > 0) == (t > 0))) for t, o in chance],
         "balanced_accuracy": [balanced_accuracy(t, (o > 0) == (t > 0)) for t, o in chance],
     }
-    draws = _resampled(len(truth), seed)
+    draws = resampled(len(truth), seed)
     accuracies = right[draws].mean(axis=1)
     balanced = [balanced_accuracy(truth[rows], right[rows]) for rows in draws]
     classes, counts = np.unique(y[fit_at], return_counts=True)
@@ -208,7 +210,7 @@ def score_class(
         share=float(np.mean(truth > 0)),
         n_fit=len(fit_at),
         n_test=len(test_at),
-        intervals={"accuracy": _interval(accuracies), "balanced_accuracy": _interval(balanced)},
+        intervals={"accuracy": interval(accuracies), "balanced_accuracy": interval(balanced)},
         chance={key: float(np.mean(values)) for key, values in by_chance.items() if values},
         p={
             "accuracy": p_value(float(right.mean()), by_chance["accuracy"]),
@@ -255,7 +257,7 @@ def score_trace(
     # What each trial adds to the sums that R² is made of, so that resampling costs little.
     error, total = ((truth - predicted) ** 2).sum(axis=1), truth.sum(axis=1)
     square, n_bins = (truth**2).sum(axis=1), truth.shape[1]
-    draws = _resampled(len(truth), seed)
+    draws = resampled(len(truth), seed)
     spread = square[draws].sum(axis=1) - total[draws].sum(axis=1) ** 2 / (len(truth) * n_bins)
     with np.errstate(divide="ignore", invalid="ignore"):
         r2s = 1 - error[draws].sum(axis=1) / spread
@@ -265,7 +267,7 @@ def score_trace(
         r2=score,
         n_fit=len(fit_at),
         n_test=len(test_at),
-        intervals={"r2": _interval(r2s[np.isfinite(r2s)])},
+        intervals={"r2": interval(r2s[np.isfinite(r2s)])},
         chance={"r2": float(np.mean(by_chance))} if chance else {},
         p={"r2": p_value(score, by_chance)} if chance else {},
         null=null if chance else "",
@@ -275,10 +277,12 @@ def score_trace(
     )
 
 
-def _resampled(n: int, seed: int) -> Trials:
+def resampled(n: int, seed: int) -> Trials:
+    """Test trials drawn with replacement, (draw, n)."""
     return np.random.default_rng(seed).integers(0, n, (_RESAMPLES, n))
 
 
-def _interval(values: ArrayLike) -> list[float]:
+def interval(values: ArrayLike) -> list[float]:
+    """What 95 % of the values lie in."""
     low, high = np.quantile(np.asarray(values), [0.025, 0.975])
     return [float(low), float(high)]

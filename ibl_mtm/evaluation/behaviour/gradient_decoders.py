@@ -6,6 +6,8 @@
   courses, after Posani, Zhang et al. (2024). A class has a single t'.
 - recurrent: a small bidirectional GRU over the bins; a class is read from its mean state.
 
+Three classes or more have a log odds each, fitted together by their cross-entropy.
+
 Both are fitted to the train trials with AdamW and keep the step that is best on the val trials.
 """
 
@@ -24,6 +26,7 @@ from ibl_mtm.evaluation.behaviour.decoding_scores import (
     score_class,
     score_trace,
 )
+from ibl_mtm.evaluation.behaviour.level_scores import LevelScore, level_trials, score_levels
 
 __all__ = ["GRADIENT_DECODERS", "decode_by_gradients"]
 
@@ -45,17 +48,17 @@ class _ReducedRank(nn.Module):
 
 
 class _Recurrent(nn.Module):
-    def __init__(self, n_units: int, n_out: int) -> None:
+    def __init__(self, n_units: int, n_classes: int) -> None:
         super().__init__()
-        self.n_out = n_out
+        self.n_classes = n_classes  # 0: one value for each bin
         self.read = nn.Linear(n_units, _WIDTH)
         self.recurrent = nn.GRU(_WIDTH, _WIDTH, batch_first=True, bidirectional=True)
-        self.write = nn.Linear(2 * _WIDTH, 1)
+        self.write = nn.Linear(2 * _WIDTH, max(n_classes, 1))
 
     def forward(self, x: Tensor) -> Tensor:  # (B, T, N) -> (B, n_out)
         h, _ = self.recurrent(self.read(x))
-        out: Tensor = self.write(h.mean(1, keepdim=True) if self.n_out == 1 else h)
-        return out[..., 0]
+        out: Tensor = self.write(h.mean(1, keepdim=True) if self.n_classes else h)
+        return out.flatten(1)
 
 
 GRADIENT_DECODERS = ("reduced_rank", "recurrent")
@@ -71,8 +74,9 @@ def decode_by_gradients(
     included: NDArray[np.bool_],
     *,
     is_class: bool,
+    levels: Sequence[str] = (),
     seed: int = 0,
-) -> ClassScore | TraceScore:
+) -> ClassScore | LevelScore | TraceScore:
     """Decode a behaviour.
 
     Parameters
@@ -82,7 +86,7 @@ def decode_by_gradients(
     counts
         (trial, time, unit), spikes per bin.
     target
-        (trial,) classes -1 and +1, or (trial, time) a trace, as for `class_trials` and
+        (trial,) classes, or (trial, time) a trace, as for `class_trials`, `level_trials` and
         `trace_trials`.
     split : (trial,)
         train, val or test.
@@ -90,6 +94,8 @@ def decode_by_gradients(
         (trial,) whether a trial takes part at all.
     is_class
         Whether the target is a class.
+    levels
+        Names of its classes, if they are three or more.
     seed
         Of the first weights, the batches and the resampling that gives intervals.
 
@@ -99,9 +105,14 @@ def decode_by_gradients(
         If these trials cannot decode it, or no validation trial can choose when to stop.
     """
     fit, test = included & (split != "test"), included & (split == "test")
-    y, fit_at, test_at = (
-        class_trials(target, fit, test) if is_class else trace_trials(target, fit, test)
-    )
+    of_levels = level_trials(target, levels, fit, test) if levels else None
+    y: NDArray[np.generic]
+    if of_levels is not None:
+        y, fit_at, test_at = of_levels.y, of_levels.fit_at, of_levels.test_at
+    else:
+        y, fit_at, test_at = (
+            class_trials(target, fit, test) if is_class else trace_trials(target, fit, test)
+        )
     train_at, val_at = fit_at[split[fit_at] == "train"], fit_at[split[fit_at] == "val"]
     if not len(val_at) or not len(train_at):
         raise Undecodable("needs train and val trials")
@@ -115,16 +126,20 @@ def decode_by_gradients(
         wanted = (wanted - centre) / scale
 
     def loss(out: Tensor, at: NDArray[np.int64]) -> Tensor:
+        if of_levels is not None:
+            return F.cross_entropy(out, wanted[at, 0].long())
         if is_class:
             return F.softplus(-out * wanted[at]).mean()
         return F.mse_loss(out, wanted[at])
 
-    shape = x.shape[1], x.shape[2], wanted.shape[1]
+    n_classes = len(of_levels.levels) if of_levels is not None else int(is_class)
+    n_time, n_units = x.shape[1:]
     networks: Sequence[nn.Module]
     if name == "reduced_rank":
-        networks = [_ReducedRank(*shape, rank) for rank in _RANKS]
+        n_out = n_classes or wanted.shape[1]
+        networks = [_ReducedRank(n_time, n_units, n_out, rank) for rank in _RANKS]
     else:
-        networks = [_Recurrent(*shape[1:])]
+        networks = [_Recurrent(n_units, n_classes)]
     results = [_fit(network, x, loss, train_at, val_at, test_at, seed) for network in networks]
     best = int(np.argmin([val for val, _, _ in results]))
     _, step, out = results[best]
@@ -132,6 +147,8 @@ def decode_by_gradients(
     if name == "reduced_rank":
         chosen["rank"] = float(_RANKS[best])
     decoded = (out * scale + centre).double().numpy()
+    if of_levels is not None:
+        return score_levels(of_levels, decoded, chosen, seed=seed)
     if is_class:
         return score_class(y.astype(np.int64), fit_at, test_at, decoded[:, 0], chosen, seed=seed)
     return score_trace(y.astype(np.float64), fit_at, test_at, decoded, chosen, seed=seed)

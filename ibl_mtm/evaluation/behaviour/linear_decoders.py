@@ -40,7 +40,6 @@ __all__ = [
     "INVERSE_PENALTIES",
     "Features",
     "decode_class",
-    "decode_levels",
     "decode_trace",
 ]
 
@@ -149,53 +148,6 @@ def decode_class(
         decoded = fitted.logit(kernel_test[np.ix_(asked, known)])
         chance.append((other[test_at][asked], decoded))
     return score_class(y, fit_at, test_at, logit, {"C": best}, chance, seed, "pseudo-sessions")
-
-
-def decode_levels(
-    features: Features,
-    level: ArrayLike,
-    fit: ArrayLike,
-    test: ArrayLike,
-    n_levels: int,
-    seed: int = 0,
-) -> tuple[NDArray[np.int64], Array]:
-    """Decode one of several levels: each against all others, as `decode_class` does.
-
-    A level with fewer fitted trials than folds has the log odds of its share among them.
-
-    Parameters
-    ----------
-    features, fit, test, seed
-        As for `decode_class`.
-    level
-        (trial,), 0 to `n_levels` - 1; trials with another number have none and are left out.
-    n_levels
-        How many there are.
-
-    Returns
-    -------
-    Positions of the test trials, and the log odds of each level (n_test, n_levels).
-
-    Raises
-    ------
-    Undecodable
-        If fewer than two levels have enough trials to fit, or no test trial has a level.
-    """
-    y = np.asarray(level)
-    known = (y >= 0) & (y < n_levels)
-    fit_at, test_at = (np.flatnonzero(np.asarray(trials, bool) & known) for trials in (fit, test))
-    counts = np.bincount(y[fit_at], minlength=n_levels)
-    enough = counts >= FOLDS
-    if enough.sum() < 2 or not len(test_at):
-        raise Undecodable(f"only {enough.sum()} levels have {FOLDS} trials to fit")
-    kernel, kernel_test = features.kernel(fit_at, test_at)
-    share = (counts + 0.5) / (len(fit_at) + 1)
-    logits = np.tile(np.log(share / (1 - share)), (len(test_at), 1))
-    for at in np.flatnonzero(enough):
-        sign = np.where(y[fit_at] == at, 1.0, -1.0)
-        best = _choose_inverse_penalty(kernel, sign, seed)
-        logits[:, at] = fit_logistic(kernel, sign, best).logit(kernel_test)
-    return test_at, logits
 
 
 def decode_trace(

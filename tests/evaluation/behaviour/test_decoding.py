@@ -12,7 +12,6 @@ from ibl_mtm.evaluation.behaviour.linear_decoders import (
     INVERSE_PENALTIES,
     Features,
     decode_class,
-    decode_levels,
     decode_trace,
 )
 
@@ -174,18 +173,3 @@ def test_shuffled_fits_and_resampled_trials_give_chance_and_intervals():
     low, high = traced.intervals["r2"]
     assert low < traced.r2 < high
     assert high - low < 0.2
-
-
-def test_levels_are_told_apart_and_one_that_was_never_fitted_is_never_said():
-    rng = np.random.default_rng(6)
-    level = np.array([0, 1, 2, 4, -1])[np.arange(150) % 5]
-    values = rng.normal(size=(150, 4, 10))
-    values[:, :, :5] += 2.0 * (level[:, None] == np.arange(5))[:, None]
-    test = np.arange(150) // 5 % 4 == 0
-    trials, logits = decode_levels(Features(values), level, ~test, test, n_levels=5)
-    assert logits.shape == (len(trials), 5)
-    assert (trials == np.flatnonzero(test & (level >= 0))).all()
-    assert (logits.argmax(axis=1) == level[trials]).mean() > 0.9
-    assert not (logits.argmax(axis=1) == 3).any()
-    with pytest.raises(Undecodable, match="levels"):
-        decode_levels(Features(values), np.zeros(150, int), ~test, test, n_levels=5)
