@@ -6,7 +6,8 @@ from .cache.queries import population_raster, psth, region_summary, select_units
 from .config.catalog import load_catalog
 from .errors import SessionError, UserError
 from .evaluation.activity.embed import embed
-from .evaluation.activity.predict import predict
+from .evaluation.activity.predictions import predict
+from .evaluation.activity.stored_predictions import Predictions, open_predictions
 from .evaluation.behaviour.decode import decode
 from .evaluation.compare import compare_runs
 from .evaluation.evaluate import evaluate, evaluate_baseline
@@ -20,6 +21,7 @@ from .training.settings import read_run_settings
 
 __all__ = [
     "Cache",
+    "Predictions",
     "PretrainedMtM",
     "SessionError",
     "UserError",
@@ -33,6 +35,7 @@ __all__ = [
     "load_catalog",
     "load_model",
     "open_cache",
+    "open_predictions",
     "plot",
     "population_raster",
     "predict",

@@ -55,7 +55,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, object
     model = build_model(settings, sessions, trial_format(cache[eid])).eval()
     before = Path.cwd()
     os.chdir(folder)
-    yield {"cache": cache, "ds": cache[eid].load(), "model": model, "eid": eid}
+    yield {"cache": cache, "ds": cache[eid].load(), "model": model, "eid": eid, "ibl_mtm": ibl_mtm}
     os.chdir(before)
 
 

@@ -15,6 +15,10 @@ from ibl_mtm.sessions.text import as_text
 __all__ = ["session_card"]
 
 
+#: Attributes that are mappings, which an open session has as JSON text.
+_MAPPINGS = {"definition", "brainset", "bulk_release"}
+
+
 def session_card(cache: Cache, eid: str) -> dict[str, Any]:
     """Describe one session.
 
@@ -43,7 +47,8 @@ def session_card(cache: Cache, eid: str) -> dict[str, Any]:
         dict(zip(names.tolist(), counts.tolist(), strict=True)) for names, counts in counted
     )
     provenance = {str(key): value for key, value in ds.attrs.items() if key not in row}
-    provenance["definition"] = json.loads(str(provenance["definition"]))
+    for name in _MAPPINGS & provenance.keys():
+        provenance[name] = json.loads(str(provenance[name]))
     return {
         "eid": eid,
         **row,

@@ -87,9 +87,15 @@ def open_group(folder: Location, chunks: Any = None) -> xr.Dataset:
         ds = ds.assign({name: chunked.variables[name] for name in ds.data_vars})
     for name in (CHECKSUM, CHUNK_CHECKSUMS):
         ds.attrs.pop(name, None)
-    # netCDF has no truth values.
-    ds.attrs = {k: int(v) if isinstance(v, bool) else v for k, v in ds.attrs.items()}
+    ds.attrs = {name: _plain(value) for name, value in ds.attrs.items()}
     return with_plain_text(ds)
+
+
+def _plain(value: Any) -> Any:
+    """An attribute as netCDF has it, too: without truth values and mappings."""
+    if isinstance(value, dict):
+        return json.dumps(value)
+    return int(value) if isinstance(value, bool) else value
 
 
 def open_arrays(folder: Location) -> zarr.Group:

@@ -17,7 +17,7 @@ from ibl_mtm.cache.store import create_cache, write_session
 from ibl_mtm.cli import app
 from ibl_mtm.config.yaml_settings import validate_settings
 from ibl_mtm.errors import UserError
-from ibl_mtm.evaluation.activity.predict import predict
+from ibl_mtm.evaluation.activity.predictions import predict
 from ibl_mtm.evaluation.activity.response import response_r2, trial_conditions
 from ibl_mtm.evaluation.activity.tasks import ACTIVITY_TASKS
 from ibl_mtm.evaluation.evaluate import evaluate

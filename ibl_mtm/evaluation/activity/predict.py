@@ -1,14 +1,14 @@
-"""Predictions of a model on a session, as xarray.
+"""Predictions of a model on a session: whatever is held out, one thing after the other.
 
-rates = predict(model, ds, task="co_smoothing")        # (trial, time, unit), spikes per bin
-rates = predict(model, ds)                             # nothing hidden: denoised activity
+for held, rates in predict_held_out(population_of(model, ds), "co_smoothing"):
+    ...                                                # rates (trial, time, held.outputs)
 """
 
 import logging
 import math
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import Literal, overload
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,19 +17,18 @@ from torch import Tensor
 
 from ibl_mtm.errors import UserError
 from ibl_mtm.evaluation.activity.by_dynamics import by_dynamics
-from ibl_mtm.evaluation.activity.predict_given import predict_given
 from ibl_mtm.evaluation.activity.tasks import (
-    HELD_OUT,
     TASK_SCHEME,
     ActivityTask,
     HeldOut,
+    from_regions,
     held_out,
     neighbours,
     region_pairs,
 )
 from ibl_mtm.evaluation.behaviour.decode_by_model import shown_behaviour
 from ibl_mtm.model.group import Group
-from ibl_mtm.model.masking import SCHEMES, Scheme
+from ibl_mtm.model.masking import Scheme
 from ibl_mtm.model.modalities import Behaviour
 from ibl_mtm.model.mtm import MtM, hides_the_end
 from ibl_mtm.sessions.text import as_text
@@ -40,7 +39,7 @@ __all__ = [
     "Population",
     "Precision",
     "population_of",
-    "predict",
+    "predict_from",
     "predict_held_out",
     "predict_region_pairs",
     "predict_unmasked",
@@ -169,6 +168,14 @@ def predict_region_pairs(population: Population) -> Iterator[tuple[HeldOut, np.n
     return _predict(population, "inter_region", items)
 
 
+def predict_from(
+    population: Population, source: Sequence[str]
+) -> Iterator[tuple[HeldOut, np.ndarray]]:
+    """Predict each other region from the units of some regions alone; as `predict_held_out`."""
+    items = from_regions(population.region, population.counts.shape[1], source)
+    return _predict(population, "inter_region", items)
+
+
 @torch.inference_mode()
 def _predict(
     population: Population, scheme: Scheme, items: Iterator[HeldOut]
@@ -286,101 +293,3 @@ def population_of(
     counts, eid = ds.spikes.values, str(ds.attrs["eid"])
     behaviour = shown_behaviour(model, ds)
     return Population(model, counts, eid, units, region, precision, near, behaviour)
-
-
-@overload
-def predict(
-    model: MtM,
-    ds: xr.Dataset,
-    task: ActivityTask | None = None,
-    prompt: Scheme = "neuron",
-    precision: Precision = "auto",
-    min_distance_um: float = 0.0,
-) -> xr.DataArray: ...
-
-
-@overload
-def predict(
-    model: MtM, ds: xr.Dataset, *, given: Sequence[str], targets: Sequence[str]
-) -> xr.Dataset: ...
-
-
-def predict(
-    model: MtM,
-    ds: xr.Dataset,
-    task: ActivityTask | None = None,
-    prompt: Scheme = "neuron",
-    precision: Precision = "auto",
-    min_distance_um: float = 0.0,
-    *,
-    given: Sequence[str] | None = None,
-    targets: Sequence[str] | None = None,
-) -> xr.DataArray | xr.Dataset:
-    """Predict a session's activity; of a model with modalities, its behaviour too.
-
-    Parameters
-    ----------
-    model
-        From `ibl_mtm.load_model`.
-    ds
-        A session of a cache, or a selection of its trials.
-    task
-        ``co_smoothing``, ``forward_prediction``, ``intra_region``, ``inter_region`` or, of a model
-        with modalities, ``encoding``: each entry is predicted as the task holds it out, NaN where
-        it does not. None: nothing is hidden.
-    prompt
-        The prompt when nothing is hidden.
-    precision
-        Of the predictions of held-out activity (see `uses_bf16`).
-    min_distance_um
-        Do not show a unit that is predicted its neighbours: those of its probe which are nearer
-        than this, and of its channel (for ``co_smoothing`` and ``intra_region``).
-    given, targets
-        Instead of a task, of a model with modalities: what is shown, and what is predicted from
-        it; ``spikes``, and the model's modalities by their names.
-
-    Returns
-    -------
-    DataArray (trial, time, unit), float32
-        Expected spikes per bin.
-    Dataset
-        With `given` and `targets`: each target by its name. Spikes are expected spikes per bin,
-        (trial, time, unit), traces (trial, time) as measured, classes (trial,) the probability of
-        the one that their ``units`` name.
-
-    Raises
-    ------
-    UserError
-        If the task or prompt is unknown, or the session is not one of the model's.
-
-    Examples
-    --------
-    >>> rates = predict(model, ds, task="co_smoothing")
-    >>> rates.dims, rates.attrs["units"]
-    (('trial', 'time', 'unit'), 'spikes/bin')
-    >>> bool(rates.notnull().all())              # every entry was held out once, and predicted
-    True
-    """
-    if given is not None or targets is not None:
-        if task is not None:
-            raise UserError(f"task '{task}' has its own of what is given; leave one of them out")
-        return predict_given(model, select_known(model, ds), given or (), targets or ())
-    if task is not None and task not in HELD_OUT:
-        raise UserError(f"unknown task '{task}'; known: {', '.join(HELD_OUT)}")
-    if prompt not in SCHEMES:
-        raise UserError(f"unknown prompt '{prompt}'; known: {', '.join(SCHEMES)}")
-    ds = select_known(model, ds)
-    population = population_of(model, ds, precision, min_distance_um)
-    if task is None:
-        rates = np.exp(predict_unmasked(population, prompt))
-    else:
-        rates = np.full(ds.spikes.shape, np.nan, np.float32)
-        for held, predicted in predict_held_out(population, task):
-            rates[:, held.bins, held.outputs] = predicted[:, held.bins]
-    return xr.DataArray(
-        rates,
-        dims=("trial", "time", "unit"),
-        coords=ds.spikes.coords,
-        name="rate",
-        attrs={"units": "spikes/bin", "task": task or "none"},
-    )

@@ -12,7 +12,7 @@ encoding, of models with modalities: all units are predicted from behaviour alon
 Source: Zhang, Wang, et al., arXiv 2407.14668, section 4.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -29,6 +29,7 @@ __all__ = [
     "ActivityTask",
     "HeldOut",
     "forward_bins",
+    "from_regions",
     "held_out",
     "neighbours",
     "region_pairs",
@@ -72,7 +73,8 @@ class HeldOut:
     region
         The region that the prompt names; ``""`` for none.
     source
-        The only region that is shown, for a pair of regions; ``""`` otherwise.
+        The only region that is shown, for a pair of regions, or the only ones, separated by
+        commas; ``""`` otherwise.
     """
 
     hidden: np.ndarray
@@ -171,10 +173,30 @@ HELD_OUT: dict[ActivityTask, Callable[[np.ndarray, int, np.ndarray], Iterator[He
 
 def region_pairs(region: np.ndarray, n_time: int) -> Iterator[HeldOut]:
     """Each region, predicted from each other region alone; parameters as for `held_out`."""
-    units, everything = np.arange(len(region)), slice(0, n_time)
     names = np.unique(region[region != ""])
     for target in names:
-        inside = region == target
         for source in names[names != target]:
-            hidden = (region != source)[None]
-            yield HeldOut(hidden, units[inside], everything, str(target), str(source))
+            yield from from_regions(region, n_time, [source], [target])
+
+
+def from_regions(
+    region: np.ndarray,
+    n_time: int,
+    source: Sequence[str],
+    targets: Sequence[str] | None = None,
+) -> Iterator[HeldOut]:
+    """Regions, each predicted from the units of some others alone.
+
+    Parameters
+    ----------
+    region, n_time
+        As for `held_out`.
+    source
+        The regions that are shown.
+    targets
+        Those that are predicted, by default all others.
+    """
+    shown = np.isin(region, source)
+    for target in np.unique(region[(region != "") & ~shown]) if targets is None else targets:
+        outputs = np.flatnonzero(region == target)
+        yield HeldOut(~shown[None], outputs, slice(0, n_time), str(target), ", ".join(source))

@@ -3,6 +3,8 @@
 refuse_evaluated(cache)
 """
 
+import json
+
 from ibl_mtm.brainsets.evaluated import evaluated_among
 from ibl_mtm.cache.cache import Cache
 from ibl_mtm.errors import UserError
@@ -25,7 +27,7 @@ def refuse_evaluated(cache: Cache) -> None:
     subjects = dict(zip(map(str, rows.index), rows["subject"].astype(str), strict=True))
     # What is for evaluation by its file has this role; no other session need be opened.
     held_out = map(str, rows.index[rows["role"] == "finetune"])
-    brainsets = {eid: cache[eid].attrs.get("brainset") or {} for eid in held_out}
+    brainsets = {eid: json.loads(cache[eid].attrs.get("brainset") or "{}") for eid in held_out}
     regimes = {eid: str(about.get("regime", "")) for eid, about in brainsets.items()}
     found = evaluated_among(subjects, regimes)
     if not found or len(found) == len(subjects):

@@ -7,7 +7,7 @@ from synthetic import make_session
 
 from ibl_mtm.errors import UserError
 from ibl_mtm.evaluation.activity.embed import embed
-from ibl_mtm.evaluation.activity.predict import predict
+from ibl_mtm.evaluation.activity.predictions import predict
 from ibl_mtm.model.mtm import MtM
 from ibl_mtm.model.scope import Scope
 from ibl_mtm.model.settings import ModelSettings

@@ -11,10 +11,10 @@ from ibl_mtm.errors import UserError
 from ibl_mtm.evaluation.activity.predict import (
     BATCH,
     population_of,
-    predict,
     predict_region_pairs,
     uses_bf16,
 )
+from ibl_mtm.evaluation.activity.predictions import predict
 from ibl_mtm.evaluation.activity.tasks import ACTIVITY_TASKS, held_out
 from ibl_mtm.evaluation.metrics import bits_per_spike
 from ibl_mtm.model.group import Group

@@ -1,5 +1,6 @@
 """The brain-wide map in a cache: counts, windows, trials, behaviour and splits as in its files."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -7,11 +8,13 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import xarray as xr
 
 from ibl_mtm.brainsets.intervals import inside
 from ibl_mtm.brainsets.layout import file_of, recordings_in
 from ibl_mtm.brainsets.recording import Recording, open_recording
 from ibl_mtm.cache.cache import open_cache
+from ibl_mtm.cache.card import session_card
 from ibl_mtm.cache.check import check
 from ibl_mtm.config.dataset import Dataset
 from ibl_mtm.errors import SessionError, UserError
@@ -286,13 +289,29 @@ def test_units_and_what_is_told_of_them(caches: dict[str, Any], wide_map: Path) 
         assert list(ds.probe.values) == [names[pid] for pid in units["probe_id"]]
         assert np.allclose(ds.label.values, units["label"])
         assert np.allclose(ds.depth.values, units["depths"])
-        assert ds.attrs["brainset"]["derived_version"] == "0.1.0"
+        assert json.loads(ds.attrs["brainset"])["derived_version"] == "0.1.0"
         assert ds.attrs["simulated"]
         assert ds.attrs["source"].endswith(f"all_units/ibl_brain_wide_bench_2026/eval/{eid}.h5")
     assert {"PASS", "FAIL"} <= {q for ds in caches["eval"].values() for q in ds.probe_qc.values}
     assert check(caches["eval"].path) == {}
     found = caches["pretrain"].where("regions.str.contains('CA1')")
     assert 0 < len(found) <= len(caches["pretrain"])
+
+
+def test_a_session_is_what_netcdf_has(caches: dict[str, Any], tmp_path: Path) -> None:
+    """Though the cache has a mapping among its attributes, as those of earlier versions have."""
+    cache = caches["eval"]
+    eid = next(iter(cache))
+    ds = cache[eid].load()
+    stored = json.loads((Path(str(cache.path)) / eid / "zarr.json").read_text())["attributes"]
+    assert json.loads(ds.attrs["brainset"]) == stored["brainset"]
+    assert not any(isinstance(value, bool | dict) for value in ds.attrs.values())
+    lists = [name for name, value in ds.attrs.items() if isinstance(value, list)]
+    without = {name: value for name, value in ds.attrs.items() if name not in lists}
+    ds.drop_attrs().assign_attrs(without).to_netcdf(tmp_path / "x.nc", engine="scipy")
+    again = xr.open_dataset(tmp_path / "x.nc", engine="scipy")
+    assert json.loads(again.attrs["brainset"])["regime"] == "eval"
+    assert session_card(cache, eid)["provenance"]["brainset"] == stored["brainset"]
 
 
 def test_the_file_need_not_list_probes_in_order_of_name(wide_map: Path, tmp_path: Path) -> None:
@@ -380,7 +399,9 @@ def test_two_versions_are_not_mixed(wide_map: Path, tmp_path: Path) -> None:
             ingest(newer, "x", cache, overwrite=overwrite, workers=1, **asked)
     assert ingest(newer, "x", cache, sessions=[first], overwrite=True, workers=1).failed == {}
     assert ingest(newer, "x", cache, sessions=[second], workers=1).failed == {}
-    versions = [ds.attrs["brainset"]["derived_version"] for ds in open_cache(cache).values()]
+    versions = [
+        json.loads(ds.attrs["brainset"])["derived_version"] for ds in open_cache(cache).values()
+    ]
     assert versions == ["0.1.1", "0.1.1"]
 
 

@@ -95,7 +95,10 @@ def test_units_and_trials_and_limits(release: Release, cache: Any) -> None:
         assert list(ds.choice.values) == list(trials["choice"][ds.trial.values])
         assert np.array_equal(ds.stimOn_times.values, trials["stimOn_times"][ds.trial.values])
         assert ds.attrs["limits"] == list(LIMITS)
-        assert ds.attrs["bulk_release"] == {"bwm_ephys": "1.2.0", "bwm_behavior": "2.0.0"}
+        assert json.loads(ds.attrs["bulk_release"]) == {
+            "bwm_ephys": "1.2.0",
+            "bwm_behavior": "2.0.0",
+        }
         assert "lick_count" not in ds
     assert check(cache.path) == {}
 

@@ -8,10 +8,10 @@ from training_runs import make_cache, tiny_settings
 from ibl_mtm.cache.cache import open_cache
 from ibl_mtm.evaluation.activity.predict import (
     population_of,
-    predict,
     predict_held_out,
     predict_unmasked,
 )
+from ibl_mtm.evaluation.activity.predictions import predict
 from ibl_mtm.evaluation.activity.tasks import ACTIVITY_TASKS, TASK_SCHEME, held_out
 from ibl_mtm.model.dynamics_fit import fit_dynamics
 from ibl_mtm.model.group import Group
