@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help install demo test quick judge lint slow mutants bounds docs wheel bench experiments clean
+.PHONY: help install demo test quick judge sorters lint slow mutants bounds docs wheel bench experiments clean
 .DEFAULT_GOAL := help
 
 help:
@@ -13,6 +13,7 @@ help:
 	@echo "make quick ROOM=training   the quick tests of one room"
 	@echo "make mutants   would the tests notice? 100 faults at random: most of an hour"
 	@echo "make slow   the slow tests: kills, browser, full scale"
+	@echo "make sorters  SpikeInterface, for a slow test; in .sorters"
 	@echo "make judge  the benchmark's own scorers and readers, for slow tests; in .judge"
 	@echo "make bounds the lowest and the newest versions that pyproject.toml admits"
 	@echo "make wheel  the wheel, and the demo from it in an empty environment"
@@ -57,6 +58,16 @@ $(JUDGE): tests/helpers/judge/requirements.txt
 	.judge/bin/python -m pip install --quiet --upgrade "pip>=24"
 	.judge/bin/python -m pip install --quiet --requirement $<
 	.judge/bin/python -m pip install --quiet --no-deps ibl-bwb-eval==0.1.0
+	touch $@
+
+# SpikeInterface, whose Zarr is not ours: for the test of its recipe.
+SORTERS := .sorters/.installed
+sorters: $(SORTERS)
+
+$(SORTERS): tests/helpers/judge/sorters.txt
+	$(PYTHON) -m venv .sorters
+	.sorters/bin/python -m pip install --quiet --upgrade "pip>=24"
+	.sorters/bin/python -m pip install --quiet --requirement $<
 	touch $@
 
 slow: install

@@ -87,13 +87,16 @@ class Signal:
 class Behaviour:
     """What was recorded beside the spikes; None where it was not, and notes that say so.
 
-    Licks are times (s), or on a regular grid how many there were in each sample.
+    Licks are times (s), or on a regular grid how many there were in each sample. What is missing in
+    a recording of the IBL's task is a variable of NaN in the cache; of another task (`of_ibl` is
+    False) it is no variable.
     """
 
     wheel_velocity: Signal | None
     whisker_motion_energy: Signal | None
     licks: NDArray[np.float64] | Signal | None
     notes: list[str] = field(default_factory=list)
+    of_ibl: bool = True
 
 
 @dataclass(frozen=True)

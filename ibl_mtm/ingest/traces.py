@@ -21,7 +21,8 @@ Edges = NDArray[np.float64]
 
 
 def bin_behaviour(behaviour: Behaviour, edges: Edges, bin_size: float) -> dict[str, Any]:
-    """Variables of the cache: NaN where missing; no licks where none were recorded.
+    """Variables of the cache: NaN where missing; no licks where none were recorded, and of a task
+    that is not the IBL's nothing else that was not.
 
     Parameters
     ----------
@@ -38,14 +39,16 @@ def bin_behaviour(behaviour: Behaviour, edges: Edges, bin_size: float) -> dict[s
     """
     dims = ("trial", "time")
     missing = np.full((len(edges), edges.shape[1] - 1), np.nan, dtype=np.float32)
-    whisker = wheel = missing
+    names = ("whisker_motion_energy", "wheel_velocity") if behaviour.of_ibl else ()
+    variables: dict[str, Any] = dict.fromkeys(names, (dims, missing))
     if (signal := behaviour.whisker_motion_energy) is not None:
         whisker = _read(signal, edges, bin_size, outside=np.nan)
+        variables["whisker_motion_energy"] = (dims, whisker)
     if (signal := behaviour.wheel_velocity) is not None:
         # The encoder reports movement only: where it reports nothing, it was still.
         outside = 0.0 if signal.rate is None else np.nan
         wheel = _read(signal, edges, bin_size, outside=outside, gaps=False)
-    variables = {"whisker_motion_energy": (dims, whisker), "wheel_velocity": (dims, wheel)}
+        variables["wheel_velocity"] = (dims, wheel)
     if behaviour.licks is not None:
         variables["lick_count"] = (dims, _count_licks(behaviour.licks, edges, bin_size))
     return variables

@@ -28,7 +28,8 @@ __all__ = ["find_phy_folders", "read_params", "read_phy"]
 _SPIKES = "spike_times.npy"
 _DATE = re.compile(r"(.+_)?\d{4}-\d{2}-\d{2}(_\d+)?")
 _COLUMNS = {"ch": "channel", "depth": "depth", "region": "region", "brain_area": "region"}
-"""Columns of cluster_info.tsv that are kept, and what the cache calls them."""
+"""Columns of cluster_info.tsv, or of files of their own, that are kept, and what the cache calls
+them."""
 
 
 def find_phy_folders(root: Path, dataset: Dataset) -> Places:
@@ -145,13 +146,16 @@ def _read_units(
         if words is not None and column in words:
             # Who looked at a cluster knows better than Kilosort; who did not has left it empty.
             known = words[column].where(words[column] != "unsorted")
-            label = label.fillna(known.reindex(label.index))
+            label = label.where(label.notna(), known.reindex(label.index))
     if label.isna().all():
         notes.append(f"probe {name}: no cluster_group.tsv or cluster_info.tsv; label is NaN")
     units["label"] = label.to_numpy()
     for theirs, ours in _COLUMNS.items():
-        if table is not None and theirs in table and ours not in units:
-            units[ours] = table[theirs].reindex(units["cluster_id"]).to_numpy()
+        own = table
+        if own is None or theirs not in own:
+            own = _read_info(eid, folder / f"cluster_{theirs}.tsv")
+        if own is not None and theirs in own and ours not in units:
+            units[ours] = own[theirs].reindex(units["cluster_id"]).to_numpy()
     return units
 
 

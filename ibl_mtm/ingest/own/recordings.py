@@ -101,6 +101,7 @@ def make_recording(
             wheel_velocity=named.pop("wheel_velocity", None),
             whisker_motion_energy=named.pop("whisker_motion_energy", None),
             licks=None if licks is None else licks.times,
+            of_ibl=False,
         ),
         notes=notes,
         signals=named,
