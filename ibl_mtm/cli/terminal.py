@@ -105,7 +105,9 @@ def size_text(n_bytes: float) -> str:
 
 def show_ingest(report: "IngestReport") -> None:
     """Summary of an ingest."""
-    rows = [_ingest_row(eid, outcome) for eid, outcome in report.sessions.items()]
+    # What several sessions lack alike is told once, below them.
+    notes = Counter(n for outcome in report.sessions.values() for n in set(outcome.notes))
+    rows = [_ingest_row(eid, outcome, notes) for eid, outcome in report.sessions.items()]
     table = _table(["session", "status", "units", "trials", "seconds", "fetched"])
     table.add_column("remarks")
     for row in rows:
@@ -119,6 +121,9 @@ def show_ingest(report: "IngestReport") -> None:
             out.print(status, eid, numbers, highlight=False, soft_wrap=True)
             if remarks:
                 out.print(Padding(Text(remarks), (0, 0, 0, 2)), highlight=False)
+    for note, n in notes.items():
+        if n > 1:
+            out.print(Text(f"{n} sessions: {note}"), highlight=False)
     if report.left_aside:
         n = len(report.left_aside)
         out.print(f"{n} session{'s' * (n != 1)} left aside:", highlight=False)
@@ -135,7 +140,7 @@ def show_ingest(report: "IngestReport") -> None:
     out.print(f"{report.cache}: {counts}{fetched}{again}", markup=False, highlight=False)
 
 
-def _ingest_row(eid: str, outcome: "Outcome") -> list[Any]:
+def _ingest_row(eid: str, outcome: "Outcome", notes: Mapping[str, int]) -> list[Any]:
     done = outcome.status == "ingested"
     return [
         eid,
@@ -144,7 +149,7 @@ def _ingest_row(eid: str, outcome: "Outcome") -> list[Any]:
         f"{outcome.n_trials:,}" if done else "",
         f"{outcome.seconds:.1f}" if done else "",
         size_text(outcome.n_bytes) if outcome.n_bytes else "",
-        outcome.reason or "; ".join(outcome.notes),
+        outcome.reason or "; ".join(note for note in outcome.notes if notes[note] == 1),
     ]
 
 
@@ -255,9 +260,13 @@ def show_scores(scores: Sequence[dict[str, Any]]) -> None:
                 line = f"{in_text(task)}, {name}, R² by the published rules: {', '.join(parts)}"
                 out.print(line, highlight=False)
     for s in scores[:1]:
+        alike: dict[tuple[str, str], list[str]] = {}
         for eid, tasks in s["skipped"].items():
             for task, reason in tasks.items():
-                out.print(f"skipped {task} of {eid}: {reason}", style="dim", highlight=False)
+                alike.setdefault((task, reason), []).append(eid)
+        for (task, reason), eids in alike.items():
+            of = eids[0] if len(eids) == 1 else f"{len(eids)} sessions"
+            out.print(f"skipped {task} of {of}: {reason}", style="dim", highlight=False)
         for eid, reason in s.get("failed", {}).items():
             what = "not scored again" if eid in s["sessions"] else "left out"
             out.print(f"{what} {eid}: {reason}", style="red", highlight=False)

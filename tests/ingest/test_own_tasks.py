@@ -172,3 +172,47 @@ def test_names_that_cannot_be(wrong: dict[str, Any]) -> None:
         ValueError, match=r"cannot name a variable|'class' or 'trace'|'signals' are read by"
     ):
         Dataset.model_validate({"source": {"kind": "simulated"}, **wrong})
+
+
+@pytest.mark.slow
+def test_from_a_file_to_a_report_each_omission_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Any
+) -> None:
+    """Two sessions of a task without choice, block, camera and wheel, by the commands."""
+    monkeypatch.chdir(tmp_path)
+    for seed, subject in enumerate(("m1", "m2")):
+        rng = np.random.default_rng(seed)
+        session = Path("rig") / subject / "2024-05-06"
+        (session / "imec0").mkdir(parents=True)
+        cue = np.cumsum(rng.uniform(1.5, 2.5, 60 + 9 * seed))
+        times, clusters = rng.uniform(0, cue[-1] + 5, 9000), rng.integers(0, 10 + seed, 9000)
+        order = np.argsort(times)
+        np.save(session / "imec0" / "spike_times.npy", (times[order] * 30000).astype(np.int64))
+        np.save(session / "imec0" / "spike_clusters.npy", clusters[order])
+        (session / "imec0" / "params.py").write_text("sample_rate = 30000.\n")
+        tone = np.array([4, 8, 16])[np.arange(len(cue)) % 3]
+        pd.DataFrame({"cue": cue, "tone": tone}).to_csv(session / "trials.csv", index=False)
+    Path("data_catalog.yaml").write_text(
+        "datasets:\n  rig:\n    source: {kind: phy, path: rig}\n    conditions: [tone]\n"
+        "    align: {event: cue, window: [-0.2, 0.4], bin: 0.02}\n    decode: {tone: class}\n"
+    )
+    tiny = ("steps=2", "validate_every=2", "batch_size=8", "model.width=16", "model.layers=1",
+            "model.heads=2", "model.mlp=16", "model.dynamics=0")  # fmt: skip
+    code, out, _ = run("ingest", "rig", "--cache", "rig.zarr", "--workers", 1)
+    assert code == 0
+    for omission in ("choice (choice)", "reaction time", "probe imec0: no cluster_group.tsv"):
+        assert out.count(omission) == 1, omission
+    for ds in ibl_mtm.open_cache("rig.zarr").values():
+        assert {"choice", "wheel_velocity", "whisker_motion_energy"}.isdisjoint(ds.variables)
+        assert len(ds.attrs["notes"]) == len(set(ds.attrs["notes"])) == 2
+    assert run("train", "mtm_small", "--cache", "rig.zarr", "--run", "runs/rig", *tiny)[0] == 0
+    code, out, _ = run("eval", "runs/rig")
+    assert code == 0
+    assert "accuracy of 3 classes" in out
+    for omission in ("skipped choice of 2 sessions", "skipped whisker_motion_energy of 2 sessions"):
+        assert out.count(omission) == 1, omission
+    assert run("report", "runs/rig", "--out", "report.html")[0] == 0
+    page = Path("report.html").read_text(encoding="utf-8")
+    assert page.count("the session has no choice") == 1
+    assert page.count("the session has no whisker_motion_energy") == 1
+    assert "accuracy, 3 classes" in page

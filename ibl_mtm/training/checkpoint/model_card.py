@@ -6,6 +6,8 @@ text = model_card(model, scores)          # Markdown with the Hub's metadata on 
 from collections.abc import Mapping
 from typing import Any
 
+import yaml
+
 from ibl_mtm.model.mtm import MtM
 from ibl_mtm.sessions.text import counted
 from ibl_mtm.sessions.titles import in_text
@@ -113,5 +115,5 @@ def _scores(scores: Mapping[str, Any] | None) -> str:
 
 def _model(model: MtM) -> str:
     n_parameters = sum(parameter.numel() for parameter in model.parameters())
-    settings = "\n".join(f"{key}: {value}" for key, value in model.settings.model_dump().items())
-    return f"{n_parameters:,} parameters.\n\n```yaml\n{settings}\n```"
+    settings = yaml.safe_dump(model.settings.model_dump(mode="json"), sort_keys=False)
+    return f"{n_parameters:,} parameters.\n\n```yaml\n{settings}```"

@@ -122,6 +122,8 @@ def test_the_card_tells_data_and_scores(model, tmp_path):
     model.save_pretrained(tmp_path / "scored")
     card = (tmp_path / "scored" / "README.md").read_text()
     head = yaml.safe_load(card.split("---")[1])
+    told = yaml.safe_load(card.split("```yaml\n")[1].partition("```")[0])
+    assert told == model.settings.model_dump(mode="json")
     assert head["library_name"] == "ibl-mtm"
     for part in (
         "neuron, inter-region",
