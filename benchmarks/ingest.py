@@ -45,6 +45,7 @@ def main() -> None:
         simulate(one, Simulation(sessions=1, scale="full"))
         tell("binning against reading", apart(binning, one))
         tell("one session, from files on disk to the cache", apart(stages, one, folder))
+        tell("the same spikes from arrays, by add_session", apart(from_arrays, one, folder))
         tell("memory", memory(one, folder, arguments.sessions))
         tell("the database", apart(questions, folder))
         tell("side by side", side_by_side(one, folder, arguments.sessions))
@@ -144,6 +145,48 @@ def stages(one: Path, folder: Path) -> list[Row]:
         ("write, checked and listed", end - assembled, "s", None),
         ("in all", end - start, "s", 6.0),
         ("peak memory of the process", peak, "GB", 1.2),
+    ]
+
+
+def from_arrays(one: Path, folder: Path) -> list[Row]:
+    """`add_session` of the session's spikes, units and trials, beside its ingest from files."""
+    from ibl_mtm.ingest.add_session import add_session
+    from ibl_mtm.ingest.on_disk.folder import open_folder
+    from ibl_mtm.ingest.through_one import load
+
+    align = Align()
+    dataset = Dataset(source=LocalSource(kind="local", path=one), align=align)
+    with open_folder(one) as opened:
+        (eid,) = opened.sessions().index
+        recording = load.load_session(opened, eid, dataset)
+    columns = ["cluster_id", "region", "depth", "x", "y", "z", "label", "channel"]
+    probes = {
+        i.probe: {"times": i.times, "clusters": i.clusters, "units": i.units[columns]}
+        for i in recording.insertions
+    }
+    behaviour = recording.behaviour
+    signals = {
+        name: (signal.times, signal.values)
+        for name in ("wheel_velocity", "whisker_motion_energy")
+        if (signal := getattr(behaviour, name)) is not None
+    }
+    window = align.model_dump(mode="json", exclude_none=True)
+    who = {"subject": "m1", "date": "2024-05-06", "align": window}
+    arrays, files = [], []
+    for number in range(4):  # the first warms up
+        cache = folder / f"arrays{number}.zarr"
+        arrays.append(
+            seconds(lambda c=cache: add_session(c, probes, recording.trials, signals, **who))
+        )
+        cache = folder / f"files{number}.zarr"
+        files.append(seconds(lambda c=cache: ingest(dataset, "x", c, workers=1)))
+    spent, usual = statistics.median(arrays[1:]), statistics.median(files[1:])
+    n_spikes = sum(len(i.times) for i in recording.insertions)
+    n_units = sum(len(i.units) for i in recording.insertions)
+    return [
+        ("spikes", n_spikes / 1e6, "M", None),
+        ("units", n_units, "", None),
+        ("add_session, against the ingest of its files", spent, "s", usual),
     ]
 
 

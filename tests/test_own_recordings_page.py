@@ -51,8 +51,7 @@ def lines(starting: str) -> list[str]:
 
 def test_arrays_to_a_session(catalog: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world: dict[str, object] = {}
-    (snippet,) = blocks("python")
-    exec(snippet, world)
+    exec(blocks("python")[0], world)
     ds = world["ds"]
     responses = ibl_mtm.psth(ds, by="outcome")
     first = responses.sel(time=slice(0, 0.4)).isel(unit=0).mean("time")
@@ -62,8 +61,7 @@ def test_arrays_to_a_session(catalog: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.slow
 def test_arrays_to_a_report(catalog: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (snippet,) = blocks("python")
-    exec(snippet, {})
+    exec(blocks("python")[0], {})
     for line in lines(" runs/rig"):
         run(line, monkeypatch, TINY if " train " in line else [])
     run("ibl-mtm sessions rig.zarr", monkeypatch, [])
@@ -74,6 +72,22 @@ def test_arrays_to_a_report(catalog: Path, monkeypatch: pytest.MonkeyPatch) -> N
     page = Path("report.html").read_text(encoding="utf-8")
     assert "Go" in page
     assert "trace_speed" in page
+
+
+@pytest.mark.slow
+def test_from_arrays_to_a_scored_model_in_five_lines(catalog: Path) -> None:
+    given, five = blocks("python")
+    assert len(five.splitlines()) == 5
+    world: dict[str, object] = {}
+    exec(given, world)
+    Path("tiny.yaml").write_text(
+        "base: mtm_small\nsteps: 2\nvalidate_every: 2\nbatch_size: 8\n"
+        "model: {width: 16, layers: 1, heads: 2, mlp: 16, dynamics: 0}\n"
+    )
+    exec(five.replace('"mtm_small"', '"tiny.yaml"'), world)
+    scores = read_scored_run(Path("runs/five"))
+    assert scores.task("co_smoothing")["n_units"] > 20
+    assert Path("five.html").is_file()
 
 
 def test_every_dataset_of_the_page_is_one(catalog: Path) -> None:

@@ -121,6 +121,29 @@ def test_windows_without_trials(tmp_path: Path) -> None:
     assert ds.speed.dims == ("trial", "time")
 
 
+@pytest.mark.parametrize("kind", [np.uint16, np.uint64, np.int64])
+def test_ids_of_any_size_and_kind(tmp_path: Path, kind: type) -> None:
+    """Small ones, which are looked up in a table, and one that no table has room for."""
+    rng = np.random.default_rng(0)
+    ids = np.array([7, 0, 300, 2], dtype=np.int64)
+    if kind is not np.uint16:
+        ids[2] = (1 << 24) + 5
+    which = rng.integers(0, 4, 5000)
+    times = np.sort(rng.uniform(0, 100, 5000))
+    probe = {"times": times, "clusters": ids[which].astype(kind), "units": {"cluster_id": ids}}
+    align = {"event": "cue", "window": [-0.2, 0.8], "bin": 0.02}
+    cue = np.arange(1.0, 99.0, 2.0)
+    eid = ibl_mtm.add_session(
+        tmp_path / "c.zarr", {"p": probe}, pd.DataFrame({"cue": cue}), subject="m", date="2024-05-06",
+        align=align,
+    )  # fmt: skip
+    ds = ibl_mtm.open_cache(tmp_path / "c.zarr")[eid]
+    for column, unit in enumerate(ds.cluster_id.values):
+        own = times[ids[which] == unit]
+        expected = [np.histogram(own, t - 0.2 + np.arange(51) * 0.02)[0] for t in cue]
+        assert np.array_equal(ds.spikes.values[..., column], expected)
+
+
 def test_the_same_again_is_nothing_and_other_data_are_noticed(tmp_path: Path) -> None:
     cache = tmp_path / "c.zarr"
     eid = add(cache)

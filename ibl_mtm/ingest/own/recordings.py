@@ -131,12 +131,18 @@ def _insertion(eid: str, probe: str, given: Mapping[str, Any], notes: list[str])
     return Insertion("", probe, "", "", times, rows, units, source=f"{what}.times")
 
 
+#: Ids below this have room in a table.
+_FEW = 1 << 24
+
+
 def _rows(
     eid: str, what: str, clusters: NDArray[np.integer], ids: NDArray[np.int64]
 ) -> NDArray[np.int32]:
     """Row in the table of units of each spike."""
     order = np.argsort(ids)
-    found = np.unique(clusters)
+    few = len(clusters) > 0 and clusters.min() >= 0 and clusters.max() < _FEW
+    # To count is quicker than to sort, and a table than a search.
+    found = np.flatnonzero(np.bincount(clusters.astype(np.intp))) if few else np.unique(clusters)
     strange = found[~np.isin(found, ids)]
     if len(strange):
         raise SessionError(
@@ -144,7 +150,7 @@ def _rows(
             f"{what}: spikes of cluster {strange[0]}, which is not among the {len(ids)} units; "
             "leave such spikes out, or add the unit",
         )
-    if len(found) and int(found[-1]) < 1 << 24:  # a table is quicker than a search
+    if few:
         row_of = np.zeros(int(found[-1]) + 1, np.int32)
         row_of[ids[ids <= found[-1]]] = np.flatnonzero(ids <= found[-1])
         return row_of[clusters]
