@@ -134,9 +134,13 @@ def test_ids_of_any_size_and_kind(tmp_path: Path, kind: type) -> None:
     align = {"event": "cue", "window": [-0.2, 0.8], "bin": 0.02}
     cue = np.arange(1.0, 99.0, 2.0)
     eid = ibl_mtm.add_session(
-        tmp_path / "c.zarr", {"p": probe}, pd.DataFrame({"cue": cue}), subject="m", date="2024-05-06",
+        tmp_path / "c.zarr",
+        {"p": probe},
+        pd.DataFrame({"cue": cue}),
+        subject="m",
+        date="2024-05-06",
         align=align,
-    )  # fmt: skip
+    )
     ds = ibl_mtm.open_cache(tmp_path / "c.zarr")[eid]
     for column, unit in enumerate(ds.cluster_id.values):
         own = times[ids[which] == unit]
