@@ -7,11 +7,13 @@ Units and trials are chosen by rules that each section states.
 
 from collections.abc import Sequence
 
+import numpy as np
 import xarray as xr
 
 from ibl_mtm.evaluation.scored_run import ScoredRun, decoded
 from ibl_mtm.report.figures import activity as activity_figures
 from ibl_mtm.report.figures.style import short_name
+from ibl_mtm.report.figures.task_scores import confusions
 from ibl_mtm.report.parts import Plot, Section, figures_of
 from ibl_mtm.report.representative import (
     ENOUGH_SPIKES,
@@ -21,7 +23,7 @@ from ibl_mtm.report.representative import (
     representative_units,
 )
 
-__all__ = ["decoded_traces", "single_trial", "unit_responses"]
+__all__ = ["decoded_classes", "decoded_traces", "single_trial", "unit_responses"]
 
 _MOST_TRACES = 4
 
@@ -143,6 +145,25 @@ def decoded_traces(runs: Sequence[ScoredRun]) -> Section:
         section.plots.append(Plot(f"trace_{task}", figure, figures_of(runs[0])))
     if not section.plots:
         section.missing.append("No trace of behaviour was decoded.")
+    return section
+
+
+def decoded_classes(runs: Sequence[ScoredRun]) -> Section:
+    """Of classes of three or more, which is taken for which."""
+    section = Section(
+        "Decoded classes",
+        "Share of the test trials of each class that were decoded as each, all sessions together. "
+        "Shown for classes of three or more that the sessions have in common.",
+        columns=3,
+    )
+    for task, behaviour in decoded(runs).items():
+        for run in runs:
+            scores = run.task(task)
+            if "confusion" in scores:
+                title = f"{behaviour.title}, {short_name(run.name)}"
+                counts = np.array(scores["confusion"])
+                figure = confusions(counts, scores["levels"], title)
+                section.plots.append(Plot(f"classes_{task}", figure, figures_of(run)))
     return section
 
 

@@ -15,7 +15,12 @@ import pandas as pd
 
 from ibl_mtm.evaluation.behaviour.behaviours import Behaviour
 from ibl_mtm.evaluation.scored_run import ScoredRun, decoded, region_table
-from ibl_mtm.report.example_sections import decoded_traces, single_trial, unit_responses
+from ibl_mtm.report.example_sections import (
+    decoded_classes,
+    decoded_traces,
+    single_trial,
+    unit_responses,
+)
 from ibl_mtm.report.figures import regions as region_figures
 from ibl_mtm.report.figures import task_scores as figures
 from ibl_mtm.report.figures import training as training_figures
@@ -200,6 +205,7 @@ _SECTIONS = (
     unit_responses,
     single_trial,
     decoded_traces,
+    decoded_classes,
     _training,
 )
 

@@ -7,13 +7,14 @@ Each function takes tables and returns a `matplotlib.figure.Figure`.
 
 import numpy as np
 import pandas as pd
-from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgb
+from matplotlib.colors import Normalize, to_rgb
 from matplotlib.figure import Figure
 
 from ibl_mtm.report.figures.style import (
     INK,
     MUTED,
     ON_STRONG,
+    SHADES,
     finish_rows,
     legend_below,
     panel,
@@ -26,11 +27,8 @@ from ibl_mtm.sessions.titles import TASK_TITLES
 
 __all__ = ["region_matrix", "region_scores"]
 
-# Transparent where nothing is predicted, so that it lies on any ground.
 # Below zero in another colour: it is worse than the mean, not nothing.
-_PREDICTED = LinearSegmentedColormap.from_list(
-    "predicted", [(*to_rgb("#1f5fa8"), 0.0), (*to_rgb("#1f5fa8"), 0.85), (*to_rgb("#0b2f5c"), 1.0)]
-).with_extremes(under=(*to_rgb("#b03a5b"), 0.35))
+_PREDICTED = SHADES.with_extremes(under=(*to_rgb("#b03a5b"), 0.35))
 _MOST_REGIONS = 40
 _MOST_WRITTEN = 10  # regions of a matrix whose numbers have room
 _FEWEST_UNITS = 5  # that make a region's quartiles worth showing

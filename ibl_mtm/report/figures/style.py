@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
@@ -33,6 +34,7 @@ __all__ = [
     "ON_STRONG",
     "RULE",
     "RUN_COLORS",
+    "SHADES",
     "Look",
     "css_colors",
     "finish_rows",
@@ -69,6 +71,11 @@ INK, MUTED, RULE = (_PALETTE[name][0] for name in ("ink", "muted", "rule"))
 ON_STRONG = _ON_IMAGES["on-strong"][0]
 RUN_COLORS = [light for name, (light, _) in _PALETTE.items() if name.startswith("run")]
 CONDITION_COLORS = [light for name, (light, _) in _PALETTE.items() if name.startswith("cond")]
+
+SHADES = LinearSegmentedColormap.from_list(
+    "shades", [(*to_rgb("#1f5fa8"), 0.0), (*to_rgb("#1f5fa8"), 0.85), (*to_rgb("#0b2f5c"), 1.0)]
+)
+"""Of images: transparent where there is nothing, so that they lie on any ground."""
 
 _STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",

@@ -7,8 +7,11 @@ Each function takes a table and returns a `matplotlib.figure.Figure`; colours st
 the order in which the table names them.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
@@ -16,8 +19,10 @@ from numpy.typing import NDArray
 from ibl_mtm.report.figures.style import (
     INK,
     MUTED,
+    ON_STRONG,
     RULE,
     RUN_COLORS,
+    SHADES,
     finish_rows,
     legend_below,
     panel,
@@ -32,6 +37,7 @@ from ibl_mtm.sessions.titles import TASK_TITLES
 
 __all__ = [
     "behaviour_scores",
+    "confusions",
     "paired_scores",
     "task_scores",
     "unit_scores",
@@ -39,6 +45,7 @@ __all__ = [
 
 _MOST_DOTS = 300  # of a run in one panel: more add ink and bytes, not shape
 _MOST_PAIRS = 800
+_MOST_WRITTEN = 10  # classes of a matrix whose numbers have room
 
 
 @styled
@@ -107,6 +114,36 @@ def behaviour_scores(scores: pd.DataFrame) -> Figure:
     if known.any():
         entries.append(("chance", {"color": MUTED, "marker": "|", "ls": "", "ms": 9, "mew": 1.4}))
     legend_below(figure, entries)
+    return figure
+
+
+@styled
+def confusions(counts: NDArray[np.int64], levels: Sequence[str], title: str) -> Figure:
+    """As which class the test trials of each were decoded.
+
+    Parameters
+    ----------
+    counts : ndarray (K, K)
+        Trials of each class (row) that were decoded as each (column).
+    levels
+        Names of the classes.
+    title
+        Of the figure.
+    """
+    figure, axes = panel(title, 3.4, 3.3)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap=SHADES, norm=Normalize(0, 1), interpolation="none")
+    for row, column in np.ndindex(*counts.shape) if len(levels) <= _MOST_WRITTEN else ():
+        axes.text(column, row, f"{shares[row, column]:.2f}", ha="center", va="center", fontsize=7.5,
+                  color=ON_STRONG if shares[row, column] > 0.6 else INK)  # fmt: skip
+    names = [short_name(level) for level in levels]
+    axes.set_xticks(range(len(names)), names, rotation=90 if len(names) > 5 else 0, color=INK)
+    axes.set_yticks(range(len(names)), [f"{n} ({k:,})" for n, k in zip(names, counts.sum(axis=1),
+                    strict=True)], color=INK)  # fmt: skip
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_xlabel("decoded as")
+    axes.set_ylabel("trials of (how many)")
     return figure
 
 

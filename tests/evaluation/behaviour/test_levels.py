@@ -26,6 +26,7 @@ from ibl_mtm.evaluation.behaviour.linear_decoders import Features, decode_class
 from ibl_mtm.evaluation.compare import compare_runs
 from ibl_mtm.evaluation.document import summarise_tasks
 from ibl_mtm.evaluation.scored_run import read_scored_run
+from ibl_mtm.report.figures.task_scores import confusions
 from ibl_mtm.report.tables import score_columns, score_table
 
 NAMES = ("low", "mid", "high", "odd")
@@ -256,7 +257,10 @@ def test_tables_comparisons_and_the_report_show_levels(
     assert pair.difference == 0
     page = tmp_path / "report.html"
     ibl_mtm.write_report([scored], page)
-    assert "accuracy, 3 classes" in page.read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
+    assert "accuracy, 3 classes" in text
+    assert "Decoded classes" in text
+    assert (scored / "figures" / "classes_tone.svg").is_file()
     assert _remark(run.task("tone")).startswith("accuracy of 3 classes (balanced 0.")
 
 
@@ -304,3 +308,14 @@ def test_which_decoder() -> None:
     three = own_behaviour("tone", "class", np.arange(3))
     assert linear_decoder(three).keywords["names"] == ("0", "1", "2")  # type: ignore[attr-defined]
     assert linear_decoder(own_behaviour("go", "class", np.arange(2))) is decode_class
+
+
+def test_the_matrix_of_classes_shows_shares_of_each_row() -> None:
+    """Of 8 trials of low 6 were right; of a class without a test trial there is nothing."""
+    counts = np.array([[6, 2, 0], [1, 3, 0], [0, 0, 0]])
+    figure = confusions(counts, ["low", "mid", "high"], "Tone")
+    axes = figure.axes[0]
+    shown = [text.get_text() for text in axes.texts]
+    assert shown == ["0.75", "0.25", "0.00", "0.25", "0.75", "0.00", "0.00", "0.00", "0.00"]
+    assert [t.get_text() for t in axes.get_yticklabels()] == ["low (8)", "mid (4)", "high (0)"]
+    assert axes.get_xlabel() == "decoded as"
