@@ -72,7 +72,7 @@ def _levels(values: Values, _: float, kinds: NDArray[Any]) -> Values:
 
 def _name(kind: Any) -> str:
     """What to call a class by its value."""
-    return f"{kind:g}" if isinstance(kind, float) else str(kind)
+    return f"{kind:.15g}" if isinstance(kind, float) else str(kind)
 
 
 def own_behaviour(name: str, kind: str, values: Values | None = None) -> Behaviour:

@@ -143,7 +143,7 @@ def confusions(counts: NDArray[np.int64], levels: Sequence[str], title: str) -> 
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     axes.set_xlabel("decoded as")
-    axes.set_ylabel("trials of (how many)")
+    axes.set_ylabel("class (test trials)")
     return figure
 
 
