@@ -13,6 +13,7 @@ from .evaluation.compare import compare_runs
 from .evaluation.evaluate import evaluate, evaluate_baseline
 from .evaluation.scored_run import read_scored_run
 from .ingest.add_session import add_session
+from .ingest.ingest_dataset import ingest_dataset
 from .report.page import write_report
 from .sessions.bins import rebin
 from .training.checkpoint.pretrained import PretrainedMtM, load_model
@@ -32,6 +33,7 @@ __all__ = [
     "embed",
     "evaluate",
     "evaluate_baseline",
+    "ingest_dataset",
     "load_catalog",
     "load_model",
     "open_cache",

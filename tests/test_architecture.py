@@ -41,6 +41,7 @@ INGEST = (
     ("add_session",),
     ("cluster",),
     ("run",),
+    ("ingest_dataset",),
 )
 MOST_LINES, MOST_FILES = 2500, 16
 

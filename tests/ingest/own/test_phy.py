@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 import ibl_mtm
 from ibl_mtm.config.dataset import Dataset
@@ -119,6 +120,29 @@ def test_windows_without_trials_and_a_session_that_no_place_tells(tmp_path: Path
     assert [ds.attrs[key] for key in ("subject", "date", "lab")] == ["m2", "2024-01-02", "here"]
     assert set(ds.probe.values) == {"probe00"}
     assert ds.sizes["trial"] == 99
+
+
+def test_from_python_by_name_and_as_a_mapping(
+    session: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    described = {"source": {"kind": "phy", "path": "data"}, "align": ALIGN}
+    (tmp_path / "data_catalog.yaml").write_text(yaml.safe_dump({"datasets": {"rig": described}}))
+    monkeypatch.chdir(tmp_path)
+    found = [
+        ibl_mtm.ingest_dataset("rig", "a.zarr"),
+        ibl_mtm.ingest_dataset(described, tmp_path / "b.zarr", name="rig"),
+        ibl_mtm.ingest_dataset("rig", "c.zarr", catalog=str(tmp_path / "data_catalog.yaml")),
+    ]
+    assert [report.failed for report in found] == [{}, {}, {}]
+    (first, second, third) = (
+        ds.load() for report in found for ds in ibl_mtm.open_cache(report.cache).values()
+    )
+    assert first.spikes.equals(second.spikes)
+    assert first.attrs["dataset"] == second.attrs["dataset"] == third.attrs["dataset"] == "rig"
+    with pytest.raises(UserError, match="no dataset 'rug'"):
+        ibl_mtm.ingest_dataset("rug", "a.zarr")
+    with pytest.raises(UserError, match="alignn"):
+        ibl_mtm.ingest_dataset({"source": {"kind": "phy", "path": "x"}, "alignn": {}}, "a.zarr")
 
 
 def test_traces_are_tables_of_two_columns(session: Any, tmp_path: Path) -> None:
