@@ -24,6 +24,7 @@ from ibl_mtm.evaluation.behaviour.decode_by_model import decode_by_model
 from ibl_mtm.evaluation.behaviour.linear_decoders import Features
 from ibl_mtm.model.masking import BEHAVIOUR_SCHEMES, Scheme
 from ibl_mtm.model.mtm import MtM
+from ibl_mtm.sessions.modalities import variables_in
 
 __all__ = ["ModelPredictor", "Predictor", "Scored"]
 
@@ -55,6 +56,9 @@ class Predictor(Protocol):
 
     def region_pairs(self) -> Iterator[tuple[HeldOut, np.ndarray]]:
         """Each region predicted from each other one alone."""
+
+    def without_modality(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Encoding from all behaviour but one variable: whose (`variables_in`), expected counts."""
 
     def features(self) -> Mapping[str, Features]:
         """What behaviour can be decoded from, by prompt: features of every trial."""
@@ -112,6 +116,16 @@ class ModelPredictor:
     def region_pairs(self) -> Iterator[tuple[HeldOut, np.ndarray]]:
         """See `Predictor`."""
         return predict_region_pairs(self.population)
+
+    def without_modality(self) -> Iterator[tuple[str, np.ndarray]]:
+        """See `Predictor`."""
+        has = (self.model.scales_of(self.population.session).null > 0).tolist()
+        names = self.model.names_of_modalities
+        there = [name for name, known in zip(names, has, strict=True) if known]
+        for what, left_out in variables_in(there).items():
+            given = [name for name in there if name not in left_out]
+            ((_, rates),) = predict_held_out(self.population.given(given), "encoding")
+            yield what, rates
 
     def features(self) -> dict[str, Features]:
         """Log rates under every prompt; one and the same where prompts were not trained."""

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from ibl_mtm.evaluation.activity.modality_gains import modality_gains
 from ibl_mtm.evaluation.activity.published_r2 import (
     PUBLISHED_R2,
     published_conditions,
@@ -143,6 +144,9 @@ def score_session(
             skipped[task] = reason
             continue
         table, rates = _score_activity(predictor, task, test, condition, expected, r2)
+        if task == "encoding":
+            bits = table["bits_per_spike"].to_numpy()
+            table = table.assign(**modality_gains(predictor, test.spikes.values, bits))
         tables.append(table)
         say(f"{task}: {table['bits_per_spike'].mean():.3f} bits/spike of {len(table)} units")
         if no_response:

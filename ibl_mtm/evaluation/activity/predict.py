@@ -7,6 +7,8 @@ rates = predict(model, ds)                             # nothing hidden: denoise
 import logging
 import math
 from collections.abc import Iterator, Sequence
+from copy import copy
+from dataclasses import replace
 from itertools import groupby
 from typing import Literal, overload
 
@@ -27,7 +29,7 @@ from ibl_mtm.evaluation.activity.tasks import (
     neighbours,
     region_pairs,
 )
-from ibl_mtm.evaluation.behaviour.decode_by_model import shown_behaviour
+from ibl_mtm.evaluation.behaviour.decode_by_model import hidden_modalities, shown_behaviour
 from ibl_mtm.model.group import Group
 from ibl_mtm.model.masking import SCHEMES, Scheme
 from ibl_mtm.model.modalities import Behaviour
@@ -119,6 +121,14 @@ class Population:
         if self.behaviour is None:
             return False
         return bool((self.model.scales_of(self.session).null > 0).any())
+
+    def given(self, names: Sequence[str]) -> "Population":
+        """The same with these modalities alone to be shown where spikes are predicted from them."""
+        assert self.behaviour is not None
+        other = copy(self)
+        hidden = hidden_modalities(self.model, names)
+        other.behaviour = replace(self.behaviour, hidden_traces=hidden[0], hidden_classes=hidden[1])
+        return other
 
     def group(
         self,
