@@ -6,10 +6,12 @@ from .cache.queries import population_raster, psth, region_summary, select_units
 from .config.catalog import load_catalog
 from .errors import SessionError, UserError
 from .evaluation.activity.embed import embed
+from .evaluation.activity.impute import impute
 from .evaluation.activity.predict import predict
 from .evaluation.behaviour.decode import decode
 from .evaluation.compare import compare_runs
 from .evaluation.evaluate import evaluate, evaluate_baseline
+from .evaluation.imputation import score_imputation
 from .evaluation.scored_run import read_scored_run
 from .ingest.add_session import add_session
 from .report.page import write_report
@@ -30,6 +32,7 @@ __all__ = [
     "embed",
     "evaluate",
     "evaluate_baseline",
+    "impute",
     "load_catalog",
     "load_model",
     "open_cache",
@@ -41,6 +44,7 @@ __all__ = [
     "read_scored_run",
     "rebin",
     "region_summary",
+    "score_imputation",
     "select_units",
     "train",
     "write_report",

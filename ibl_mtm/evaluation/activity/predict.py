@@ -39,11 +39,13 @@ from ibl_mtm.sessions.trial_format import trial_format
 from ibl_mtm.sessions.view import eligible_regions
 
 __all__ = [
+    "BATCH",
     "Population",
     "Precision",
     "population_of",
     "predict",
     "predict_held_out",
+    "predict_items",
     "predict_region_pairs",
     "predict_unmasked",
     "select_known",
@@ -170,19 +172,20 @@ def predict_held_out(
         Expected counts per bin of ``held.outputs`` (scored in ``held.bins`` only).
     """
     items = held_out(task, population.region, population.counts.shape[1], population.near)
-    return _predict(population, TASK_SCHEME[task], items)
+    return predict_items(population, TASK_SCHEME[task], items)
 
 
 def predict_region_pairs(population: Population) -> Iterator[tuple[HeldOut, np.ndarray]]:
     """Predict each region from each other region alone; as `predict_held_out`."""
     items = region_pairs(population.region, population.counts.shape[1])
-    return _predict(population, "inter_region", items)
+    return predict_items(population, "inter_region", items)
 
 
 @torch.inference_mode()
-def _predict(
+def predict_items(
     population: Population, scheme: Scheme, items: Iterator[HeldOut]
 ) -> Iterator[tuple[HeldOut, np.ndarray]]:
+    """Predict anything that is held out, under a scheme's prompt; as `predict_held_out`."""
     # Items of equal shape share forward passes: (item, trial) pairs are cut into batches.
     for _, same in groupby(items, key=lambda held: (held.hidden.shape, len(held.outputs))):
         yield from _predict_alike(population, scheme, list(same), len(population.counts))
