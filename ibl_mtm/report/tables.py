@@ -84,10 +84,14 @@ def score_table(runs: Sequence[ScoredRun]) -> list[Row]:
     if any(chance.values()):
         cells = [_behaviour_cell(task, chance.get(task)) for task in _tasks(runs)]
         rows.append(Row("chance", cells, reference=True))
-    oracle = {task: _first(runs, task, "oracle") for task in TASK_TITLES}
+    oracle = {task: _first(runs, task, "oracle") for task in UNIT_TITLES}
     if any(value is not None for value in oracle.values()):
         cells = [Cell(oracle.get(task)) for task in _tasks(runs)]
         rows.append(Row("true rates", cells, reference=True))
+    known = {task: _first(runs, task, "oracle") for task in decoded(runs)}
+    if any(known.values()):
+        cells = [_behaviour_cell(task, known.get(task)) for task in _tasks(runs)]
+        rows.append(Row("true latents", cells, reference=True))
     return rows
 
 
