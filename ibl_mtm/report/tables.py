@@ -84,13 +84,18 @@ def score_table(runs: Sequence[ScoredRun]) -> list[Row]:
     if any(chance.values()):
         cells = [_behaviour_cell(task, chance.get(task)) for task in _tasks(runs)]
         rows.append(Row("chance", cells, reference=True))
-    oracle = {task: _first(runs, task, "oracle") for task in UNIT_TITLES}
+    oracle = {task: _first(runs, task, "oracle") for task in TASK_TITLES}
     if any(value is not None for value in oracle.values()):
         cells = [Cell(oracle.get(task)) for task in _tasks(runs)]
         rows.append(Row("true rates", cells, reference=True))
+    # Of the spikes behaviour can tell what it follows, no more.
+    told = _first(runs, "encoding", "oracle")
     known = {task: _first(runs, task, "oracle") for task in decoded(runs)}
-    if any(known.values()):
-        cells = [_behaviour_cell(task, known.get(task)) for task in _tasks(runs)]
+    if any(known.values()) or told is not None:
+        cells = [
+            Cell(told) if task == "encoding" else _behaviour_cell(task, known.get(task))
+            for task in _tasks(runs)
+        ]
         rows.append(Row("true latents", cells, reference=True))
     return rows
 
@@ -150,7 +155,7 @@ def _run_cell(run: ScoredRun, task: str) -> Cell:
         lines.append(f"D² {number(scores['poisson_d2'])}")
     if scores.get("fraction_of_oracle") is not None:
         part = f"{scores['fraction_of_oracle']:.0%}".replace("-", "−")
-        lines.append(f"{part} of true rates")
+        lines.append(f"{part} of true {'latents' if task == 'encoding' else 'rates'}")
     return Cell(scores["bits_per_spike"], tuple(lines))
 
 

@@ -49,14 +49,15 @@ def test_what_a_model_answers_itself_stands_below_the_runs():
 def test_what_simulated_latents_tell_stands_below():
     tasks = {
         "co_smoothing": {"bits_per_spike": 0.3, "oracle": 0.6},
-        "encoding": {"bits_per_spike": 0.1, "oracle": 0.2},
+        "encoding": {"bits_per_spike": 0.1, "oracle": 0.2, "fraction_of_oracle": 0.5},
         "choice": {"accuracy": 0.8, "oracle": {"accuracy": 1.0}},
         "wheel_speed": {"r2": 0.2},
     }
     rows = {row.name: row for row in score_table([scored("run", tasks)])}
     assert list(rows) == ["run", "true rates", "true latents"]
-    assert [cell.value for cell in rows["true rates"].cells] == [0.6, 0.2, None, None]
-    assert [cell.value for cell in rows["true latents"].cells] == [None, None, 1.0, None]
+    assert [cell.value for cell in rows["true rates"].cells] == [0.6, None, None, None]
+    assert [cell.value for cell in rows["true latents"].cells] == [None, 0.2, 1.0, None]
+    assert rows["run"].cells[1].notes == ("50% of true latents",)
     assert rows["true latents"].reference
 
 
