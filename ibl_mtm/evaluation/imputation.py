@@ -1,12 +1,12 @@
-"""How well activity is imputed by another session's units, where the region was recorded after all.
+"""How well activity is imputed by other sessions' units, where the region was recorded after all.
 
-table = score_imputation(model, cache[eid], like=cache[other])
+table = score_imputation(model, cache[eid], like=[cache[other] for other in others])
 table.loc["CA1", ["imputed", "psth"]]           # bits/spike of the region's spikes together
 
 Units of two sessions are not each other's, so what is compared is what a region does as a whole.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import pandas as pd
@@ -28,15 +28,16 @@ def score_imputation(
     model: MtM,
     ds: xr.Dataset,
     *,
-    like: xr.Dataset,
+    like: xr.Dataset | Sequence[xr.Dataset],
     regions: Collection[str] | None = None,
     split: ArrayLike | None = None,
 ) -> pd.DataFrame:
     """Impute regions that a session has units of, none of them shown, and compare.
 
     What is scored is the number of spikes of all of a region's units together, in each bin of the
-    test trials. The other session's units are summed likewise; one number, their scale, is fitted
-    to the other trials of this session.
+    test trials. The other session's units are summed likewise, and of several sessions the mean is
+    taken of the logarithms of that, which takes away what each says by itself; one number, their
+    scale, is fitted to the other trials of this session.
 
     Units that the model does not know count too as what was recorded. That is the strict test: of
     units that it knows it has seen the training trials, though none is shown here.
@@ -44,16 +45,18 @@ def score_imputation(
     Parameters
     ----------
     model, ds, like
-        As for `ibl_mtm.impute`.
+        As for `ibl_mtm.impute`; `like` may be several sessions, of which those take part that
+        have units of a region.
     regions
-        By default all that both sessions have at least `model.scope.min_units_per_region` of.
+        By default all that this session and one of the others have at least
+        `model.scope.min_units_per_region` units of.
     split : array (trial,), str
         train, val or test for each trial of `ds`; by default the session's own.
 
     Returns
     -------
     DataFrame
-        By region: ``imputed``, bits/spike of the other session's units; ``own_units``, those of
+        By region: ``imputed``, bits/spike of the other sessions' units; ``own_units``, those of
         inter-region prediction by its own (NaN if the model knows none); ``psth``, those of the
         smoothed mean of the other trials of the same condition (choice and block, or what the
         session declares); ``n_units``, ``n_units_like``, ``n_spikes``.
@@ -73,16 +76,19 @@ def score_imputation(
     test = part == "test"
     if not test.any() or test.all():
         raise UserError(f"session {ds.attrs['eid']} needs test trials, and others to compare with")
-    own, other = (_known_regions(model, each, every) for each, every in ((ds, True), (like, False)))
+    others = [like] if isinstance(like, xr.Dataset) else list(like)
+    own = _known_regions(model, ds, every=True)
+    have = [_known_regions(model, other, every=False) for other in others]
     if regions is None:
         least = model.scope.min_units_per_region
-        regions = [n for n in sorted(own) if min(own[n], other.get(n, 0)) >= least]
+        most = {name: max([of.get(name, 0) for of in have], default=0) for name in own}
+        regions = [name for name in sorted(own) if min(own[name], most[name]) >= least]
     for name in regions:
         if name not in own:
             raise UserError(f"session {ds.attrs['eid']} has no units of '{name}' to compare with")
     if not regions:
         raise UserError(
-            f"sessions {ds.attrs['eid']} and {like.attrs['eid']} share no region of "
+            f"session {ds.attrs['eid']} and {_named(others)} share no region of "
             f"{model.scope.min_units_per_region} units (data.min_units_per_region)"
         )
     rows = {}
@@ -91,20 +97,30 @@ def score_imputation(
         observed = ds.spikes.values[:, :, inside].sum(2, dtype=np.int64)
         known = np.isin(as_text(ds.unit)[inside], model.scope.units).any()
 
-        def score(of: xr.Dataset, name: str = name, observed: np.ndarray = observed) -> float:
-            total = impute(model, ds, like=of, regions=[name]).values.sum(2, dtype=np.float64)
+        def score(
+            by: Sequence[xr.Dataset], name: str = name, observed: np.ndarray = observed
+        ) -> float:
+            rates = (impute(model, ds, like=of, regions=[name]).values for of in by)
+            logs = [np.log(of.sum(2, dtype=np.float64)) for of in rates]
+            total = np.exp(np.mean([log - log[~test].mean() for log in logs], 0))
             scaled = total * (observed[~test].sum() / total[~test].sum())
             return float(bits_per_spike(scaled[test, :, None], observed[test, :, None])[0])
 
+        # Of no session that has it, the first tells what is wrong.
+        by = [other for other, of in zip(others, have, strict=True) if name in of] or others[:1]
         rows[name] = {
-            "imputed": score(like),
-            "own_units": score(ds) if known else np.nan,
+            "imputed": score(by),
+            "own_units": score([ds]) if known else np.nan,
             "psth": _psth(ds, observed, part),
             "n_units": own[name],
-            "n_units_like": other.get(name, 0),
+            "n_units_like": sum(of.get(name, 0) for of in have),
             "n_spikes": int(observed[test].sum()),
         }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("region")
+
+
+def _named(sessions: Sequence[xr.Dataset]) -> str:
+    return ", ".join(str(ds.attrs["eid"]) for ds in sessions) or "no other one"
 
 
 def _known_regions(model: MtM, ds: xr.Dataset, every: bool) -> dict[str, int]:

@@ -14,6 +14,7 @@ import xarray as xr
 
 from ibl_mtm.evaluation.activity.predict import (
     Precision,
+    hidden_states,
     population_of,
     predict_held_out,
     predict_region_pairs,
@@ -27,6 +28,9 @@ from ibl_mtm.model.mtm import MtM
 from ibl_mtm.sessions.modalities import variables_in
 
 __all__ = ["ModelPredictor", "Predictor", "Scored"]
+
+#: Schemes under which no spike is asked for.
+_ASKS_NO_SPIKES = {"decoding", "behaviour"}
 
 Scored = ActivityTask | Literal["region_pairs"]
 
@@ -128,10 +132,16 @@ class ModelPredictor:
             yield what, rates
 
     def features(self) -> dict[str, Features]:
-        """Log rates under every prompt; one and the same where prompts were not trained."""
+        """Log rates under every prompt; one and the same where prompts were not trained.
+
+        Of a model that was trained for behaviour alone, whose rates no step has trained, what its
+        transformer makes of the spikes.
+        """
         known = [s for s in self.model.scope.schemes if s not in BEHAVIOUR_SCHEMES]
         prompts = known if known and self.model.settings.prompt else (self.prompt,)
         population = population_of(self.model, self.ds)
+        if not set(self.model.scope.schemes) - _ASKS_NO_SPIKES:
+            return {self.prompt: Features(hidden_states(population, self.prompt))}
         return {p: Features(predict_unmasked(population, p)) for p in prompts}
 
     def answers(self) -> dict[str, np.ndarray]:

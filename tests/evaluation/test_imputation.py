@@ -1,6 +1,7 @@
 """Units of another session are imputed: what is read out, what is seen, and how it is scored."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import xarray as xr
@@ -149,8 +150,30 @@ def test_scores_by_hand(here, there, model):
         assert table.loc[REGION, column] == pytest.approx(bits.item(), rel=1e-4)
     assert table.loc[REGION, ["n_units", "n_units_like"]].tolist() == [2, 3]
     assert table.loc[REGION, "n_spikes"] == observed[test].sum()
+    alone = ibl_mtm.score_imputation(model, here, like=[there], regions=[REGION])
+    pd.testing.assert_frame_equal(alone, table)
     everywhere = ibl_mtm.score_imputation(model, here, like=there)
     assert everywhere.index.tolist() == sorted(set(here.beryl.values.tolist()))
+
+
+def test_of_several_sessions_the_mean_of_logs_is_taken(here, there, model):
+    third = make_session(n_units=10, n_trials=30, n_bins=12, seed=3)
+    without = third.isel(unit=np.flatnonzero(third.beryl != "DG"))
+    model = make_model(here, there, without)
+    table = ibl_mtm.score_imputation(model, here, like=[there, without], regions=[REGION, "DG"])
+    test = (here.split == "test").values
+    observed = here.spikes.values[:, :, of(here)].sum(2, dtype=int)
+    totals = [
+        ibl_mtm.impute(model, here, like=like, regions=REGION).values.sum(2, dtype=float)
+        for like in (there, without)
+    ]
+    total = np.sqrt(totals[0] * totals[1])
+    total *= observed[~test].sum() / total[~test].sum()
+    bits = bits_per_spike(total[test][..., None], observed[test][..., None])
+    assert table.loc[REGION, "imputed"] == pytest.approx(bits.item(), rel=1e-5)
+    assert table["n_units_like"].tolist() == [5, 3]
+    one = ibl_mtm.score_imputation(model, here, like=there, regions=["DG"])
+    assert table.loc["DG", "imputed"] == one.loc["DG", "imputed"]
 
 
 def test_the_psth_that_it_stands_beside_is_the_baseline(here, there, model):

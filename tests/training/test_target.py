@@ -10,6 +10,7 @@ import ibl_mtm
 from ibl_mtm.cache.cache import open_cache
 from ibl_mtm.cache.store import create_cache, write_session
 from ibl_mtm.errors import UserError
+from ibl_mtm.evaluation.behaviour import decode_session
 from ibl_mtm.sessions.trial_format import trial_format
 from ibl_mtm.training.checkpoint.build import build_model
 from ibl_mtm.training.checkpoint.initialise import initialise
@@ -21,17 +22,16 @@ NAMES = ["lick_rate", "wheel_speed", "block", "choice"]
 SCHEMES = {"neuron": 1.0, "decoding": 1.0, "mixed": 1.0}
 
 
-def make(root, change=lambda ds: ds, n_sessions=1):
+def make(root, change=lambda ds: ds, first=0):
     """Half of the units follow the choice, the others the wheel's speed."""
     create_cache(root)
-    for seed in range(n_sessions):
-        ds = make_session(n_units=8, n_trials=80, n_bins=10, seed=seed)
-        rng = np.random.default_rng(seed)
-        rate = np.full(ds.spikes.shape, 0.5)
-        rate[:, :, :4] *= np.exp(0.8 * ds.choice.values[:, None, None])
-        rate[:, :, 4:] += np.abs(ds.wheel_velocity.values)[:, :, None]
-        ds["spikes"] = ds.spikes.dims, rng.poisson(rate).clip(0, 255).astype(np.uint8)
-        write_session(root, change(ds), make_regions())
+    ds = make_session(n_units=8, n_trials=80, n_bins=10, seed=first)
+    rng = np.random.default_rng(first)
+    rate = np.full(ds.spikes.shape, 0.5)
+    rate[:, :, :4] *= np.exp(0.8 * ds.choice.values[:, None, None])
+    rate[:, :, 4:] += np.abs(ds.wheel_velocity.values)[:, :, None]
+    ds["spikes"] = ds.spikes.dims, rng.poisson(rate).clip(0, 255).astype(np.uint8)
+    write_session(root, change(ds), make_regions())
     return open_cache(root)
 
 
@@ -57,6 +57,23 @@ def begun(cache, tmp_path_factory):
     run = tmp_path_factory.mktemp("runs") / "begun"
     train(settings_of(), cache, run, progress=False)
     return run
+
+
+def test_a_new_animal_has_no_rates_and_is_read_from_what_the_transformer_makes(
+    begun, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(decode_session, "SHUFFLES", 1)
+    other = make(tmp_path / "other.zarr", first=5)
+    settings = settings_of(target="choice", steps=60, validate_every=10)
+    train(settings, other, tmp_path / "run", init=begun, progress=False)
+    model = load_model(tmp_path / "run")
+    assert not model.read_out.any()
+    found = ibl_mtm.evaluate(tmp_path / "run", other, tasks=["choice"]).metrics
+    assert found["skipped"] == {}
+    choice = found["tasks"]["choice"]
+    assert choice["prompt"] == "decoding"
+    assert choice["accuracy"] > 0.7
+    assert choice["by_model"]["accuracy"] > 0.7
 
 
 @pytest.mark.parametrize("target", ["choice", "wheel_speed"])

@@ -42,6 +42,7 @@ __all__ = [
     "BATCH",
     "Population",
     "Precision",
+    "hidden_states",
     "population_of",
     "predict",
     "predict_held_out",
@@ -246,6 +247,18 @@ def predict_unmasked(population: Population, scheme: Scheme) -> np.ndarray:
         group = population.group(nothing.expand(len(trials), 1, 1), trials, scheme)
         (log_rate,) = population.model([group])
         parts.append(population.model.blend(log_rate, group))
+    return torch.cat(parts).cpu().numpy()
+
+
+@torch.inference_mode()
+def hidden_states(population: Population, scheme: Scheme) -> np.ndarray:
+    """The transformer's output for whole trials, nothing hidden, (trial, time, D)."""
+    device = population.counts.device
+    nothing = torch.zeros(1, 1, 1, dtype=torch.bool, device=device)
+    parts = [
+        population.model.encode([population.group(nothing, trials, scheme)])
+        for trials in torch.arange(len(population.counts), device=device).split(BATCH)
+    ]
     return torch.cat(parts).cpu().numpy()
 
 
