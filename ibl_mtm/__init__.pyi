@@ -6,11 +6,13 @@ from .cache.queries import population_raster, psth, region_summary, select_units
 from .config.catalog import load_catalog
 from .errors import SessionError, UserError
 from .evaluation.activity.embed import embed
+from .evaluation.activity.impute import impute
 from .evaluation.activity.predictions import predict
 from .evaluation.activity.stored_predictions import Predictions, open_predictions
 from .evaluation.behaviour.decode import decode
 from .evaluation.compare import compare_runs
 from .evaluation.evaluate import evaluate, evaluate_baseline
+from .evaluation.imputation import score_imputation
 from .evaluation.scored_run import read_scored_run
 from .ingest.add_session import add_session
 from .ingest.ingest_dataset import ingest_dataset
@@ -33,6 +35,7 @@ __all__ = [
     "embed",
     "evaluate",
     "evaluate_baseline",
+    "impute",
     "ingest_dataset",
     "load_catalog",
     "load_model",
@@ -46,6 +49,7 @@ __all__ = [
     "read_scored_run",
     "rebin",
     "region_summary",
+    "score_imputation",
     "select_units",
     "train",
     "write_report",

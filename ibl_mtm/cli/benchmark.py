@@ -64,6 +64,13 @@ def run(
     suite: Suites = None,
     task: Tasks = None,
     session: Sessions = None,
+    end_to_end: Annotated[
+        bool,
+        typer.Option(
+            "--end-to-end",
+            help="Also train the model for each task of TS1; taken where it is best on val.",
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Adapt a model to each recording, and predict what the benchmark asks for."""
@@ -84,6 +91,7 @@ def run(
         config,
         tuple(settings or ()),
         baseline,
+        end_to_end,
     )
     report = run_benchmark(request, say)
     print_json(report.to_json()) if as_json else show_run(report)

@@ -247,7 +247,10 @@ def show_scores(scores: Sequence[dict[str, Any]]) -> None:
         values = [s["tasks"].get(task) or {} for s in scores]
         cells = [_score(value) for value in values]
         if with_oracle:
-            cells.append(f"{values[0]['oracle']:.3f}" if "oracle" in values[0] else "")
+            oracle = values[0].get("oracle")
+            # Of behaviour: what one tells who knows the latents.
+            known = oracle if isinstance(oracle, dict) else {"r2": oracle}
+            cells.append("" if oracle is None else _score(known))
         table.add_row(in_text(task), *cells, _remark(values[0]))
     out.print(table)
     if any(s.get("simulated") for s in scores):
@@ -309,7 +312,7 @@ def show_pairs(pairs: Sequence["Pair"]) -> None:
 
 def _score(value: dict[str, Any]) -> str:
     for key in ("bits_per_spike", "accuracy", "r2"):
-        if key in value:
+        if value.get(key) is not None:
             return f"{value[key]:.3f}"
     return "-"
 

@@ -17,6 +17,7 @@ import xarray as xr
 
 from ibl_mtm._provenance import __version__
 from ibl_mtm.cache.cache import Cache
+from ibl_mtm.evaluation.activity.modality_gains import summarise_gains
 from ibl_mtm.evaluation.behaviour.behaviours import behaviours_in
 from ibl_mtm.evaluation.metrics import summarise
 from ibl_mtm.evaluation.score_session import SessionScores
@@ -140,6 +141,8 @@ def summarise_tasks(
                 scores = {"psth_r2": None, "residual_r2": None} | _plain(row.to_dict())
                 over = "sessions" if scores["n_sessions"] > 1 else "units"
                 found[str(task)] = scores | {"sem_over": over}
+                if gains := summarise_gains(per_unit[per_unit["task"] == task]):
+                    found[str(task)]["adds"] = gains
     for task in behaviours_in(behaviour):
         scored = [scores[task] for scores in behaviour if task in scores]
         if len(scored) > 1:

@@ -14,6 +14,7 @@ import xarray as xr
 
 from ibl_mtm.evaluation.activity.predict import (
     Precision,
+    hidden_states,
     population_of,
     predict_held_out,
     predict_region_pairs,
@@ -24,8 +25,12 @@ from ibl_mtm.evaluation.behaviour.decode_by_model import decode_by_model
 from ibl_mtm.evaluation.behaviour.linear_decoders import Features
 from ibl_mtm.model.masking import BEHAVIOUR_SCHEMES, Scheme
 from ibl_mtm.model.mtm import MtM
+from ibl_mtm.sessions.modalities import variables_in
 
 __all__ = ["ModelPredictor", "Predictor", "Scored"]
+
+#: Schemes under which no spike is asked for.
+_ASKS_NO_SPIKES = {"decoding", "behaviour"}
 
 Scored = ActivityTask | Literal["region_pairs"]
 
@@ -55,6 +60,9 @@ class Predictor(Protocol):
 
     def region_pairs(self) -> Iterator[tuple[HeldOut, np.ndarray]]:
         """Each region predicted from each other one alone."""
+
+    def without_modality(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Encoding from all behaviour but one variable: whose (`variables_in`), expected counts."""
 
     def features(self) -> Mapping[str, Features]:
         """What behaviour can be decoded from, by prompt: features of every trial."""
@@ -113,11 +121,27 @@ class ModelPredictor:
         """See `Predictor`."""
         return predict_region_pairs(self.population)
 
+    def without_modality(self) -> Iterator[tuple[str, np.ndarray]]:
+        """See `Predictor`."""
+        has = (self.model.scales_of(self.population.session).null > 0).tolist()
+        names = self.model.names_of_modalities
+        there = [name for name, known in zip(names, has, strict=True) if known]
+        for what, left_out in variables_in(there).items():
+            given = [name for name in there if name not in left_out]
+            ((_, rates),) = predict_held_out(self.population.given(given), "encoding")
+            yield what, rates
+
     def features(self) -> dict[str, Features]:
-        """Log rates under every prompt; one and the same where prompts were not trained."""
+        """Log rates under every prompt; one and the same where prompts were not trained.
+
+        Of a model that was trained for behaviour alone, whose rates no step has trained, what its
+        transformer makes of the spikes.
+        """
         known = [s for s in self.model.scope.schemes if s not in BEHAVIOUR_SCHEMES]
         prompts = known if known and self.model.settings.prompt else (self.prompt,)
         population = population_of(self.model, self.ds)
+        if not set(self.model.scope.schemes) - _ASKS_NO_SPIKES:
+            return {self.prompt: Features(hidden_states(population, self.prompt))}
         return {p: Features(predict_unmasked(population, p)) for p in prompts}
 
     def answers(self) -> dict[str, np.ndarray]:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from ibl_mtm.evaluation.activity.modality_gains import modality_gains
 from ibl_mtm.evaluation.activity.published_r2 import (
     PUBLISHED_R2,
     published_conditions,
@@ -33,6 +34,7 @@ from ibl_mtm.evaluation.metrics import bits_per_spike, poisson_d2
 from ibl_mtm.evaluation.predictors import Predictor
 from ibl_mtm.sessions.conditions import condition_codes, conditions_of
 from ibl_mtm.sessions.text import as_text
+from ibl_mtm.simulate.brain import BEHAVING, COLUMNS
 from ibl_mtm.simulate.truth import Truth
 
 __all__ = ["ALL_TASKS", "TASKS", "R2Rules", "SessionScores", "nothing_scored", "score_session"]
@@ -114,7 +116,8 @@ def score_session(
         Some of `ALL_TASKS`, and of what the session declares.
     truth
         True rates of a simulated session, for the oracle: the score of those rates on the very
-        same entries.
+        same entries; of encoding, that of rates of which the latents are known that behaviour
+        follows; of behaviour, what all latents tell of it.
     say
         Called with a line of text as each task is done.
     imposters
@@ -123,14 +126,7 @@ def score_session(
         Whether R² by the published code's rules stand beside our own (see `published_r2`).
     """
     test = ds.isel(trial=np.flatnonzero(split == "test"))
-    expected = None
-    if truth is not None:
-        expected = truth.expected_counts(
-            as_text(test.unit).tolist(),
-            test.window_start.values,
-            test.sizes["time"],
-            float(test.attrs["bin_size"]),
-        )
+    expected = None if truth is None else _expected(truth, test)
     tables, pairs = [pd.DataFrame()], pd.DataFrame()
     skipped: dict[str, str] = {}
     examples = xr.Dataset()
@@ -142,7 +138,15 @@ def score_session(
         if reason:
             skipped[task] = reason
             continue
-        table, rates = _score_activity(predictor, task, test, condition, expected, r2)
+        best = expected
+        if task == "encoding" and truth is not None:
+            # Of the latents, behaviour can tell those alone that it follows.
+            others = [at for at, name in enumerate(COLUMNS) if name not in BEHAVING]
+            best = _expected(truth.without(others), test)
+        table, rates = _score_activity(predictor, task, test, condition, best, r2)
+        if task == "encoding":
+            bits = table["bits_per_spike"].to_numpy()
+            table = table.assign(**modality_gains(predictor, test.spikes.values, bits))
         tables.append(table)
         say(f"{task}: {table['bits_per_spike'].mean():.3f} bits/spike of {len(table)} units")
         if no_response:
@@ -154,7 +158,8 @@ def score_session(
                 skipped["region_pairs"] = no_pairs
             else:
                 pairs = _score_pairs(predictor, test)
-    found = decode_behaviour(predictor, ds, split, tasks, imposters)
+    latents = None if truth is None else truth.latents_in(*_windows(ds))
+    found = decode_behaviour(predictor, ds, split, tasks, imposters, latents)
     for name, behaviour in found.scores.items():
         key = "r2" if "r2" in behaviour else "accuracy"
         say(f"{name}: {key} {behaviour[key]:.3f}")
@@ -168,6 +173,16 @@ def score_session(
         time=ds.time.values + float(ds.attrs["bin_size"]) / 2,
         n_test=test.sizes["trial"],
     )
+
+
+def _windows(ds: xr.Dataset) -> tuple[np.ndarray, int, float]:
+    """Where trials begin (s), their bins, and the width of those (s)."""
+    return ds.window_start.values, ds.sizes["time"], float(ds.attrs["bin_size"])
+
+
+def _expected(truth: Truth, ds: xr.Dataset) -> np.ndarray:
+    """What true rates, or an observer's, have in each bin, (trial, time, unit)."""
+    return truth.expected_counts(as_text(ds.unit).tolist(), *_windows(ds))
 
 
 def _cannot(task: ActivityTask, region: np.ndarray) -> str | None:

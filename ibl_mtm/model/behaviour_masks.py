@@ -75,7 +75,10 @@ def draw_behaviour_mask(
     n_traces, n_trials = there[0].shape[1], len(key)
     everything = torch.cat(there, 1)  # (B, M)
     if scheme == "encoding":
-        whole = torch.zeros_like(everything)
+        # Any part of them may be what is given: the share that is hidden is drawn too.
+        draws = uniform(key ^ _APART, len(sources) + 2)
+        share = torch.where(draws[:, 0] < ratios.encoding, draws[:, 1], 0.0)
+        whole = draws[:, 2:][:, sources] < share[:, None]
     elif scheme == "behaviour":
         # One of those that the trial has; of one that is missing nothing could be asked.
         draws = uniform(key ^ _APART, len(sources)).masked_fill(~everything, 2.0)

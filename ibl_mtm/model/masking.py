@@ -64,6 +64,9 @@ class MaskRatios(Settings):
     random: float = Field(0.3, ge=0, le=1)
     #: Of units, of bins, and of modalities, each drawn by itself.
     mixed: float = Field(0.3, ge=0, le=1)
+    #: Share of trials under `encoding` that show some of behaviour alone: of each, a share of the
+    #: variables that it comes from is hidden, itself drawn from 0 to 1.
+    encoding: float = Field(0.5, ge=0, le=1)
     #: Share of causal masks that are one run of steps up to the trial's end instead, as forward
     #: prediction asks for; its length is drawn from 1 to `tail_bins`.
     tail_share: float = Field(0.0, ge=0, le=1)

@@ -414,10 +414,13 @@ class MtM(nn.Module):
         """Read-out of one group: (B, T, D) -> (B, T, N or M)."""
         units = group.units
         if group.outputs is None or group.outputs.ndim == 1:
-            units = units if group.outputs is None else units[group.outputs]
-            return h @ self.read_out[units].T + self.read_out_bias[units]
+            return self.read_out_of(h, units if group.outputs is None else units[group.outputs])
         units = units[group.outputs]  # (B, M)
         return h @ self.read_out[units].mT + self.read_out_bias[units][:, None, :]
+
+    def read_out_of(self, h: Tensor, rows: Tensor) -> Tensor:
+        """Log rates of any rows of units, also of other sessions': (B, T, D) -> (B, T, M)."""
+        return h @ self.read_out[rows].T + self.read_out_bias[rows]
 
 
 def hides_the_end(hidden: Tensor) -> bool:

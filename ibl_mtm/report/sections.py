@@ -15,6 +15,7 @@ import pandas as pd
 
 from ibl_mtm.evaluation.behaviour.behaviours import Behaviour
 from ibl_mtm.evaluation.scored_run import ScoredRun, decoded, region_table
+from ibl_mtm.report.behaviour_sections import decoded_by_models, encoded
 from ibl_mtm.report.example_sections import (
     decoded_classes,
     decoded_traces,
@@ -202,6 +203,8 @@ _SECTIONS = (
     _pairs,
     _regions,
     _matrix,
+    decoded_by_models,
+    encoded,
     unit_responses,
     single_trial,
     decoded_traces,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ibl_mtm.evaluation.scored_run import ScoredRun, decoded
-from ibl_mtm.sessions.titles import TASK_TITLES
+from ibl_mtm.sessions.titles import TASK_TITLES, UNIT_TITLES
 
 __all__ = [
     "Cell",
@@ -29,8 +29,6 @@ __all__ = [
 ]
 
 
-#: Scored in bits/spike: the four activity tasks, and what models of behaviour predict from it.
-_OF_ACTIVITY = {**TASK_TITLES, "encoding": "From behaviour"}
 #: Nulls that keep what is slow, so that p means something.
 _NULLS = ("pseudo-sessions", "imposters")
 _RAW_DECODERS = {
@@ -90,16 +88,25 @@ def score_table(runs: Sequence[ScoredRun]) -> list[Row]:
     if any(value is not None for value in oracle.values()):
         cells = [Cell(oracle.get(task)) for task in _tasks(runs)]
         rows.append(Row("true rates", cells, reference=True))
+    # Of the spikes behaviour can tell what it follows, no more.
+    told = _first(runs, "encoding", "oracle")
+    known = {task: _first(runs, task, "oracle") for task in decoded(runs)}
+    if any(known.values()) or told is not None:
+        cells = [
+            Cell(told) if task == "encoding" else _behaviour_cell(task, known.get(task))
+            for task in _tasks(runs)
+        ]
+        rows.append(Row("true latents", cells, reference=True))
     return rows
 
 
 def _tasks(runs: Sequence[ScoredRun]) -> list[str]:
-    return [task for task in (*_OF_ACTIVITY, *decoded(runs)) if any(run.task(task) for run in runs)]
+    return [task for task in (*UNIT_TITLES, *decoded(runs)) if any(run.task(task) for run in runs)]
 
 
 def score_columns(runs: Sequence[ScoredRun]) -> list[tuple[str, str]]:
     """Titles of the columns of `score_table`, and what they count in."""
-    titles = {task: (title, "bits/spike") for task, title in _OF_ACTIVITY.items()}
+    titles = {task: (title, "bits/spike") for task, title in UNIT_TITLES.items()}
     titles |= {task: (behaviour.title, behaviour.unit) for task, behaviour in decoded(runs).items()}
     return [titles[task] for task in _tasks(runs)]
 
@@ -132,7 +139,7 @@ def _first(runs: Sequence[ScoredRun], task: str, key: str) -> Any:
 
 def _run_cell(run: ScoredRun, task: str) -> Cell:
     scores = run.task(task)
-    if task not in _OF_ACTIVITY:
+    if task not in UNIT_TITLES:
         return _behaviour_cell(task, scores)
     if not scores:
         return Cell(None)
@@ -148,12 +155,12 @@ def _run_cell(run: ScoredRun, task: str) -> Cell:
         lines.append(f"D² {number(scores['poisson_d2'])}")
     if scores.get("fraction_of_oracle") is not None:
         part = f"{scores['fraction_of_oracle']:.0%}".replace("-", "−")
-        lines.append(f"{part} of true rates")
+        lines.append(f"{part} of true {'latents' if task == 'encoding' else 'rates'}")
     return Cell(scores["bits_per_spike"], tuple(lines))
 
 
 def _behaviour_cell(task: str, scores: Mapping[str, Any] | None) -> Cell:
-    if task in _OF_ACTIVITY or not scores:
+    if task in UNIT_TITLES or not scores:
         return Cell(None)
     score, lines = ("r2" if "r2" in scores else "accuracy"), []
     if scores.get("sem") is not None:

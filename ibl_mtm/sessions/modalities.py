@@ -29,6 +29,7 @@ __all__ = [
     "describe_modalities",
     "read_modalities",
     "traces_in",
+    "variables_in",
 ]
 
 #: Mean negative log likelihood of a trace under its own mean and variance (nats).
@@ -45,6 +46,20 @@ def traces_in(names: Sequence[str]) -> tuple[str, ...]:
 def classes_in(names: Sequence[str]) -> tuple[str, ...]:
     """Those of some modalities that have one of two classes in every trial."""
     return tuple(name for name in names if BEHAVIOURS[name].classes is not None)
+
+
+def variables_in(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Modalities by the variable that they come from, which one alone would tell of the others.
+
+    Returns
+    -------
+    dict
+        By a name for them: their names with a ``+`` between.
+    """
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(BEHAVIOURS[name].variable, []).append(name)
+    return {"+".join(alike): tuple(alike) for alike in found.values()}
 
 
 @dataclass(frozen=True)
@@ -65,6 +80,13 @@ class ModalityValues:
     def take(self, trials: np.ndarray) -> "ModalityValues":
         """Those of some trials, by position."""
         return ModalityValues(self.traces[trials], self.classes[trials])
+
+    def without(self, names: Sequence[str], left_out: Sequence[str]) -> "ModalityValues":
+        """The same with some of the modalities missing; `names` are those of all."""
+        traces, classes = self.traces.copy(), self.classes.copy()
+        traces[:, :, [name in left_out for name in traces_in(names)]] = np.nan
+        classes[:, [name in left_out for name in classes_in(names)]] = 0
+        return ModalityValues(traces, classes)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 TASK_TITLES["co_smoothing"], in_text("wheel_speed")      # "Co-smoothing", "wheel speed"
 """
 
-__all__ = ["TASK_TITLES", "in_text"]
+__all__ = ["TASK_TITLES", "UNIT_TITLES", "in_text"]
 
 TASK_TITLES = {
     "co_smoothing": "Co-smoothing",
@@ -12,6 +12,9 @@ TASK_TITLES = {
     "inter_region": "Inter-region",
 }
 """The activity tasks, in the order of tables."""
+
+UNIT_TITLES = {**TASK_TITLES, "encoding": "From behaviour"}
+"""Those that are scored in bits/spike: what models of behaviour predict from it is one too."""
 
 
 def in_text(task: str) -> str:

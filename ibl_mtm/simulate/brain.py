@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "BEHAVING",
     "COLUMNS",
     "ELSEWHERE",
     "FAST",
@@ -53,6 +54,8 @@ FAST = (
 )
 SLOW = ("shared_drift", *(f"{p}_drift" for p in POPULATIONS))
 COLUMNS = (*FAST, *SLOW, *TASK)
+BEHAVING = ("shared_0", "shared_1", *TASK)
+"""What behaviour follows: whisking the first shared latent, fidgeting the second, and the task."""
 
 # Standard deviations of log rate, chosen so that simulated units are as variable as recorded ones.
 SHARED_SD, PRIVATE_SD, DRIFT_SD = 0.58, 0.47, 0.34

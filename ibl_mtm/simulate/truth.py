@@ -145,6 +145,37 @@ class Truth:
             expected[trials] = np.diff(integral, axis=1)
         return expected
 
+    def latents_in(
+        self, window_start: ArrayLike, n_bins: int, bin_size: float
+    ) -> NDArray[np.float64]:
+        """Mean of each column in each bin, (trial, time, column), as no population's lag has it.
+
+        Parameters are those of `expected_counts`. A bin holds the steps whose centres lie in it;
+        beyond the recording the first or last step goes on.
+        """
+        start = np.asarray(window_start, np.float64)[:, None, None]
+        parts = max(1, round(bin_size / GRID))
+        inside = (np.arange(parts) + 0.5) / parts * bin_size
+        times = start + np.arange(n_bins)[:, None] * bin_size + inside
+        steps = np.floor(times / GRID).astype(np.int64).clip(0, self.n_steps - 1)
+        return self.latents[steps + self.padding].mean(2) * _LATENT_UNIT
+
+    def without(self, columns: Sequence[int]) -> "Truth":
+        """The rates that one expects who knows all but these columns and each unit's mean rate.
+
+        What they multiply a unit's rate by is replaced by its mean over the recording.
+        """
+        own = np.asarray(self.latents[self.padding : self.padding + self.n_steps, columns])
+        units = self.units.copy()
+        weights = self.units["weights"][:, columns].T.astype(np.float64)
+        gain = np.zeros(len(units))
+        for block in np.array_split(own, max(1, own.shape[0] * len(units) // _BLOCK)):
+            log_gain = (block.astype(np.float64) @ weights) * (_LATENT_UNIT * _WEIGHT_UNIT)
+            gain += np.exp(log_gain).sum(0)
+        units["baseline"] *= gain / self.n_steps
+        units["weights"][:, columns] = 0
+        return replace(self, units=units)
+
     def _select(self, units: Sequence[str]) -> "Truth":
         index = {str(uuid): row for row, uuid in enumerate(self.units["uuid"])}
         unknown = [unit for unit in units if unit not in index]

@@ -42,6 +42,7 @@ from ibl_mtm.training.loop.devices import check_devices
 from ibl_mtm.training.loop.dynamics import choose_shares, fit_systems
 from ibl_mtm.training.loop.module import Training
 from ibl_mtm.training.loop.objective import check_schemes, missing_modalities
+from ibl_mtm.training.loop.target import check_target
 from ibl_mtm.training.loop.trainer import make_loaders, make_trainer, quiet
 from ibl_mtm.training.outcome import write_outcome
 from ibl_mtm.training.settings import FinetuneSettings, RunSettings, as_run_settings
@@ -212,7 +213,9 @@ def fit(
     if settings.model.modalities and on_first_process():
         for line in missing_modalities(sessions, settings.model.modalities):
             say(line)
-    check_schemes(sessions, settings.masks, settings.data.min_units_per_region)
+    if settings.target is not None:
+        check_target(sessions, settings.model.modalities, settings.target)
+    check_schemes(sessions, settings.asked, settings.data.min_units_per_region)
     check_devices(settings.trainer)
     loader = Loader(sessions, settings)
     per_epoch = loader.sampler.steps_per_epoch
@@ -234,7 +237,8 @@ def fit(
             "what it holds is whole: free some space and go on with --resume"
         ) from error
     begun = time.perf_counter()
-    if settings.model.dynamics and on_first_process():
+    # Of behaviour they say nothing.
+    if settings.model.dynamics and settings.target is None and on_first_process():
         _add_dynamics(run, sessions, settings, say, refit)
     taken = _read_init(run)
     report = TrainReport(

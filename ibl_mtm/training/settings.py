@@ -12,6 +12,7 @@ from ibl_mtm.errors import UserError
 from ibl_mtm.model.loss import Reduction
 from ibl_mtm.model.masking import BEHAVIOUR_SCHEMES, SCHEMES, MaskRatios, Scheme
 from ibl_mtm.model.settings import ModelSettings
+from ibl_mtm.sessions.behaviours import BEHAVIOURS
 from ibl_mtm.sessions.selection import SelectionSettings
 
 __all__ = [
@@ -139,6 +140,9 @@ class RunSettings(Settings):
     optimizer: OptimizerSettings = OptimizerSettings()
     finetune: FinetuneSettings = FinetuneSettings()
     trainer: TrainerSettings = TrainerSettings()
+    #: Train for one modality alone: every trial is asked for it, from all of its spikes, and the
+    #: step is kept that tells most of it on validation trials; null: `masks.schemes`.
+    target: str | None = None
     #: Trials in a batch, and the largest number of sessions that they come from (the paper: 1).
     batch_size: int = Field(16, gt=0)
     sessions_per_batch: int = Field(1, gt=0)
@@ -155,7 +159,30 @@ class RunSettings(Settings):
     average: float = Field(0.0, ge=0, lt=1)
 
     @model_validator(mode="after")
+    def _target_is_a_modality(self) -> "RunSettings":
+        known = self.model.modalities
+        if self.target is not None and self.target not in known:
+            if self.target not in BEHAVIOURS:
+                raise ValueError(
+                    f"target '{self.target}' is no modality; known: {', '.join(BEHAVIOURS)}"
+                )
+            raise ValueError(
+                f"target '{self.target}' is none of model.modalities ({', '.join(known) or 'none'})"
+                f": set model.modalities=[{', '.join((*known, self.target))}]"
+            )
+        return self
+
+    @property
+    def asked(self) -> MaskSettings:
+        """What trials are asked for in fact: with a `target`, decoding alone."""
+        if self.target is None:
+            return self.masks
+        return self.masks.model_copy(update={"schemes": {"decoding": 1.0}})
+
+    @model_validator(mode="after")
     def _schemes_of_modalities(self) -> "RunSettings":
+        if self.target is not None:
+            return self
         asked = [s for s in BEHAVIOUR_SCHEMES if self.masks.schemes.get(s, 0) > 0]
         if asked and not self.model.modalities:
             raise ValueError(

@@ -1,6 +1,7 @@
 """A run with modalities is evaluated: encoding, decoding by the model, and what it cannot."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from synthetic import make_regions, make_session
 from training_runs import TINY, tiny_settings
@@ -9,8 +10,10 @@ import ibl_mtm
 from ibl_mtm.cache.cache import open_cache
 from ibl_mtm.cache.store import create_cache, write_session
 from ibl_mtm.errors import UserError
+from ibl_mtm.evaluation.activity.modality_gains import summarise_gains
 from ibl_mtm.evaluation.activity.predict import population_of, predict_held_out
 from ibl_mtm.evaluation.behaviour.decode_by_model import decode_by_model
+from ibl_mtm.evaluation.metrics import bits_per_spike
 
 NAMES = ["wheel_speed", "choice"]
 SCHEMES = {"neuron": 1.0, "decoding": 1.0, "encoding": 1.0, "mixed": 1.0, "behaviour": 1.0}
@@ -76,11 +79,61 @@ def test_scores(run, cache, session, without, tmp_path):
     assert again.metrics["tasks"]["encoding"] == tasks["encoding"]
 
 
+def test_what_a_modality_adds_is_what_is_lost_without_it(run, cache, session):
+    found = ibl_mtm.evaluate(run, cache, tasks=["encoding"])
+    test = session.isel(trial=np.flatnonzero(session.split == "test"))
+    model, adds = ibl_mtm.load_model(run), found.metrics["tasks"]["encoding"]["adds"]
+    table = found.per_unit.set_index("unit").loc[session.unit.values.tolist()]
+    assert list(adds) == NAMES
+    for name, other in zip(NAMES, NAMES[::-1], strict=True):
+        bits = [
+            bits_per_spike(
+                ibl_mtm.predict(model, test, given=given, targets=["spikes"]).spikes, test.spikes
+            )
+            for given in (NAMES, [other])
+        ]
+        np.testing.assert_allclose(table[f"adds_{name}"], bits[0] - bits[1], atol=2e-5)
+        assert adds[name]["bits_per_spike"] == pytest.approx(np.mean(bits[0] - bits[1]), abs=2e-5)
+        assert adds[name]["bits_per_spike"] != 0
+        # Each region has units 0 and 5, 1 and 6, ... of eight.
+        region = str(session.beryl.values[0])
+        own = (bits[0] - bits[1])[[0, 5]].mean()
+        assert adds[name]["regions"][region]["bits_per_spike"] == pytest.approx(own, abs=2e-5)
+        assert adds[name]["regions"][region]["n_units"] == 2
+        assert sum(of["n_units"] for of in adds[name]["regions"].values()) == adds[name]["n_units"]
+
+
+def test_a_mean_over_sessions_counts_each_of_them_alike():
+    table = pd.DataFrame(
+        {
+            "eid": ["a", "a", "a", "b", "c"],
+            "region": ["CA1", "CA1", "DG", "CA1", "CA1"],
+            "adds_choice": [0.1, 0.3, 0.8, 0.6, np.nan],
+            "adds_block": np.nan,
+        }
+    )
+    found = summarise_gains(table)
+    assert list(found) == ["choice"]  # no session has the other
+    assert found["choice"]["bits_per_spike"] == pytest.approx((0.4 + 0.6) / 2)
+    assert found["choice"]["sem"] == pytest.approx(0.1)
+    assert (found["choice"]["n_units"], found["choice"]["n_sessions"]) == (4, 2)
+    assert found["choice"]["regions"] == {
+        "CA1": {"bits_per_spike": pytest.approx((0.2 + 0.6) / 2), "n_units": 3},
+        "DG": {"bits_per_spike": 0.8, "n_units": 1},
+    }
+
+
 @pytest.mark.parametrize("name", ["encoding_regression", "encoding_reduced_rank"])
 def test_baselines_of_encoding_are_scored_by_name_alone(name, cache, session):
     found = ibl_mtm.evaluate_baseline(name, cache, sessions=[session.attrs["eid"]])
-    assert np.isfinite(found.metrics["tasks"]["encoding"]["bits_per_spike"])
+    encoding = found.metrics["tasks"]["encoding"]
+    assert np.isfinite(encoding["bits_per_spike"])
     assert found.metrics["tasks"]["co_smoothing"] is None
+    # Those that a session has, the wheel's speed and velocity together: one tells of the other.
+    assert {"wheel_velocity+wheel_speed", "choice", "whisker_motion_energy"} <= set(
+        encoding["adds"]
+    )
+    assert all(np.isfinite(of["bits_per_spike"]) for of in encoding["adds"].values())
 
 
 def test_encoding_sees_behaviour_and_no_spike(run, session):

@@ -51,9 +51,16 @@ def test_schemes_of_activity_and_decoding_hide_all_behaviour(scheme):
     assert whole(draw(scheme)).all()
 
 
-def test_encoding_hides_all_spikes_and_no_behaviour():
-    assert not draw("encoding").traces.any()
-    assert not draw("encoding").classes.any()
+def test_encoding_hides_all_spikes_and_of_behaviour_any_share_of_its_variables():
+    hidden = whole(draw("encoding"))
+    assert (hidden[:, 0] == hidden[:, 1]).all()  # the wheel's velocity tells its speed
+    # Of four variables: half of the trials none, the others a share that is drawn evenly, which
+    # makes every number of hidden ones equally likely.
+    n_hidden = hidden[:, 1:].sum(1)
+    shares = [(n_hidden == n).float().mean().item() for n in range(5)]
+    assert shares == pytest.approx([0.5 + 0.1, 0.1, 0.1, 0.1, 0.1], abs=0.02)
+    alone = whole(draw("encoding", ratios=MaskRatios(encoding=0)))
+    assert not alone.any()
     spikes = draw_mask("encoding", KEY[:3], N_TIME, REGIONS)
     assert spikes.hidden.all()
     assert spikes.target.all()

@@ -94,6 +94,33 @@ def test_expected_counts_are_the_integral_of_the_rate(small, start, n_bins, bin_
             assert expected[0, k, row] == pytest.approx(integral, rel=1e-5, abs=1e-9)
 
 
+def test_latents_are_means_over_the_steps_of_a_bin(small):
+    latents = small.latents_in([0.1, 0.503], 3, 0.02)
+    assert latents.shape == (2, 3, 3)
+    for trial, step in ((0, 10), (1, 50)):  # 0.503 s is in the middle of a step
+        for k in range(3):
+            rows = PADDING + step + 2 * k + np.arange(2)
+            by_hand = small.latents[rows].astype(float).mean(0) / 1024
+            np.testing.assert_allclose(latents[trial, k], by_hand, rtol=1e-12)
+    beyond = small.latents_in([3.99], 2, 0.02)
+    np.testing.assert_allclose(beyond[0, 1], small.latents[PADDING + N_STEPS - 1] / 1024)
+    (coarser,) = small.latents_in([0.1], 1, 0.06)
+    np.testing.assert_allclose(coarser[0], latents[0].mean(0), rtol=1e-12)
+
+
+def test_without_a_column_its_part_is_the_mean_of_what_it_multiplies_by(small):
+    less = small.without([1, 2])
+    inside = small.latents[PADDING:-PADDING].astype(float) / 1024
+    for unit, record in enumerate(small.units):
+        weights = record["weights"] / 4096
+        mean = np.exp(inside[:, 1:] @ weights[1:]).mean()
+        lag = small.lags[record["population"], 0]
+        known = small.latents[PADDING + 17 - lag, 0] / 1024 * weights[0]
+        by_hand = min(record["baseline"] * mean * np.exp(known), MAX_RATE)
+        assert less.rates(np.array([17]))[0, unit] == pytest.approx(by_hand, rel=1e-9)
+    assert small.units["weights"][:, 1:].any()  # the other one is as it was
+
+
 def test_spikes_are_poisson_with_the_expected_counts(experiment):
     for eid in experiment.eids:
         spikes, truth = experiment.spikes(eid), experiment.truth(eid)

@@ -9,6 +9,7 @@ and how strong a penalty is chosen on val by the task's own metric.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from ibl_mtm.benchmark.metrics import score_trials
+from ibl_mtm.benchmark.predict.end_to_end import train_for_task
 from ibl_mtm.benchmark.predict.features import Reduced, window_features
 from ibl_mtm.benchmark.tasks import N_BINS, Task
 from ibl_mtm.benchmark.truth import TrialTruth, trial_truth
@@ -60,7 +62,14 @@ class _Candidate:
     test: Array
 
 
-def predict_behaviour(recording: Recording, task: Task, model: MtM | None = None) -> Found:
+def predict_behaviour(
+    recording: Recording,
+    task: Task,
+    model: MtM | None = None,
+    *,
+    end_to_end: bool = False,
+    seed: int = 0,
+) -> Found:
     """Decode the test windows of a task.
 
     Parameters
@@ -71,6 +80,11 @@ def predict_behaviour(recording: Recording, task: Task, model: MtM | None = None
         Of TS1.
     model
         Adapted to the session; without one, spikes alone are decoded. Decoders draw nothing.
+    end_to_end
+        Also train a copy of the model for the task (see `train_for_task`), and take that if it is
+        best on val.
+    seed
+        Of that training.
 
     Raises
     ------
@@ -84,7 +98,10 @@ def predict_behaviour(recording: Recording, task: Task, model: MtM | None = None
     features = {split: window_features(recording, of.start, model) for split, of in truth.items()}
     fit = _fit_classes if task.is_class else _fit_traces
     best, best_score = None, -np.inf
-    for candidate in fit(task, features, truth["train"]):
+    candidates = fit(task, features, truth["train"])
+    if end_to_end and model is not None:
+        candidates = chain(candidates, _trained(model, recording, task, truth, seed))
+    for candidate in candidates:
         values, mask = truth["val"].values, truth["val"].mask
         score = score_trials(task, candidate.val, values, mask)[task.metric]
         if best is None or score > best_score:  # of NaN, the first
@@ -99,6 +116,14 @@ def predict_behaviour(recording: Recording, task: Task, model: MtM | None = None
         tensors["timestamps"] = test.timestamps
     reached = float(best_score) if np.isfinite(best_score) else None
     return Found(tensors, {**best.about, f"val {task.metric}": reached})
+
+
+def _trained(
+    model: MtM, recording: Recording, task: Task, truth: dict[str, TrialTruth], seed: int
+) -> Iterator[_Candidate]:
+    found = train_for_task(model, recording, task, truth, seed)
+    if found is not None and found.about:  # some step was better than none
+        yield _Candidate(found.about, found.val, found.test)
 
 
 def _fit_classes(task: Task, features: Features, train: TrialTruth) -> Iterator[_Candidate]:

@@ -19,7 +19,7 @@ from ibl_mtm.ingest.align import count_from_start
 from ibl_mtm.model.group import Group
 from ibl_mtm.model.mtm import MtM
 
-__all__ = ["Reduced", "window_features"]
+__all__ = ["Reduced", "counts_of", "window_features"]
 
 _WIDTH = 2.0  # bins of the Gaussian that spikes are smoothed with
 _AT_ONCE = 32
@@ -46,16 +46,23 @@ def window_features(
     ``spikes``: square roots of counts, smoothed. ``rates``: log rates of all units, nothing hidden.
     ``states``: the transformer's output. Each (window, 50, feature).
     """
-    spikes, units = recording.spikes(), recording.unit_ids
-    n_before = 0 if model is None else bins_before(model.scope.trial_format)
-    counts = count_from_start(
-        spikes.times, spikes.units, len(units), starts - n_before * BIN, BIN, n_before + N_BINS
-    )
-    smooth = gaussian_filter1d(np.sqrt(counts[:, n_before:]).astype(np.float32), _WIDTH, axis=1)
-    features = {"spikes": smooth}
+    counts = counts_of(recording, starts, model)
+    scored = np.sqrt(counts[:, -N_BINS:]).astype(np.float32)
+    features = {"spikes": gaussian_filter1d(scored, _WIDTH, axis=1)}
     if model is not None:
-        features |= _of_model(model, recording.eid, units, counts)
+        features |= _of_model(model, recording.eid, recording.unit_ids, counts)
     return features
+
+
+def counts_of(
+    recording: Recording, starts: NDArray[np.float64], model: MtM | None = None
+) -> np.ndarray:
+    """Counts of windows, and before them as many bins as a model sees: (window, time, unit)."""
+    spikes, n_units = recording.spikes(), len(recording.unit_ids)
+    n_before = 0 if model is None else bins_before(model.scope.trial_format)
+    return count_from_start(
+        spikes.times, spikes.units, n_units, starts - n_before * BIN, BIN, n_before + N_BINS
+    )
 
 
 @torch.inference_mode()

@@ -91,6 +91,8 @@ class Request:
         Settings of the adaptations.
     baseline
         Predict by this one of `BASELINES` instead of a model.
+    end_to_end
+        Also train the model for each task of TS1, and take that where val says so.
     """
 
     data: BenchmarkData
@@ -103,6 +105,7 @@ class Request:
     config: str = "benchmark"
     overrides: tuple[str, ...] = ()
     baseline: str | None = None
+    end_to_end: bool = False
 
     @cached_property
     def eids(self) -> list[str]:
@@ -283,7 +286,11 @@ def _write_activity(
 def _write_behaviour(
     request: Request, recording: Recording, model: MtM | None, places: Sequence[Place]
 ) -> None:
-    found = predict_behaviour(recording, TASKS[places[0].task], model)
+    task = TASKS[places[0].task]
+    if request.end_to_end:
+        found = predict_behaviour(recording, task, model, end_to_end=True, seed=places[0].seed)
+    else:
+        found = predict_behaviour(recording, task, model)
     text = json.dumps(found.chosen, indent=1)
     for place in places:
         write_predictions(request.out, place, found.tensors, _about(recording))
@@ -302,6 +309,8 @@ def _check(request: Request) -> None:
         raise UserError(f"no baseline '{request.baseline}'; known: {', '.join(BASELINES)}")
     if request.baseline is not None and request.init is not None:
         raise UserError("a baseline starts from no model; leave --init or --baseline out")
+    if request.baseline is not None and request.end_to_end:
+        raise UserError("a baseline has no model to train; leave --end-to-end or --baseline out")
     check_folder(request.out)
     if any((request.out / task).is_dir() for task in TASKS):
         raise UserError(
@@ -318,6 +327,8 @@ def _check(request: Request) -> None:
         "init": None if request.init is None else model_digest(find_model(request.init)),
         "settings": settings.model_dump(mode="json", exclude={"seed", "trainer"}),
     }
+    if request.end_to_end:  # else as labels have it that were begun before
+        asked["end_to_end"] = True
     _claim(request, asked)
 
 
@@ -341,7 +352,8 @@ def _claim(request: Request, asked: dict[str, Any]) -> None:
     if file.is_file():
         before = json.loads(file.read_text(encoding="utf-8"))
         if before != json.loads(text):
-            differ = [key for key in asked if before.get(key) != json.loads(text)[key]]
+            now = json.loads(text)
+            differ = [key for key in {**before, **now} if before.get(key) != now.get(key)]
             raise UserError(
                 f"label '{request.label}' of {request.out} was begun with other "
                 f"{' and '.join(differ)}; give these predictions a label of their own"

@@ -7,6 +7,8 @@ for held, rates in predict_held_out(population_of(model, ds), "co_smoothing"):
 import logging
 import math
 from collections.abc import Iterator, Sequence
+from copy import copy
+from dataclasses import replace
 from itertools import groupby
 from typing import Literal
 
@@ -26,7 +28,7 @@ from ibl_mtm.evaluation.activity.tasks import (
     neighbours,
     region_pairs,
 )
-from ibl_mtm.evaluation.behaviour.decode_by_model import shown_behaviour
+from ibl_mtm.evaluation.behaviour.decode_by_model import hidden_modalities, shown_behaviour
 from ibl_mtm.model.group import Group
 from ibl_mtm.model.masking import Scheme
 from ibl_mtm.model.modalities import Behaviour
@@ -36,11 +38,14 @@ from ibl_mtm.sessions.trial_format import trial_format
 from ibl_mtm.sessions.view import eligible_regions
 
 __all__ = [
+    "BATCH",
     "Population",
     "Precision",
+    "hidden_states",
     "population_of",
     "predict_from",
     "predict_held_out",
+    "predict_items",
     "predict_region_pairs",
     "predict_unmasked",
     "select_known",
@@ -119,6 +124,14 @@ class Population:
             return False
         return bool((self.model.scales_of(self.session).null > 0).any())
 
+    def given(self, names: Sequence[str]) -> "Population":
+        """The same with these modalities alone to be shown where spikes are predicted from them."""
+        assert self.behaviour is not None
+        other = copy(self)
+        hidden = hidden_modalities(self.model, names)
+        other.behaviour = replace(self.behaviour, hidden_traces=hidden[0], hidden_classes=hidden[1])
+        return other
+
     def group(
         self,
         hidden: Tensor,
@@ -159,13 +172,13 @@ def predict_held_out(
         Expected counts per bin of ``held.outputs`` (scored in ``held.bins`` only).
     """
     items = held_out(task, population.region, population.counts.shape[1], population.near)
-    return _predict(population, TASK_SCHEME[task], items)
+    return predict_items(population, TASK_SCHEME[task], items)
 
 
 def predict_region_pairs(population: Population) -> Iterator[tuple[HeldOut, np.ndarray]]:
     """Predict each region from each other region alone; as `predict_held_out`."""
     items = region_pairs(population.region, population.counts.shape[1])
-    return _predict(population, "inter_region", items)
+    return predict_items(population, "inter_region", items)
 
 
 def predict_from(
@@ -173,13 +186,14 @@ def predict_from(
 ) -> Iterator[tuple[HeldOut, np.ndarray]]:
     """Predict each other region from the units of some regions alone; as `predict_held_out`."""
     items = from_regions(population.region, population.counts.shape[1], source)
-    return _predict(population, "inter_region", items)
+    return predict_items(population, "inter_region", items)
 
 
 @torch.inference_mode()
-def _predict(
+def predict_items(
     population: Population, scheme: Scheme, items: Iterator[HeldOut]
 ) -> Iterator[tuple[HeldOut, np.ndarray]]:
+    """Predict anything that is held out, under a scheme's prompt; as `predict_held_out`."""
     # Items of equal shape share forward passes: (item, trial) pairs are cut into batches.
     for _, same in groupby(items, key=lambda held: (held.hidden.shape, len(held.outputs))):
         yield from _predict_alike(population, scheme, list(same), len(population.counts))
@@ -240,6 +254,18 @@ def predict_unmasked(population: Population, scheme: Scheme) -> np.ndarray:
         group = population.group(nothing.expand(len(trials), 1, 1), trials, scheme)
         (log_rate,) = population.model([group])
         parts.append(population.model.blend(log_rate, group))
+    return torch.cat(parts).cpu().numpy()
+
+
+@torch.inference_mode()
+def hidden_states(population: Population, scheme: Scheme) -> np.ndarray:
+    """The transformer's output for whole trials, nothing hidden, (trial, time, D)."""
+    device = population.counts.device
+    nothing = torch.zeros(1, 1, 1, dtype=torch.bool, device=device)
+    parts = [
+        population.model.encode([population.group(nothing, trials, scheme)])
+        for trials in torch.arange(len(population.counts), device=device).split(BATCH)
+    ]
     return torch.cat(parts).cpu().numpy()
 
 

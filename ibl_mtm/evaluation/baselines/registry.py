@@ -22,6 +22,7 @@ from ibl_mtm.evaluation.baselines.descent import log_mean_count
 from ibl_mtm.evaluation.baselines.session_data import Array, BaselineData
 from ibl_mtm.evaluation.behaviour.linear_decoders import Features
 from ibl_mtm.evaluation.predictors import Scored
+from ibl_mtm.sessions.modalities import variables_in
 
 __all__ = ["BASELINES", "Baseline", "BaselinePredictor"]
 
@@ -100,6 +101,12 @@ class BaselinePredictor:
         names = np.unique(self.region[self.region != ""])
         for source in names if len(names) > 1 else ():
             yield from self._predict(replace(self.data, source=str(source)), "inter_region")
+
+    def without_modality(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Fitted anew without it, with what was chosen for all; see `Predictor`."""
+        for what, left_out in variables_in(self.data.modalities).items():
+            ((_, rates),) = self._predict(self.data.without(left_out), "encoding")
+            yield what, rates
 
     def _predict(
         self, data: BaselineData, task: ActivityTask

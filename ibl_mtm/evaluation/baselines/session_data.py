@@ -5,7 +5,8 @@ x = data.to_predict("val", width=3.0, task="forward_prediction")     # from the 
 data.score(rates, "val", task)                                       # mean bits/spike of the units
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,11 +23,18 @@ from ibl_mtm.evaluation.activity.tasks import (
 from ibl_mtm.evaluation.metrics import bits_per_spike
 from ibl_mtm.sessions.behaviours import BEHAVIOURS
 from ibl_mtm.sessions.conditions import combine, condition_codes, conditions_of
-from ibl_mtm.sessions.modalities import ModalityValues, read_modalities
+from ibl_mtm.sessions.modalities import (
+    ModalityValues,
+    classes_in,
+    read_modalities,
+    traces_in,
+)
 
 __all__ = ["Array", "BaselineData"]
 
 Array = NDArray[np.float32]
+
+_ALL = tuple(BEHAVIOURS)
 
 
 @dataclass(frozen=True)
@@ -66,7 +74,7 @@ class BaselineData:
         if len(labels) == len(found):
             condition = combine(labels)
         spikes = ds.spikes.values
-        behaviour = read_modalities(ds, tuple(BEHAVIOURS))
+        behaviour = read_modalities(ds, _ALL)
         at = {name: split == name for name in ("train", "val", "test")}
         at["fit"] = split != "test"
         return cls(
@@ -81,6 +89,20 @@ class BaselineData:
         """Whether any is known of the training trials."""
         values = self.behaviour["train"]
         return bool((~np.isnan(values.traces)).any() or values.classes.any())
+
+    @property
+    def modalities(self) -> list[str]:
+        """Behaviours that some training trial has."""
+        values = self.behaviour["train"]
+        traces, classes = ~np.isnan(values.traces), values.classes != 0
+        there = np.concatenate([traces.any((0, 1)), classes.any(0)]).tolist()
+        names = (*traces_in(_ALL), *classes_in(_ALL))
+        return [name for name, known in zip(names, there, strict=True) if known]
+
+    def without(self, left_out: Sequence[str]) -> "BaselineData":
+        """The same with some behaviours missing."""
+        values = {name: of.without(_ALL, left_out) for name, of in self.behaviour.items()}
+        return replace(self, behaviour=values, kept={})
 
     @property
     def n_time(self) -> int:

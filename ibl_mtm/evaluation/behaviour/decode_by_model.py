@@ -25,6 +25,7 @@ __all__ = [
     "ask_trials",
     "decode_by_model",
     "decoding_scheme",
+    "hidden_modalities",
     "measured",
     "shown_behaviour",
 ]
@@ -56,14 +57,19 @@ def shown_behaviour(
     if not names:
         return None
     values, device = read_modalities(ds, names), model.read_in.device
-    hidden = torch.tensor([given is not None and name not in given for name in names])
-    n_traces = values.traces.shape[2]
     return Behaviour(
         torch.from_numpy(values.traces).to(device),
         torch.from_numpy(values.classes).to(device),
-        hidden[:n_traces].view(1, 1, -1).to(device),
-        hidden[n_traces:].view(1, -1).to(device),
+        *hidden_modalities(model, names if given is None else given),
     )
+
+
+def hidden_modalities(model: MtM, given: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """Which traces (1, 1, K) and classes (1, V) are hidden where these modalities are shown."""
+    names = model.names_of_modalities
+    hidden = torch.tensor([name not in given for name in names], device=model.read_in.device)
+    n_traces = len(model.modalities.traces)
+    return hidden[:n_traces].view(1, 1, -1), hidden[n_traces:].view(1, -1)
 
 
 def ask_trials(

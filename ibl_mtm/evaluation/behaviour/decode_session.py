@@ -26,6 +26,7 @@ from ibl_mtm.evaluation.behaviour.decoding_scores import (
 )
 from ibl_mtm.evaluation.behaviour.gradient_decoders import GRADIENT_DECODERS, decode_by_gradients
 from ibl_mtm.evaluation.behaviour.imposters import Imposters
+from ibl_mtm.evaluation.behaviour.latent_observer import observe
 from ibl_mtm.evaluation.behaviour.level_decoder import linear_decoder
 from ibl_mtm.evaluation.behaviour.level_scores import LevelScore
 from ibl_mtm.evaluation.behaviour.linear_decoders import Features
@@ -49,7 +50,8 @@ class DecodedSession:
     ----------
     scores
         By task: the headline score, the other prompts under ``by_prompt``, and the decoders that
-        see raw spikes; under ``by_model`` what a model with modalities decodes itself.
+        see raw spikes; under ``by_model`` what a model with modalities decodes itself, and under
+        ``oracle`` what simulated latents tell.
     decoded
         By task: the headline decoder's answers for test trials.
     targets
@@ -70,6 +72,7 @@ def decode_behaviour(
     split: np.ndarray,
     tasks: Sequence[str],
     imposters: Imposters | None = None,
+    latents: np.ndarray | None = None,
 ) -> DecodedSession:
     """Decode behaviour from whole trials; only trials that are `included` take part.
 
@@ -86,6 +89,8 @@ def decode_behaviour(
         Some of `behaviours_of` the session; others are passed over.
     imposters
         Other sessions, whose traces are the null of this one's.
+    latents : ndarray (trial, time, column), optional
+        Of a simulated session, to tell what they tell (see `observe`).
     """
     found = DecodedSession()
     included = ds.included.values if "included" in ds else np.ones(len(split), bool)
@@ -101,6 +106,7 @@ def decode_behaviour(
         return found
     prompts, raw = predictor.features(), Features(ds.spikes.values)
     answers = predictor.answers()
+    known = {} if latents is None else observe(latents, found.targets, split)
     for task, target in found.targets.items():
         behaviour, decode = behaviours[task], linear_decoder(behaviours[task])
         is_class = behaviour.classes is not None
@@ -144,13 +150,15 @@ def decode_behaviour(
             "prompt": predictor.prompt,
             "by_prompt": {prompt: score.to_json() for prompt, score in by_prompt.items()},
             "raw_spikes": from_raw.to_json(),
-            **_by_model(answers, task, behaviour, target, fit, test),
+            **_answered("by_model", answers, task, behaviour, target, fit, test),
+            **_answered("oracle", known, task, behaviour, target, fit, test),
             **more,
         }
     return found
 
 
-def _by_model(
+def _answered(
+    by: str,
     answers: Mapping[str, np.ndarray],
     task: str,
     behaviour: Behaviour,
@@ -158,14 +166,16 @@ def _by_model(
     fit: np.ndarray,
     test: np.ndarray,
 ) -> dict[str, Any]:
-    """Scores of a model's own answer on the trials that the other decoders are scored on."""
+    """Scores of a model's own answer, or an oracle's, on the trials of the other decoders."""
     if task not in answers or behaviour is not BEHAVIOURS.get(task):
         return {}
     if behaviour.classes is None:
         trace, fit_at, test_at = trace_trials(target, fit, test)
         own = answers[task][test_at].astype(np.float64)
-        return {"by_model": score_trace(trace, fit_at, test_at, own, {}).to_json()}
+        return {by: score_trace(trace, fit_at, test_at, own, {}).to_json()}
     label, fit_at, test_at = class_trials(target, fit, test)
     logit = answers[task][test_at].astype(np.float64)
     score = score_class(label, fit_at, test_at, logit, {}).to_json()
-    return {"by_model": score | {"calibration_error": calibration_error(label[test_at], logit)}}
+    if by == "oracle":  # which is as sure as it is told to be
+        return {by: score}
+    return {by: score | {"calibration_error": calibration_error(label[test_at], logit)}}

@@ -23,7 +23,7 @@ from ibl_mtm.report.figures.style import (
     spread_around_zero,
     styled,
 )
-from ibl_mtm.sessions.titles import TASK_TITLES
+from ibl_mtm.sessions.titles import UNIT_TITLES
 
 __all__ = ["region_matrix", "region_scores"]
 
@@ -45,7 +45,7 @@ def region_scores(units: pd.DataFrame, task: str, regions: pd.DataFrame) -> Figu
         with fewer than 5 scored units are left out; of more than 40 the ones with most units are
         shown.
     task
-        One of `TASK_TITLES`.
+        One of `UNIT_TITLES`.
     regions
         Indexed by region in the order to show, with column color (#rrggbb).
     """
@@ -54,7 +54,7 @@ def region_scores(units: pd.DataFrame, task: str, regions: pd.DataFrame) -> Figu
     sizes = own[own["run"] == next(iter(runs))]["region"].value_counts()
     largest = set(sizes[sizes >= _FEWEST_UNITS].index[:_MOST_REGIONS])
     names = [region for region in regions.index if region in largest]
-    figure, axes = panel(TASK_TITLES[task], height=1.1 + 0.24 * max(len(names), 2))
+    figure, axes = panel(UNIT_TITLES[task], height=1.1 + 0.24 * max(len(names), 2))
     scores = own[own["region"].isin(names)].groupby(["run", "region"], observed=True)[
         "bits_per_spike"
     ]

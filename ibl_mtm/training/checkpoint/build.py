@@ -32,7 +32,7 @@ def build_model(settings: RunSettings, sessions: Sequence[Session], format_: Tri
         sessions=tuple(session.eid for session in sessions),
         regions=tuple(sorted({str(r) for s in sessions for r in s.region} - {""})),
         trial_format=format_,
-        schemes=tuple(scheme for scheme, weight in settings.masks.schemes.items() if weight > 0),
+        schemes=tuple(scheme for scheme, weight in settings.asked.schemes.items() if weight > 0),
         region_map=settings.data.regions,
         min_units_per_region=settings.data.min_units_per_region,
         void_and_root=settings.data.void_and_root,

@@ -33,6 +33,7 @@ _FREE = {
     "stitcher_bias",
     "dynamics",
     "leading_tokens_see_all",
+    "modalities",  # but none may be missing that the body was trained with
 }
 
 
@@ -74,17 +75,25 @@ class InitReport:
         Where the trained model comes from.
     units, sessions, regions
         Names of the rows.
+    modalities
+        Of models that have some.
     """
 
     source: str
     units: Match
     sessions: Match
     regions: Match
+    modalities: Match | None = None
+
+    @property
+    def kinds(self) -> dict[str, Match]:
+        """What is compared, by what to call it."""
+        kinds = {"units": self.units, "sessions": self.sessions, "regions": self.regions}
+        return kinds if self.modalities is None else {**kinds, "modalities": self.modalities}
 
     def counts(self) -> dict[str, Any]:
         """Numbers of names, as plain Python."""
-        kinds = {"units": self.units, "sessions": self.sessions, "regions": self.regions}
-        return {"from": self.source, **{kind: match.counts() for kind, match in kinds.items()}}
+        return {"from": self.source, **{k: match.counts() for k, match in self.kinds.items()}}
 
     def lines(self) -> list[str]:
         """The same in words."""
@@ -92,7 +101,7 @@ class InitReport:
         return [
             f"{kind} taken over from {self.source}: {{matched}}, new: {{new}}, "
             "left out: {left_out}".format(**counts[kind])
-            for kind in ("units", "sessions", "regions")
+            for kind in self.kinds
         ]
 
 
@@ -102,7 +111,8 @@ def initialise(model: MtM, trained: MtM, source: str) -> InitReport:
 
     The transformer and its tokens are taken as they are. A unit, session or region that both
     know keeps its trained rows, with the centre and scale that its input was trained under; new
-    sessions begin at the mean of the trained ones.
+    sessions begin at the mean of the trained ones. Modalities that the trained model did not know
+    get fresh read-ins and read-outs.
 
     Parameters
     ----------
@@ -125,6 +135,9 @@ def initialise(model: MtM, trained: MtM, source: str) -> InitReport:
         Match.of(model.scope.units, trained.scope.units),
         Match.of(model.scope.sessions, trained.scope.sessions),
         Match.of(model.scope.regions, trained.scope.regions),
+        Match.of(model.names_of_modalities, trained.names_of_modalities)
+        if model.settings.modalities
+        else None,
     )
     own, old = model.state_dict(), trained.state_dict()
     units = _rows(report.units.matched, model.scope.units, trained.scope.units)
@@ -134,10 +147,20 @@ def initialise(model: MtM, trained: MtM, source: str) -> InitReport:
         # Scores are against the mean of the trials at hand, and dynamics are fitted to them.
         if name == "null_log_rate" or name.startswith("dynamics_"):
             continue
+        if name not in old:  # of modalities, of which the trained model has none
+            continue
         if name in MtM.UNIT_TABLES:
             _copy_rows(tensor, old[name], units)
         elif name in MtM.BEHAVIOUR_TABLES:
-            _copy_rows(tensor, old[name], sessions)  # a new session has a scale of its own
+            here, there = _columns(name, model, trained)
+            for to, row in zip(*sessions, strict=True):  # a new session has a scale of its own
+                tensor[to, here] = old[name][row, there]
+        elif name.startswith("modalities."):
+            here, there = _columns(name, model, trained)
+            if name == "modalities.when":
+                tensor[:, here] = old[name][:, there]
+            else:
+                tensor[here] = old[name][there]
         elif name in MtM.SESSION_TABLES:
             if len(old[name]):  # of an imported body there are none
                 tensor.copy_(old[name].mean(0).expand_as(tensor))
@@ -147,6 +170,22 @@ def initialise(model: MtM, trained: MtM, source: str) -> InitReport:
         else:
             tensor.copy_(old[name])
     return report
+
+
+def _columns(name: str, model: MtM, trained: MtM) -> tuple[Tensor, Tensor]:
+    """Places of the modalities that both know, in a tensor of traces, of classes, or of both."""
+    lists = []
+    for each in (model, trained):
+        traces, classes = each.modalities.traces, each.modalities.classes
+        of_classes = ("modalities.class_", "modalities.query", "modalities.when")
+        if name == "behaviour_null":
+            lists.append((*traces, *classes))
+        elif name == "behaviour_log_odds" or name.startswith(of_classes):
+            lists.append(classes)
+        else:
+            lists.append(traces)
+    both = tuple(name for name in lists[0] if name in lists[1])
+    return _rows(both, lists[0], lists[1])
 
 
 def _check_alike(model: MtM, trained: MtM, source: str) -> None:
@@ -180,6 +219,12 @@ def _check_alike(model: MtM, trained: MtM, source: str) -> None:
                 f"{source} was trained with model.{key}={there[key]}, not {here[key]}; "
                 f"set model.{key}={there[key]} to start from it"
             )
+    known, asked = trained.names_of_modalities, model.names_of_modalities
+    if missing := [name for name in known if name not in asked]:
+        raise UserError(
+            f"{source} was trained with {', '.join(missing)} among model.modalities; set "
+            f"model.modalities=[{', '.join(dict.fromkeys((*known, *asked)))}] to start from it"
+        )
     maps = model.scope.region_map, trained.scope.region_map
     if model.settings.prompt_region and maps[0] != maps[1]:
         raise UserError(

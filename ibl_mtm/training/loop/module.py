@@ -36,6 +36,7 @@ from ibl_mtm.training.loop.objective import (
 )
 from ibl_mtm.training.loop.optimizer import RowAdamW
 from ibl_mtm.training.loop.rows import Rows
+from ibl_mtm.training.loop.target import ask_only
 from ibl_mtm.training.loop.unit_scores import add_to, mean_over_units, new_totals, pooled
 from ibl_mtm.training.settings import RunSettings
 
@@ -117,7 +118,7 @@ class Training(pl.LightningModule):
             tasks = self.tasks_of(piece, rows)
             log_rates, answers = self.ask(self.model, tables, tasks)
             weight = len(piece) / len(batch) if pieces else 0.0
-            null, masks = tables["null_log_rate"], self.settings.masks
+            null, masks = tables["null_log_rate"], self.settings.asked
             loss = weight * tasks_loss(
                 tasks, log_rates, masks.loss, answers, null, masks.behaviour_weight
             )
@@ -146,12 +147,21 @@ class Training(pl.LightningModule):
     def tasks_of(self, batch: Batch, rows: Rows) -> list[Task]:
         """What a batch asks of the model, those with causal attention last."""
         tasks = []
-        seed, masks = self.settings.seed, self.settings.masks
+        seed, masks = self.settings.seed, self.settings.asked
         for part in batch.parts:
             own, session = self.rows[part.session], self.sessions[part.session]
             trial, behaviour = session.trial[part.trials], session.behaviour_of(part.trials)
             tasks += draw_tasks(own, part.counts(), trial, seed, batch.step, masks, behaviour)
-        return [rows.localise(task) for task in sorted(tasks, key=lambda task: task.group.causal)]
+        tasks.sort(key=lambda task: task.group.causal)
+        return [rows.localise(self.aimed(task)) for task in tasks]
+
+    def aimed(self, task: Task) -> Task:
+        """A task of what the run is for: with a target, of that alone."""
+        if self.settings.target is None:
+            return task
+        names = self.model.names_of_modalities
+        n_traces = len(self.model.modalities.traces)
+        return ask_only(task, names.index(self.settings.target), n_traces)
 
     def update(self, rows: Rows, tables: dict[str, Tensor]) -> None:
         """Take an optimizer step: the body's parameters, and the rows that were touched."""
@@ -219,9 +229,8 @@ class Training(pl.LightningModule):
             step = VALIDATION_STEP - repeat
             key = trial_keys(self.settings.seed, step, own.session, trial)
             for scheme in possible_schemes(schemes, own.regions, own.sources is not None):
-                task = rows.localise(
-                    make_task(own, counts, scheme, key, self.settings.masks, behaviour)
-                )
+                made = make_task(own, counts, scheme, key, self.settings.asked, behaviour)
+                task = rows.localise(self.aimed(made))
                 (log_rate,), answers = self.ask(model, tables, [task])
                 null, place = tables["null_log_rate"], own.units.to(self.device)
                 totals = self.totals[schemes.index(scheme)]
@@ -264,11 +273,13 @@ class Training(pl.LightningModule):
                 continue
             gains = totals[:, 0] / totals[:, 1].clamp(min=1e-9)
             # One that is fitted too closely must not decide for all the others.
-            decides = gains[there].clamp(min=0).mean()
+            alone = self.settings.target is not None
+            decides = gains[there].mean() if alone else gains[there].clamp(min=0).mean()
             self.log(f"val/{scheme}", decides, sync_dist=True)
             if scheme == "decoding":
                 for name, gain in zip(names, gains, strict=True):
-                    self.log(f"val_behaviour/{name}", gain, sync_dist=True)
+                    if self.settings.target in (None, name):
+                        self.log(f"val_behaviour/{name}", gain, sync_dist=True)
         return decides
 
     def configure_optimizers(self) -> OptimizerLRScheduler:

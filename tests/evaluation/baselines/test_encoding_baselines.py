@@ -8,7 +8,7 @@ from ibl_mtm.evaluation.baselines.encoding import LAGS, N_BUMPS, design
 from ibl_mtm.evaluation.baselines.registry import BASELINES, BaselinePredictor
 from ibl_mtm.evaluation.baselines.session_data import BaselineData
 from ibl_mtm.evaluation.metrics import bits_per_spike
-from ibl_mtm.sessions.modalities import ModalityValues
+from ibl_mtm.sessions.modalities import ModalityValues, variables_in
 
 NAMES = ("encoding_regression", "encoding_reduced_rank")
 SPLIT = np.array(["train", "train", "test", "train", "val"])[np.arange(120) % 5]
@@ -60,6 +60,22 @@ def test_they_find_what_behaviour_tells(name):
     assert score[:6].min() > score[6:].max() + 0.02
     assert score[6:].mean() < 0.02
     assert predictor.cannot("co_smoothing")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_without_what_units_follow_they_are_predicted_no_more(name):
+    ds = make_ds()
+    predictor = BaselinePredictor(name, ds, SPLIT, ds.beryl.values.astype(str))
+    ((_, rates),) = predictor.held_out("encoding")
+    counts = ds.spikes.values[SPLIT == "test"]
+    bits = bits_per_spike(rates, counts)
+    lost = {what: bits - bits_per_spike(r, counts) for what, r in predictor.without_modality()}
+    assert len(lost) == len({*variables_in(predictor.data.modalities)}) > 3
+    speed, choice = lost.pop("wheel_velocity+wheel_speed"), lost.pop("choice")
+    assert speed[:3].min() > 0.05
+    assert choice[3:6].min() > 0.05
+    others = np.concatenate([speed[3:], choice[:3], choice[6:], *lost.values()])
+    assert np.abs(others).mean() < 0.02
 
 
 @pytest.mark.parametrize("name", NAMES)
