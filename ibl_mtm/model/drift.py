@@ -27,6 +27,9 @@ START_SPREAD = 0.1
 PRIVATE = 0.02
 #: As so many trials, what all units do weighs where a unit's own spread is learned.
 PRIOR_TRIALS = 20
+#: … and as so much information (of nats) where that is corrected by a factor, which lies in these.
+PRIOR_INFORMATION = 20.0
+FACTORS = 0.7, 1.4
 #: Times at which a fitted drift is kept, evenly over the session.
 KNOTS = 64
 #: No Newton step moves a log rate by more, and the mode is found where none moves by as much.
@@ -175,11 +178,23 @@ def own_gain(spikes: Tensor, expected: Tensor, variance: float) -> tuple[Tensor,
     return gain, 1 / (expected * gain.exp() + 1 / variance)
 
 
-def learn_spread(posterior: DriftPosterior, times: Tensor, spread: Tensor) -> Tensor:
-    """The variance of each unit's gain that explains a posterior, (N,).
+def learn_spread(
+    posterior: DriftPosterior, spikes: Tensor, expected: Tensor, times: Tensor, spread: Tensor
+) -> Tensor:
+    """The variance of each unit's gain that explains a posterior of it, (N,).
 
-    The M-step in closed form: the mean over trials of squared innovations, each by its share of the
-    variance; drawn to the mean over units as `PRIOR_TRIALS` trials would.
+    The M-step in closed form (the mean over trials of squared innovations, each by its share of the
+    variance), drawn to the mean over units as `PRIOR_TRIALS` trials would; then, since single steps
+    are told from spikes too vaguely for that to get far, the factor by which all of a unit's gains
+    should be longer: one Newton step on the expected log-likelihood of its spikes (parameter-expanded
+    EM: Liu, Rubin & Wu, Biometrika 1998), drawn to the one of all units.
+
+    Parameters
+    ----------
+    posterior
+        Of J trials.
+    spikes, expected, times, spread
+        As for `fit_drift`.
     """
     keep = _kept(times[1:] - times[:-1]).to(spread.dtype)[:, None]
     mean, variance = posterior.mean, posterior.variance
@@ -187,7 +202,21 @@ def learn_spread(posterior: DriftPosterior, times: Tensor, spread: Tensor) -> Te
     moved = (moved - 2 * keep * posterior.between) / (1 - keep**2)
     n = len(mean)
     own = (mean[0] ** 2 + variance[0] + moved.sum(0)) / n
-    return (n * own + PRIOR_TRIALS * own.mean()) / (n + PRIOR_TRIALS)
+    own = (n * own + PRIOR_TRIALS * own.mean()) / (n + PRIOR_TRIALS)
+    return own * _lengthened(posterior, spikes, expected) ** 2
+
+
+def _lengthened(posterior: DriftPosterior, spikes: Tensor, expected: Tensor) -> Tensor:
+    """By what factor (N,) a unit's gains explain its spikes better."""
+    mean, variance = posterior.mean, posterior.variance
+    slow = mean + variance / 2
+    alone, spread = own_gain(spikes, expected * slow.exp(), PRIVATE)
+    rates = expected * (slow + alone + spread / 2).exp()
+    slope = (spikes * mean - rates * (mean + variance)).sum(0)
+    information = (rates * ((mean + variance) ** 2 + variance)).sum(0)
+    of_all = slope.sum() / information.sum().clamp(min=1e-9)
+    factor = 1 + (slope + PRIOR_INFORMATION * of_all) / (information + PRIOR_INFORMATION)
+    return factor.clamp(*FACTORS)
 
 
 def _kept(seconds: Tensor) -> Tensor:

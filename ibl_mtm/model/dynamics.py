@@ -31,7 +31,7 @@ __all__ = ["Gains", "LinearDynamics", "Posterior", "quadratic"]
 
 #: The mode is found when no log rate moves by more than this in a step.
 TOLERANCE = 2e-3
-NEWTON_STEPS = 60
+NEWTON_STEPS = 120
 #: No step moves a log rate by more: where rates grow exponentially, whole steps overshoot.
 LONGEST_STEP = 1.5
 #: The curvature is computed anew where a step is no shorter than this part of the one before, and

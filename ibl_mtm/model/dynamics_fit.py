@@ -128,7 +128,7 @@ class _Drifting:
         found = fit_drift(self.spikes, expected, self.times, self.spread, begin)
         self.posterior = found
         if learn:
-            self.spread = learn_spread(found, self.times, self.spread)
+            self.spread = learn_spread(found, self.spikes, expected, self.times, self.spread)
         slow = found.mean + found.variance / 2
         own, variance = own_gain(self.spikes, expected * slow.exp(), PRIVATE)
         gain = torch.empty_like(slow)
