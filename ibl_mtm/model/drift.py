@@ -186,8 +186,8 @@ def learn_spread(
     The M-step in closed form (the mean over trials of squared innovations, each by its share of the
     variance), drawn to the mean over units as `PRIOR_TRIALS` trials would; then, since single steps
     are told from spikes too vaguely for that to get far, the factor by which all of a unit's gains
-    should be longer: one Newton step on the expected log-likelihood of its spikes (parameter-expanded
-    EM: Liu, Rubin & Wu, Biometrika 1998), drawn to the one of all units.
+    should be longer: one Newton step on the expected log-likelihood of its spikes, drawn to the one
+    of all units (parameter-expanded EM: Liu, Rubin & Wu, Biometrika 85, 755-770, 1998).
 
     Parameters
     ----------
