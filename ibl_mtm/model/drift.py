@@ -30,6 +30,8 @@ PRIOR_TRIALS = 20
 #: … and as so much information (of nats) where that is corrected by a factor, which lies in these.
 PRIOR_INFORMATION = 20.0
 FACTORS = 0.7, 1.4
+#: Of any unit: a unit that was lost or found would otherwise be expected anywhere.
+MOST_SPREAD = 1.0
 #: Times at which a fitted drift is kept, evenly over the session.
 KNOTS = 64
 #: No Newton step moves a log rate by more, and the mode is found where none moves by as much.
@@ -203,7 +205,7 @@ def learn_spread(
     n = len(mean)
     own = (mean[0] ** 2 + variance[0] + moved.sum(0)) / n
     own = (n * own + PRIOR_TRIALS * own.mean()) / (n + PRIOR_TRIALS)
-    return own * _lengthened(posterior, spikes, expected) ** 2
+    return (own * _lengthened(posterior, spikes, expected) ** 2).clamp(max=MOST_SPREAD)
 
 
 def _lengthened(posterior: DriftPosterior, spikes: Tensor, expected: Tensor) -> Tensor:

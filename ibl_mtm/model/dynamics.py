@@ -250,9 +250,8 @@ class LinearDynamics:
             offset = offset[:, None]
         log_rates = offset + posterior.mean @ loading.mT + spread / 2
         if posterior.gain is not None:
+            # The median over gains: where little is known of them, their mean is all in its tail.
             log_rates = log_rates + _of_units(posterior.gain, units)[:, None]
-        if posterior.gain_variance is not None:
-            log_rates = log_rates + _of_units(posterior.gain_variance, units)[:, None] / 2
         return log_rates.clamp(max=HIGHEST)
 
     def _double(self) -> "LinearDynamics":

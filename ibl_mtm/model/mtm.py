@@ -182,7 +182,8 @@ class MtM(nn.Module):
             f"schemes: {', '.join(scope.schemes)}",
             *([f"modalities: {', '.join(settings.modalities)}"] if settings.modalities else ()),
             f"width {settings.width}, {settings.layers} layers, {n_weights:,} weights"
-            + (f"; linear dynamics of {settings.dynamics}" if settings.dynamics else ""),
+            + (f"; linear dynamics of {settings.dynamics}" if settings.dynamics else "")
+            + (", units drift" if settings.dynamics and settings.drift else ""),
         )
         return "\n  ".join(lines)
 
@@ -269,8 +270,8 @@ class MtM(nn.Module):
         tables |= {name: getattr(self, name)[session] for name in self.DYNAMICS_SESSION_TABLES}
         drift = None
         if self.settings.drift:
-            of_units = (getattr(self, name)[units] for name in self.DRIFT_UNIT_TABLES)
-            drift = Drift(*of_units, span=self.dynamics_span[session])
+            mean, variance, spread = (getattr(self, n)[units] for n in self.DRIFT_UNIT_TABLES)
+            drift = Drift(mean, variance, spread, self.dynamics_span[session])
         parts = {n.removeprefix("dynamics_"): t for n, t in tables.items()}
         return LinearDynamics(**parts, drift=drift)
 
