@@ -12,22 +12,26 @@ share; each unit's log rate is a weighted sum of them, and its counts are Poisso
 
 (Macke et al., Empirical models of spiking in neural populations, NeurIPS 2011.) What is visible
 may differ from trial to trial and from bin to bin: every visible entry weighs by what it tells.
+Where a system has a drift, a gain g_n of each unit in each trial is added to its log rates (see
+`ibl_mtm.model.drift`): a prior from the trial's time, and what the unit's visible spikes say.
 The posterior is Laplace's approximation. Its mode is found by Newton's method with a
 block-tridiagonal solver (Paninski et al., 2010, doi 10.1007/s10827-009-0179-x), run until log
 rates stand still.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-__all__ = ["LinearDynamics", "Posterior", "quadratic"]
+from ibl_mtm.model.drift import PRIVATE, Drift
+
+__all__ = ["Gains", "LinearDynamics", "Posterior", "quadratic"]
 
 #: The mode is found when no log rate moves by more than this in a step.
 TOLERANCE = 2e-3
-NEWTON_STEPS = 60
+NEWTON_STEPS = 120
 #: No step moves a log rate by more: where rates grow exponentially, whole steps overshoot.
 LONGEST_STEP = 1.5
 #: The curvature is computed anew where a step is no shorter than this part of the one before, and
@@ -36,6 +40,21 @@ SLOW = 0.3
 STALE = 0.5
 #: Log of the largest expected count per bin: keeps single precision finite far from the mode.
 HIGHEST = 10.0
+
+
+@dataclass(frozen=True)
+class Gains:
+    """What is known of units' gains in B trials before any of their spikes.
+
+    Attributes
+    ----------
+    mean : Tensor (B, N)
+    variance : Tensor (B, N), optional
+        None: they are known, and what is visible does not change them.
+    """
+
+    mean: Tensor
+    variance: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -49,16 +68,29 @@ class Posterior:
         Of each bin.
     between : Tensor (B, T - 1, K, K)
         Covariance of each bin (rows) with the next one (columns).
+    gain, gain_variance : Tensor (B, N), optional
+        Of units in the trial, where the system has a drift.
     """
 
     mean: Tensor
     covariance: Tensor
     between: Tensor
+    gain: Tensor | None = None
+    gain_variance: Tensor | None = None
+
+    def gain_of(self, units: Tensor | None = None) -> Tensor | None:
+        """Gains (B, N), or those of some units: (M,) of all trials, or (B, M) each its own."""
+        return None if self.gain is None else _of_units(self.gain, units)
 
     def last(self, n: int) -> "Posterior":
         """Of the last n bins alone."""
         first = self.mean.shape[1] - n
-        return Posterior(self.mean[:, first:], self.covariance[:, first:], self.between[:, first:])
+        return replace(
+            self,
+            mean=self.mean[:, first:],
+            covariance=self.covariance[:, first:],
+            between=self.between[:, first:],
+        )
 
 
 @dataclass(frozen=True)
@@ -75,6 +107,8 @@ class LinearDynamics:
         A, Q and Q_0.
     course : Tensor (T, K)
         Mean of the components over trials.
+    drift
+        Of units' gains over the session, if that is fitted.
     """
 
     loading: Tensor
@@ -83,6 +117,7 @@ class LinearDynamics:
     noise: Tensor
     first_noise: Tensor
     course: Tensor
+    drift: Drift | None = None
 
     @cached_property
     def _inverse_noises(self) -> tuple[Tensor, Tensor]:
@@ -96,8 +131,21 @@ class LinearDynamics:
         blocks[:-1] += self.transition.T @ noise @ self.transition
         return blocks, -self.transition.T @ noise
 
-    def infer(self, counts: Tensor, visible: Tensor, start: Tensor | None = None) -> Posterior:
-        """Posterior of the components.
+    def gains(self, times: Tensor | None, n: int) -> Gains | None:
+        """What is known of units' gains in n trials at these times (s; None: at any time)."""
+        if self.drift is None:
+            return None
+        mean, variance = self.drift.at(times, n)
+        return Gains(mean, variance + PRIVATE)
+
+    def infer(
+        self,
+        counts: Tensor,
+        visible: Tensor,
+        start: Posterior | None = None,
+        gains: Gains | None = None,
+    ) -> Posterior:
+        """Posterior of the components, and of units' gains.
 
         Parameters
         ----------
@@ -105,8 +153,10 @@ class LinearDynamics:
             Spikes per bin.
         visible : Tensor, bool, broadcastable to (B, T, N)
             Entries that may be looked at.
-        start : Tensor (B, T, K), optional
+        start
             Where to look for the mode first; by default the mean course.
+        gains
+            Of these trials (see `gains`); by default none.
 
         Raises
         ------
@@ -116,8 +166,12 @@ class LinearDynamics:
         seen = visible.to(self.loading.dtype)
         shown = counts.to(self.loading.dtype) * seen
         seen = seen.expand(len(counts), -1, -1)
-        z = self.course.expand(len(counts), -1, -1) if start is None else start
+        z = self.course.expand(len(counts), -1, -1) if start is None else start.mean
         z = z.clone()
+        gain = None
+        if gains is not None:
+            known = start is None or start.gain is None or gains.variance is None
+            gain = (gains.mean if known else start.gain).clone()  # type: ignore[union-attr]
         factors = _Factors.empty(z, self._precision[1])
         # Each trial is done when it stands still itself: its answer is the same in any company.
         rows = torch.arange(len(z), device=z.device)
@@ -125,7 +179,8 @@ class LinearDynamics:
         drift, stale = torch.zeros_like(before), torch.ones_like(before, dtype=torch.bool)
         for _ in range(NEWTON_STEPS):
             x, y, weight = (a if len(rows) == len(a) else a[rows] for a in (z, shown, seen))
-            rates, anew = self._rates(x) * weight, stale[rows]
+            rates, anew = self._rates(x, gain, rows) * weight, stale[rows]
+            turned = _turn(gain, gains, rows, y, rates)
             if anew.any():
                 self._factorise(rates[anew], factors, rows[anew])
                 drift[rows[anew]] = 0
@@ -137,19 +192,41 @@ class LinearDynamics:
             drift[rows] += moved
             stale[rows] = (moved > SLOW * before[rows]) | (moved > LONGEST_STEP)
             before[rows] = moved
-            rows = rows[moved >= TOLERANCE]
+            rows = rows[(moved >= TOLERANCE) | (turned >= TOLERANCE)]
             if not len(rows):
                 break
         else:
             if z.dtype == torch.float32:  # too coarse here
-                exact = self._double().infer(counts, visible, z.double())
-                return Posterior(*(getattr(exact, f.name).float() for f in fields(Posterior)))
+                return self._infer_exactly(counts, visible, z, gain, gains)
             most = float(before.amax())
             raise ArithmeticError(f"log rates still move by {most:.2g} after {NEWTON_STEPS} steps")
         (rows,) = torch.nonzero(stale | (drift > STALE), as_tuple=True)
         if len(rows):
-            self._factorise(self._rates(z[rows]) * seen[rows], factors, rows)
-        return Posterior(z, *factors.covariances())
+            self._factorise(self._rates(z[rows], gain, rows) * seen[rows], factors, rows)
+        spread = None
+        if gains is not None and gains.variance is not None:
+            everywhere = torch.arange(len(z), device=z.device)
+            rates = (self._rates(z, gain, everywhere) * seen).sum(1)
+            spread = 1 / (rates + 1 / gains.variance)
+        return Posterior(z, *factors.covariances(), gain, spread)
+
+    def _infer_exactly(
+        self,
+        counts: Tensor,
+        visible: Tensor,
+        z: Tensor,
+        gain: Tensor | None,
+        gains: Gains | None,
+    ) -> Posterior:
+        """In double precision, from where single precision did not come to an end."""
+        begin = Posterior(z.double(), z, z, None if gain is None else gain.double())
+        known = gains
+        if gains is not None:
+            variance = None if gains.variance is None else gains.variance.double()
+            known = Gains(gains.mean.double(), variance)
+        exact = self._double().infer(counts, visible, begin, known)
+        found = (getattr(exact, f.name) for f in fields(Posterior))
+        return Posterior(*(None if x is None else x.float() for x in found))  # type: ignore[arg-type]
 
     def log_rates(self, posterior: Posterior, units: Tensor | None = None) -> Tensor:
         """Log expected counts per bin under a posterior.
@@ -171,14 +248,21 @@ class LinearDynamics:
         spread = quadratic(posterior.covariance, loading)
         if loading.ndim == 3:
             offset = offset[:, None]
-        return (offset + posterior.mean @ loading.mT + spread / 2).clamp(max=HIGHEST)
+        log_rates = offset + posterior.mean @ loading.mT + spread / 2
+        if posterior.gain is not None:
+            # The median over gains: where little is known of them, their mean is all in its tail.
+            log_rates = log_rates + _of_units(posterior.gain, units)[:, None]
+        return log_rates.clamp(max=HIGHEST)
 
     def _double(self) -> "LinearDynamics":
-        tables = {f.name: getattr(self, f.name).double() for f in fields(self)}
-        return LinearDynamics(**tables)
+        tables = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "drift"}
+        return LinearDynamics(**{name: table.double() for name, table in tables.items()})
 
-    def _rates(self, z: Tensor) -> Tensor:
-        return (self.offset + z @ self.loading.T).clamp(max=HIGHEST).exp()
+    def _rates(self, z: Tensor, gain: Tensor | None, rows: Tensor) -> Tensor:
+        log_rates = self.offset + z @ self.loading.T
+        if gain is not None:
+            log_rates += gain[rows][:, None]
+        return log_rates.clamp(max=HIGHEST).exp()
 
     def _pull(self, z: Tensor) -> Tensor:
         """The prior's precision times the distance from the mean course, (B, T, K).
@@ -249,6 +333,31 @@ class _Factors:
             diagonal.append(inverse - beside[-1] @ gain.mT)
         between = torch.stack(beside[::-1], 1) if beside else self.inverses[:0].transpose(0, 1)
         return torch.stack(diagonal[::-1], 1), between
+
+
+def _turn(
+    gain: Tensor | None, gains: Gains | None, rows: Tensor, spikes: Tensor, rates: Tensor
+) -> Tensor:
+    """A Newton step of some trials' gains, which rates (B, T, N) follow; how far it goes, (B,).
+
+    Both are changed in place. What spikes (B, T, N) and rates leave out as hidden is zero.
+    """
+    if gain is None or gains is None or gains.variance is None:
+        return rates.new_zeros(len(rates))
+    pull = 1 / gains.variance[rows]
+    expected, at = rates.sum(1), gain[rows]
+    step = (spikes.sum(1) - expected - (at - gains.mean[rows]) * pull) / (expected + pull)
+    step = step.clamp(-LONGEST_STEP, LONGEST_STEP)
+    gain[rows] = at + step
+    rates *= step.exp()[:, None]
+    return step.abs().amax(1)
+
+
+def _of_units(table: Tensor, units: Tensor | None) -> Tensor:
+    """Columns of (B, N): (M,) the same of all trials, or (B, M) each trial's own."""
+    if units is None:
+        return table
+    return table[:, units] if units.ndim == 1 else table.gather(1, units)
 
 
 def _weighted_squares(weights: Tensor, vectors: Tensor) -> Tensor:

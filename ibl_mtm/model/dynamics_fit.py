@@ -15,7 +15,16 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ibl_mtm.model.dynamics import HIGHEST, LinearDynamics, Posterior, quadratic
+from ibl_mtm.model.drift import (
+    PRIVATE,
+    START_SPREAD,
+    Drift,
+    DriftPosterior,
+    fit_drift,
+    learn_spread,
+    own_gain,
+)
+from ibl_mtm.model.dynamics import HIGHEST, Gains, LinearDynamics, Posterior, quadratic
 
 __all__ = ["fit_dynamics"]
 
@@ -24,6 +33,8 @@ logger = logging.getLogger(__name__)
 #: Passes of expectation-maximisation; the scores of held-out trials are level from 20 on.
 ITERATIONS = 25
 AGAIN = 8
+#: Passes before gains drift.
+SETTLED = 3
 #: Width (bins) of the Gaussian that counts are smoothed by for the start.
 START_WIDTH = 3.0
 #: Precision of loadings at the start.
@@ -48,6 +59,7 @@ def fit_dynamics(
     components: int,
     iterations: int | None = None,
     begin: LinearDynamics | None = None,
+    times: Tensor | None = None,
 ) -> LinearDynamics:
     """Fit a system to trials.
 
@@ -61,6 +73,9 @@ def fit_dynamics(
         Passes of expectation-maximisation; by default `ITERATIONS`, or `AGAIN` from `begin`.
     begin
         A system of these units to begin with, fitted to much the same trials.
+    times : Tensor (B,), float64, optional
+        When the trials were, s on the session's clock: units' gains that drift over the session are
+        fitted too (see `ibl_mtm.model.drift`).
 
     Raises
     ------
@@ -74,13 +89,56 @@ def fit_dynamics(
     else:
         precision = torch.full((components,), START_PRECISION, dtype=counts.dtype)
     visible = torch.ones(1, 1, 1, dtype=torch.bool)
-    mean: Tensor | None = None
-    for _ in range(iterations or (AGAIN if begin else ITERATIONS)):
-        system, posterior = whiten(system, system.infer(counts, visible, mean))
-        mean = posterior.mean
+    posterior: Posterior | None = None
+    drifting = None if times is None else _Drifting.start(counts, times, begin)
+    gain: Tensor | None = None
+    for at in range(iterations or (AGAIN if begin else ITERATIONS)):
+        gains = None if gain is None else Gains(gain)
+        system, posterior = whiten(system, system.infer(counts, visible, posterior, gains))
+        if drifting is not None and at >= SETTLED:
+            gain = drifting.update(system, posterior, learn=at >= SETTLED + 2)
         system = fit_moves(system, posterior)
-        system, precision = fit_loadings(system, posterior, counts, precision)
-    return system
+        system, precision = fit_loadings(system, posterior, counts, precision, gain)
+    if drifting is None or posterior is None:
+        return system
+    return replace(system, drift=drifting.found())
+
+
+class _Drifting:
+    """Units' gains as they are while a system is fitted, of trials in the order of their times."""
+
+    def __init__(self, spikes: Tensor, times: Tensor, spread: Tensor) -> None:
+        self.order = times.argsort(stable=True)
+        self.times, self.spread = times[self.order].double(), spread
+        self.spikes = spikes[self.order]
+        self.posterior: DriftPosterior | None = None
+
+    @classmethod
+    def start(cls, counts: Tensor, times: Tensor, begin: LinearDynamics | None) -> "_Drifting":
+        spread = counts.new_full(counts.shape[2:], START_SPREAD)
+        if begin is not None and begin.drift is not None:
+            spread = begin.drift.spread
+        return cls(counts.sum(1), times, spread)
+
+    def update(self, system: LinearDynamics, posterior: Posterior, learn: bool) -> Tensor:
+        """Gains (B, N) that explain what the system leaves, and half of their variance."""
+        without = replace(posterior, gain=None, gain_variance=None)
+        expected = system.log_rates(without).exp().sum(1)[self.order]
+        begin = None if self.posterior is None else self.posterior.mean
+        found = fit_drift(self.spikes, expected, self.times, self.spread, begin)
+        self.posterior = found
+        if learn:
+            self.spread = learn_spread(found, self.spikes, expected, self.times, self.spread)
+        slow = found.mean + found.variance / 2
+        own, variance = own_gain(self.spikes, expected * slow.exp(), PRIVATE)
+        gain = torch.empty_like(slow)
+        gain[self.order] = slow + own + variance / 2
+        return gain
+
+    def found(self) -> Drift | None:
+        if self.posterior is None:
+            return None
+        return Drift.of(self.posterior, self.times, self.spread)
 
 
 def start_dynamics(counts: Tensor, components: int) -> LinearDynamics:
@@ -142,7 +200,8 @@ def whiten(system: LinearDynamics, posterior: Posterior) -> tuple[LinearDynamics
         course=(system.course - centre) @ change.T,
     )
     covariance, between = (change @ x @ change.T for x in (posterior.covariance, posterior.between))
-    return moved, Posterior((z - centre) @ change.T, covariance, between)
+    mean = (z - centre) @ change.T
+    return moved, replace(posterior, mean=mean, covariance=covariance, between=between)
 
 
 def fit_moves(system: LinearDynamics, posterior: Posterior) -> LinearDynamics:
@@ -181,7 +240,11 @@ def fit_moves(system: LinearDynamics, posterior: Posterior) -> LinearDynamics:
 
 
 def fit_loadings(
-    system: LinearDynamics, posterior: Posterior, counts: Tensor, precision: Tensor
+    system: LinearDynamics,
+    posterior: Posterior,
+    counts: Tensor,
+    precision: Tensor,
+    gain: Tensor | None = None,
 ) -> tuple[LinearDynamics, Tensor]:
     """Better offsets and loadings for a posterior, and the precision (K,) of loadings' prior.
 
@@ -198,7 +261,11 @@ def fit_loadings(
     for first in range(0, len(weights), BLOCK):
         some = slice(first, first + BLOCK)
         y = counts[..., some].flatten(0, 1)
-        weights[some], variances[some] = _fit_block(weights[some], y, h, squares, covariance, prior)
+        # What a unit's gain in a trial adds to its log rates there, (trial and bin, n).
+        known = None if gain is None else gain[:, some].repeat_interleave(counts.shape[1], 0)
+        weights[some], variances[some] = _fit_block(
+            weights[some], y, h, squares, covariance, prior, known
+        )
     loading = weights[:, 1:].contiguous()
     explained = (loading**2 + variances).mean(0)
     fitted = replace(system, offset=weights[:, 0].contiguous(), loading=loading)
@@ -206,7 +273,13 @@ def fit_loadings(
 
 
 def _fit_block(
-    w: Tensor, y: Tensor, h: Tensor, squares: Tensor, covariance: Tensor, prior: Tensor
+    w: Tensor,
+    y: Tensor,
+    h: Tensor,
+    squares: Tensor,
+    covariance: Tensor,
+    prior: Tensor,
+    known: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     K1, flat = h.shape[1], covariance.flatten(1)
     spikes = y.T @ h  # (n, 1 + K)
@@ -216,7 +289,10 @@ def _fit_block(
 
     def value(w: Tensor) -> tuple[Tensor, Tensor]:
         spread = quadratic(covariance[None], w[:, 1:])[0]
-        rates = (h @ w.T + spread / 2).clamp(max=HIGHEST).exp()
+        log_rates = h @ w.T + spread / 2
+        if known is not None:
+            log_rates += known
+        rates = log_rates.clamp(max=HIGHEST).exp()
         gain = (spikes * w).sum(1) - rates.sum(0) - (prior * (w - centre) ** 2).sum(1) / 2
         return gain, rates
 

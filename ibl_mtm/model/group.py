@@ -51,3 +51,6 @@ class Group:
     recurring: bool = False
     #: Of a model with modalities; None: nothing of them is shown.
     behaviour: Behaviour | None = None
+    #: When the trials were (B,), float64, s on the session's clock: what a drift of units is known
+    #: from. None: at any time.
+    times: Tensor | None = None

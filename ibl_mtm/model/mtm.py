@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ibl_mtm.model.drift import KNOTS, Drift
 from ibl_mtm.model.dynamics import LinearDynamics, Posterior
 from ibl_mtm.model.group import Group
 from ibl_mtm.model.layers import Block, Dropout, TemporalConvolution
@@ -25,7 +26,7 @@ from ibl_mtm.model.settings import ModelSettings
 from ibl_mtm.sessions.modalities import ModalityStatistics, classes_in, traces_in
 from ibl_mtm.sessions.text import counted
 
-__all__ = ["MtM"]
+__all__ = ["MtM", "average"]
 
 
 class MtM(nn.Module):
@@ -67,10 +68,15 @@ class MtM(nn.Module):
         "dynamics_course",
     )
 
+    #: Of dynamics whose units' gains drift over a session.
+    DRIFT_UNIT_TABLES = ("dynamics_gain", "dynamics_gain_variance", "dynamics_gain_spread")
+    DRIFT_SESSION_TABLES = ("dynamics_span",)
+
     input_mean: Tensor
     input_scale: Tensor
     null_log_rate: Tensor
     dynamics_share: Tensor
+    dynamics_span: Tensor
 
     def __init__(self, settings: ModelSettings, scope: Scope) -> None:
         super().__init__()
@@ -176,7 +182,8 @@ class MtM(nn.Module):
             f"schemes: {', '.join(scope.schemes)}",
             *([f"modalities: {', '.join(settings.modalities)}"] if settings.modalities else ()),
             f"width {settings.width}, {settings.layers} layers, {n_weights:,} weights"
-            + (f"; linear dynamics of {settings.dynamics}" if settings.dynamics else ""),
+            + (f"; linear dynamics of {settings.dynamics}" if settings.dynamics else "")
+            + (", units drift" if settings.dynamics and settings.drift else ""),
         )
         return "\n  ".join(lines)
 
@@ -234,6 +241,13 @@ class MtM(nn.Module):
             # Of the log rates under each scheme's prompt; none until they are fitted.
             "dynamics_share": torch.zeros(len(SCHEMES)),
         }
+        if self.settings.drift:
+            tables |= {
+                "dynamics_gain": torch.zeros(n_units, KNOTS),
+                "dynamics_gain_variance": torch.zeros(n_units, KNOTS),
+                "dynamics_gain_spread": torch.zeros(n_units),
+                "dynamics_span": torch.zeros(n_sessions, 2, dtype=torch.float64),
+            }
         for name, table in tables.items():
             self.register_buffer(name, table)
 
@@ -244,12 +258,22 @@ class MtM(nn.Module):
             getattr(self, name)[units] = getattr(system, name.removeprefix("dynamics_"))
         for name in self.DYNAMICS_SESSION_TABLES:
             getattr(self, name)[session] = getattr(system, name.removeprefix("dynamics_"))
+        if (drift := system.drift) is not None:
+            found = drift.mean, drift.variance, drift.spread
+            for name, table in zip(self.DRIFT_UNIT_TABLES, found, strict=True):
+                getattr(self, name)[units] = table
+            self.dynamics_span[session] = drift.span
 
     def dynamics_of(self, units: Tensor, session: int) -> LinearDynamics:
         """The linear dynamical system of a session, for these rows of units."""
         tables = {name: getattr(self, name)[units] for name in self.DYNAMICS_UNIT_TABLES}
         tables |= {name: getattr(self, name)[session] for name in self.DYNAMICS_SESSION_TABLES}
-        return LinearDynamics(**{n.removeprefix("dynamics_"): t for n, t in tables.items()})
+        drift = None
+        if self.settings.drift:
+            mean, variance, spread = (getattr(self, n)[units] for n in self.DRIFT_UNIT_TABLES)
+            drift = Drift(mean, variance, spread, self.dynamics_span[session])
+        parts = {n.removeprefix("dynamics_"): t for n, t in tables.items()}
+        return LinearDynamics(**parts, drift=drift)
 
     def is_causal(self, scheme: Scheme) -> bool:
         """Whether a bin sees the past alone under a scheme's prompt: only if that was trained."""
@@ -282,12 +306,15 @@ class MtM(nn.Module):
         if not share or (group.causal and not hides_the_end(group.hidden)):
             return log_rate
         system = self.dynamics_of(group.units, group.session)
-        posterior = system.infer(group.counts, ~group.hidden).last(log_rate.shape[1])
-        return torch.lerp(log_rate, system.log_rates(posterior, group.outputs), share)
+        posterior = self.infer_dynamics(group).last(log_rate.shape[1])
+        other = system.log_rates(posterior, group.outputs)
+        return average(log_rate, other, posterior.gain_of(group.outputs), share)
 
     def infer_dynamics(self, group: Group) -> Posterior:
         """Posterior of the components of a session's dynamical system, for B trials."""
-        return self.dynamics_of(group.units, group.session).infer(group.counts, ~group.hidden)
+        system = self.dynamics_of(group.units, group.session)
+        gains = system.gains(group.times, len(group.counts))
+        return system.infer(group.counts, ~group.hidden, gains=gains)
 
     @overload
     def forward(self, groups: Sequence[Group]) -> list[Tensor]: ...
@@ -429,6 +456,14 @@ def hides_the_end(hidden: Tensor) -> bool:
         return False
     steps = hidden[:, :, 0]
     return bool(steps[:, -1].all() and (steps[:, 1:] >= steps[:, :-1]).all())
+
+
+def average(own: Tensor, other: Tensor, gain: Tensor | None, share: float | Tensor) -> Tensor:
+    """Log rates (..., T, M) of the transformer and of the dynamical system, averaged.
+
+    Gains (..., M) are added to the transformer's, which does not know what time it is.
+    """
+    return torch.lerp(own if gain is None else own + gain[..., None, :], other, share)
 
 
 def transform(x: Tensor, name: str) -> Tensor:

@@ -64,6 +64,9 @@ class ModelSettings(Settings):
     #: Components, at most, of a linear dynamical system that is fitted to each session beside the
     #: transformer; their log rates are averaged (see `ibl_mtm.model.dynamics`). 0: none.
     dynamics: int = Field(0, ge=0)
+    #: Units of the dynamical system, if there is one, also have gains that drift over the session:
+    #: in each trial what training trials near it in time tell (see `ibl_mtm.model.drift`).
+    drift: bool = False
     #: Behaviours that the model reads and answers beside spikes, by their names as tasks; none: a
     #: model of activity alone.
     modalities: tuple[str, ...] = ()

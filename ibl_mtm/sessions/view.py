@@ -114,6 +114,8 @@ class Session:
         All trials of the session and what they are for, those too that the run leaves out.
     trial_positions, unit_positions : ndarray of int
         Where these trials and units are in `spikes`.
+    start : ndarray (trial,), float64
+        When their windows begin, s on the session's clock.
     subject
         Whose session it is.
     behaviour
@@ -130,6 +132,7 @@ class Session:
     deal: Deal
     trial_positions: np.ndarray
     unit_positions: np.ndarray
+    start: np.ndarray
     subject: str = ""
     behaviour: SessionBehaviour | None = None
 
@@ -228,6 +231,7 @@ def describe_session(
         deal=deal,
         trial_positions=trials,
         unit_positions=units,
+        start=ds.window_start.values[trials],
         subject=str(ds.attrs.get("subject", "")),
         behaviour=behaviour,
     )

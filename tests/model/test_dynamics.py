@@ -80,6 +80,7 @@ def dense_posterior(system, counts, visible):
     return z.view(T, K), torch.linalg.inv(precision).view(T, K, T, K)
 
 
+PARAMETERS = "loading", "offset", "transition", "noise", "first_noise", "course"
 HIDDEN = {
     "nothing": torch.zeros(1, 1),
     "a unit": torch.arange(N)[None] == 2,
@@ -111,11 +112,16 @@ def test_the_posterior_is_that_of_a_dense_solve(what, monkeypatch):
             )
 
 
+def in_single(system):
+    tables = {name: getattr(system, name).float() for name in PARAMETERS}
+    return LinearDynamics(**tables)
+
+
 def test_single_precision_and_its_tolerance_change_little():
     system = make_system()
     counts, _ = draw_spikes(system, 5)
     visible = ~HIDDEN["single entries"][None]
-    single = LinearDynamics(**{name: value.float() for name, value in vars(system).items()})
+    single = in_single(system)
     exact, found = system.infer(counts, visible), single.infer(counts, visible)
     torch.testing.assert_close(
         system.log_rates(exact).float(), single.log_rates(found), atol=5e-3, rtol=0
@@ -127,7 +133,7 @@ def test_where_single_precision_is_too_coarse_double_is_taken(monkeypatch):
     counts, _ = draw_spikes(system, 5)
     visible = ~HIDDEN["a unit"][None]
     monkeypatch.setattr(dynamics, "TOLERANCE", 1e-9)
-    single = LinearDynamics(**{name: value.float() for name, value in vars(system).items()})
+    single = in_single(system)
     found = single.infer(counts, visible)
     assert found.mean.dtype == torch.float32
     torch.testing.assert_close(
@@ -145,7 +151,7 @@ def test_a_hidden_entry_never_reaches_the_posterior(what):
     counts, _ = draw_spikes(system, 3)
     hidden = HIDDEN[what].bool()
     other = torch.where(hidden.expand(T, N), counts + 7, counts)
-    start = system.infer(counts, ~hidden[None]).mean
+    start = system.infer(counts, ~hidden[None])
     for begin in (None, start):
         before, after = (system.infer(y, ~hidden[None], begin) for y in (counts, other))
         assert torch.equal(before.mean, after.mean)

@@ -50,7 +50,7 @@ def window_features(
     scored = np.sqrt(counts[:, -N_BINS:]).astype(np.float32)
     features = {"spikes": gaussian_filter1d(scored, _WIDTH, axis=1)}
     if model is not None:
-        features |= _of_model(model, recording.eid, recording.unit_ids, counts)
+        features |= _of_model(model, recording.eid, recording.unit_ids, counts, starts)
     return features
 
 
@@ -67,14 +67,15 @@ def counts_of(
 
 @torch.inference_mode()
 def _of_model(
-    model: MtM, eid: str, units: NDArray[np.str_], counts: np.ndarray
+    model: MtM, eid: str, units: NDArray[np.str_], counts: np.ndarray, starts: NDArray[np.float64]
 ) -> dict[str, Array]:
     rows = model.scope.rows_of(units)
     session = model.scope.sessions.index(eid)
     nothing = torch.zeros(1, 1, 1, dtype=torch.bool)
     rates, states = [], []
-    for some in torch.from_numpy(counts.astype(np.int16)).split(_AT_ONCE):
-        group = Group(some, nothing, rows, session, "neuron")
+    all_counts, times = torch.from_numpy(counts.astype(np.int16)), torch.from_numpy(starts)
+    for some, at in zip(all_counts.split(_AT_ONCE), times.split(_AT_ONCE), strict=True):
+        group = Group(some, nothing, rows, session, "neuron", times=at)
         state = model.encode([group])
         rates.append(model.blend(model.decode(state, group), group)[:, -N_BINS:])
         states.append(state[:, -N_BINS:])

@@ -74,7 +74,16 @@ def predict_windows(
         embedded = model.embed_counts(Group(distinct[None], of_bin, rows, session, scheme))[0][at]
         if steps:
             embedded = torch.where(hidden, model.embed_counts(unseen), embedded)
-        group = Group(distinct[at], hidden, rows, session, scheme, causal, outputs=outputs)
+        group = Group(
+            distinct[at],
+            hidden,
+            rows,
+            session,
+            scheme,
+            causal,
+            outputs=outputs,
+            times=torch.from_numpy(truth.starts[part]).to(device),
+        )
         state = model.encode([group], embedded)[:, -truth.task.n_steps :]
         log_rates = model.blend(model.decode(state, group), group)
         yield part, log_rates.clamp(_LOWEST, _HIGHEST).float().cpu().numpy()

@@ -32,7 +32,7 @@ from ibl_mtm.evaluation.behaviour.decode_by_model import hidden_modalities, show
 from ibl_mtm.model.group import Group
 from ibl_mtm.model.masking import Scheme
 from ibl_mtm.model.modalities import Behaviour
-from ibl_mtm.model.mtm import MtM, hides_the_end
+from ibl_mtm.model.mtm import MtM, average, hides_the_end
 from ibl_mtm.sessions.text import as_text
 from ibl_mtm.sessions.trial_format import trial_format
 from ibl_mtm.sessions.view import eligible_regions
@@ -96,6 +96,8 @@ class Population:
         Units that are not shown where another one is predicted.
     behaviour
         Of these trials, for a model with modalities; shown where spikes are predicted from it.
+    times : ndarray (trial,), optional
+        When the trials were, s on the session's clock, for a model whose units drift.
     """
 
     def __init__(
@@ -108,6 +110,7 @@ class Population:
         precision: Precision = "auto",
         near: np.ndarray | None = None,
         behaviour: Behaviour | None = None,
+        times: np.ndarray | None = None,
     ) -> None:
         device = model.read_in.device
         self.model, self.region, self.near = model, region, near
@@ -116,6 +119,7 @@ class Population:
         self.rows = model.scope.rows_of(units).to(device)
         self.session = model.scope.sessions.index(eid)
         self.behaviour = behaviour
+        self.times = None if times is None else torch.from_numpy(times).to(device)
 
     @property
     def has_behaviour(self) -> bool:
@@ -157,6 +161,7 @@ class Population:
             outputs,
             recurring,
             shown,
+            None if self.times is None else self.times[trials],
         )
 
 
@@ -226,21 +231,28 @@ def _predict_alike(
                 with torch.autocast(device.type, enabled=False):
                     log_rate = model.decode(encoded.float(), group)
                     if other is not None:
-                        log_rate = torch.lerp(log_rate, other[item, trial], model.share_of(scheme))
+                        log_rates, gains = other
+                        gain = None if gains is None else gains[item, trial]
+                        share = model.share_of(scheme)
+                        log_rate = average(log_rate, log_rates[item, trial], gain, share)
                     predicted = log_rate.exp()
                 rates[item.cpu(), trial.cpu()] = predicted.cpu()
         yield from zip(some, rates, strict=True)
 
 
-def _by_dynamics(population: Population, scheme: Scheme, items: Sequence[HeldOut]) -> Tensor | None:
-    """Log rates (item, trial, time, M) of the dynamical system, where it takes part."""
+def _by_dynamics(
+    population: Population, scheme: Scheme, items: Sequence[HeldOut]
+) -> tuple[Tensor, Tensor | None] | None:
+    """Log rates (item, trial, time, M) of the dynamical system, where it takes part, and gains."""
     model, causal = population.model, population.model.is_causal(scheme)
     if not model.share_of(scheme):
         return None
     if causal and not all(hides_the_end(torch.from_numpy(held.hidden)[None]) for held in items):
         return None
     system = model.dynamics_of(population.rows, population.session)
-    return torch.stack(by_dynamics(system, population.counts, items))
+    found = by_dynamics(system, population.counts, items, population.times)
+    gains = [gain for _, gain in found if gain is not None]
+    return torch.stack([log_rates for log_rates, _ in found]), torch.stack(gains) if gains else None
 
 
 @torch.inference_mode()
@@ -318,4 +330,5 @@ def population_of(
         near = neighbours(*places, min_distance_um)
     counts, eid = ds.spikes.values, str(ds.attrs["eid"])
     behaviour = shown_behaviour(model, ds)
-    return Population(model, counts, eid, units, region, precision, near, behaviour)
+    times = ds.window_start.values if "window_start" in ds else None
+    return Population(model, counts, eid, units, region, precision, near, behaviour, times)

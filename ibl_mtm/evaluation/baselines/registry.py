@@ -203,6 +203,13 @@ BASELINES = {
         poisson_lds.predict,
         pairs=True,
     ),
+    "poisson_lds_drift": Baseline(
+        "the Poisson linear dynamical system with drifting units",
+        ACTIVITY_TASKS,
+        poisson_lds.choose,
+        poisson_lds.predict_drifting,
+        pairs=True,
+    ),
     "autoregressive": Baseline(
         "the autoregressive model", _TIME, autoregressive.choose, autoregressive.predict
     ),

@@ -56,6 +56,8 @@ class BaselineData:
         What a baseline fits once for all tasks, under its name.
     behaviour
         By split: all behaviours that are built in.
+    start
+        By split: (trial,), when their windows begin, s on the session's clock.
     """
 
     counts: dict[str, Array]
@@ -64,6 +66,7 @@ class BaselineData:
     source: str = ""
     kept: dict[str, Any] = field(default_factory=dict)
     behaviour: dict[str, ModalityValues] = field(default_factory=dict)
+    start: dict[str, NDArray[np.float64]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, ds: xr.Dataset, split: np.ndarray, region: np.ndarray) -> "BaselineData":
@@ -82,6 +85,7 @@ class BaselineData:
             condition={name: condition[rows] for name, rows in at.items()},
             behaviour={name: behaviour.take(rows) for name, rows in at.items()},
             region=region,
+            start={name: ds.window_start.values[rows] for name, rows in at.items()},
         )
 
     @property

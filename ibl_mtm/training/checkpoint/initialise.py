@@ -32,6 +32,7 @@ _FREE = {
     "embedding_std",
     "stitcher_bias",
     "dynamics",
+    "drift",
     "leading_tokens_see_all",
     "modalities",  # but none may be missing that the body was trained with
 }

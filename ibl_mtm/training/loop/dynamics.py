@@ -18,7 +18,7 @@ from ibl_mtm.model.dynamics import LinearDynamics
 from ibl_mtm.model.dynamics_fit import fit_dynamics
 from ibl_mtm.model.group import Group
 from ibl_mtm.model.masking import SCHEMES, Mask, Scheme, draw_mask, mask_last_bins
-from ibl_mtm.model.mtm import MtM
+from ibl_mtm.model.mtm import MtM, average
 from ibl_mtm.sessions.view import Session
 from ibl_mtm.training.loop.objective import SessionRows, possible_schemes, trial_keys
 from ibl_mtm.training.loop.unit_scores import add_to, mean_over_units, new_totals
@@ -57,18 +57,22 @@ def fit_systems(
     K = model.settings.dynamics
     if not K:
         return
-    trials = " and ".join(splits)
+    named = " and ".join(splits)
     all_rows = _rows(model, sessions)
 
     def fit(number: int) -> LinearDynamics:
         session, rows = sessions[number], all_rows[number]
         of = f"{number + 1} of {len(sessions)}"
-        say(f"linear dynamics of the {trials} trials, session {of}: {session.eid}")
+        say(f"linear dynamics of the {named} trials, session {of}: {session.eid}")
         counts = torch.from_numpy(np.concatenate([session.read(split) for split in splits]))
+        times = None
+        if model.settings.drift:
+            trials = np.concatenate([session.trials_in(split) for split in splits])
+            times = torch.from_numpy(session.start[trials])
         try:
             with torch.no_grad():
                 begin = model.dynamics_of(rows.units, rows.session) if again else None
-                return fit_dynamics(counts, K, begin=begin)
+                return fit_dynamics(counts, K, begin=begin, times=times)
         except ArithmeticError as error:
             raise UserError(
                 f"no linear dynamics fit session {session.eid} ({error}); "
@@ -105,6 +109,7 @@ def choose_shares(model: MtM, sessions: Sequence[Session], settings: RunSettings
         if not len(trials):
             continue
         counts = torch.from_numpy(session.read("val"))
+        times = torch.from_numpy(session.start[trials])
         for scheme, mask in _masks(session.trial[trials], rows, counts.shape[1], settings):
             if scheme not in totals:
                 empty = new_totals(len(model.scope.units))
@@ -120,13 +125,15 @@ def choose_shares(model: MtM, sessions: Sequence[Session], settings: RunSettings
                     scheme,
                     causal=model.is_causal(scheme),
                     region=part.region,
+                    times=times[some],
                 )
                 (own,) = model([group])
                 system = model.dynamics_of(rows.units, rows.session)
-                other = system.log_rates(model.infer_dynamics(group))
+                posterior = model.infer_dynamics(group)
+                other = system.log_rates(posterior)
                 null = model.null_log_rate[rows.units]
                 for share, table in zip(SHARES, totals[scheme], strict=True):
-                    log_rate = torch.lerp(own, other, float(share))
+                    log_rate = average(own, other, posterior.gain, float(share))
                     add_to(table, rows.units, log_rate, group.counts, part.target, null)
     for scheme, tables in totals.items():
         best = SHARES[int(torch.stack([mean_over_units(table) for table in tables]).argmax())]

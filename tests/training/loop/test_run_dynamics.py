@@ -1,5 +1,7 @@
 """Linear dynamics of a run: fitted to its sessions, weighed on validation, blind to the test."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -32,7 +34,8 @@ def cache(tmp_path_factory):
 
 def settings():
     chosen = tiny_settings()
-    return chosen.model_copy(update={"model": chosen.model.model_copy(update={"dynamics": K})})
+    own = {"dynamics": K, "drift": True}
+    return chosen.model_copy(update={"model": chosen.model.model_copy(update=own)})
 
 
 @pytest.fixture(scope="module")
@@ -51,10 +54,16 @@ def test_systems_are_fitted_to_all_but_test_trials_and_shares_lie_between_tried_
     sessions = describe_sessions(cache, settings().data)
     for session, rows in zip(sessions, SessionRows.of(sessions, model.scope), strict=True):
         train_, val = (torch.from_numpy(session.read(split)) for split in ("train", "val"))
+        times = [torch.from_numpy(session.start[session.trials_in(s)]) for s in ("train", "val")]
         with torch.no_grad():
-            begin = fit_dynamics(train_, K)
-            expected = fit_dynamics(torch.cat([train_, val]), K, begin=begin)
+            begin = fit_dynamics(train_, K, times=times[0])
+            known = torch.cat(times)
+            expected = fit_dynamics(torch.cat([train_, val]), K, begin=begin, times=known)
         found = model.dynamics_of(rows.units, rows.session)
+        for name in ("mean", "variance", "spread", "span"):
+            of_run, own = (getattr(system.drift, name) for system in (found, expected))
+            torch.testing.assert_close(of_run, own, atol=1e-3, rtol=1e-2)
+        assert found.drift.span[0] == known.min()
         torch.testing.assert_close(found.loading, expected.loading, atol=1e-4, rtol=1e-3)
         torch.testing.assert_close(found.course, expected.course, atol=1e-3, rtol=1e-2)
     tasks = [SCHEMES.index(s) for s in ("neuron", "causal", "intra_region", "inter_region")]
@@ -78,9 +87,19 @@ def test_log_rates_are_averaged_by_the_share(cache, run):
         nothing = torch.zeros(4, 1, 1, dtype=torch.bool)
         group = population.group(nothing, torch.arange(4), "neuron")
         (own,) = model([group])
-        other = model.dynamics_of(group.units, group.session).log_rates(model.infer_dynamics(group))
+        posterior = model.infer_dynamics(group)
+        other = model.dynamics_of(group.units, group.session).log_rates(posterior)
     found = predict_unmasked(population, "neuron")[:4]
+    # The transformer does not know what time it is: gains are added to what it says.
+    own = own + posterior.gain[:, None]
     np.testing.assert_allclose(found, (0.75 * own + 0.25 * other).numpy(), atol=1e-4)
+    assert posterior.gain.abs().max() > 1e-3
+    np.testing.assert_array_equal(group.times, ds.window_start[:4])
+    with torch.inference_mode():
+        (prior, _) = model.dynamics_of(group.units, group.session).drift.at(group.times, 4)
+        unknown = model.infer_dynamics(replace(group, times=None))
+    assert not torch.equal(prior[0], prior[3])
+    assert not torch.equal(unknown.gain, posterior.gain)
     # Under causal attention and nothing hidden the system would see later bins.
     with torch.inference_mode():
         (alone,) = model([population.group(nothing, torch.arange(4), "causal")])
