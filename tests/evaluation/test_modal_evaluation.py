@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from short_fits import shorten
 from synthetic import make_regions, make_session
 from training_runs import TINY, tiny_settings
 
@@ -77,7 +78,8 @@ def test_scores(run, cache, session, without, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["encoding_regression", "encoding_reduced_rank"])
-def test_baselines_of_encoding_are_scored_by_name_alone(name, cache, session):
+def test_baselines_of_encoding_are_scored_by_name_alone(name, cache, session, monkeypatch):
+    shorten(monkeypatch)
     found = ibl_mtm.evaluate_baseline(name, cache, sessions=[session.attrs["eid"]])
     assert np.isfinite(found.metrics["tasks"]["encoding"]["bits_per_spike"])
     assert found.metrics["tasks"]["co_smoothing"] is None

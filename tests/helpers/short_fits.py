@@ -1,0 +1,20 @@
+"""Baselines with little to choose from and few passes: for tests of what they see, not how well.
+
+shorten(monkeypatch)
+"""
+
+import pytest
+
+from ibl_mtm.evaluation.baselines import encoding, poisson_lds, regression
+from ibl_mtm.model import dynamics_fit
+
+__all__ = ["shorten"]
+
+
+def shorten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two of each hyper-parameter that is chosen, and linear dynamics that are hardly fitted."""
+    monkeypatch.setattr(regression, "WIDTHS", (1.5, 5.0))
+    for module in (regression, encoding):
+        monkeypatch.setattr(module, "RANKS", (2, 4))
+    monkeypatch.setattr(poisson_lds, "COMPONENTS", 4)
+    monkeypatch.setattr(dynamics_fit, "ITERATIONS", 4)
