@@ -1,4 +1,4 @@
-"""Baselines with little to choose from and few passes: for tests of what they see, not how well.
+"""Baselines and decoders that are hardly fitted: for tests of what they see, not of how well.
 
 shorten(monkeypatch)
 """
@@ -6,13 +6,15 @@ shorten(monkeypatch)
 import pytest
 
 from ibl_mtm.evaluation.baselines import encoding, poisson_lds, regression
+from ibl_mtm.evaluation.behaviour import gradient_decoders
 from ibl_mtm.model import dynamics_fit
 
 __all__ = ["shorten"]
 
 
 def shorten(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two of each hyper-parameter that is chosen, and linear dynamics that are hardly fitted."""
+    """Two of each hyper-parameter that is chosen, and few passes."""
+    monkeypatch.setattr(gradient_decoders, "_STEPS", 20)
     monkeypatch.setattr(regression, "WIDTHS", (1.5, 5.0))
     for module in (regression, encoding):
         monkeypatch.setattr(module, "RANKS", (2, 4))

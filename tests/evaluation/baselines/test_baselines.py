@@ -148,7 +148,8 @@ def cache(tmp_path_factory, ds):
     return root
 
 
-def test_the_command_gives_the_document_of_a_run_and_files_to_compare(cache, tmp_path):
+def test_the_command_gives_the_document_of_a_run_and_files_to_compare(cache, tmp_path, monkeypatch):
+    shorten(monkeypatch)
     command = ["eval", "--cache", str(cache), "--json"]
     for task in ("co_smoothing", "forward_prediction", "choice", "wheel_speed"):
         command += ["--task", task]
