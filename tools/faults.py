@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["ROOT", "Fault", "faults_of", "spoilt"]
+__all__ = ["ROOT", "Fault", "faults_of", "runs_at_import", "spoilt"]
 
 ROOT = Path(__file__).parents[1]
 
@@ -134,6 +134,16 @@ def _said(node: ast.AST) -> Iterator[ast.AST]:
 
 def _is_log(func: ast.expr) -> bool:
     return isinstance(func, ast.Attribute) and func.attr in {"info", "debug", "warning", "log"}
+
+
+def runs_at_import(source: str, line: int) -> bool:
+    """Whether a line of a module stands in no function's body."""
+    functions = [
+        node
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    return not any(f.body[0].lineno <= line <= (f.end_lineno or line) for f in functions)
 
 
 def spoilt(fault: Fault, source: str) -> str:

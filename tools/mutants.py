@@ -7,8 +7,8 @@
 A fault is one change of one expression or statement: a comparison that includes its limit, + for -,
 a number larger by one, a condition inverted, train for val, a call left out. It is noticed if a
 quick test of the room fails, or takes several times as long as it did. Those tests run first that
-execute the changed line, the quickest of them before the others, then all tests of their files (of
-the room where none is known to execute it).
+execute the changed line, the quickest of them before the others, then whole files where it runs at
+import or in a shared fixture (all of the room where none is known to execute it).
 
 This is no part of `make test`: it takes most of an hour. Needs a POSIX system: tests run in forks
 of one process that has imported the large packages already.
@@ -32,7 +32,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from faults import ROOT, Fault, faults_of, spoilt
+from faults import ROOT, Fault, faults_of, runs_at_import, spoilt
 from which_tests import executing, measure_in, run_in
 
 #: Rooms that make numbers, and other rooms whose tests are theirs too.
@@ -165,11 +165,14 @@ def try_fault(copy: Path, fault: Fault, known: dict[str, dict]) -> tuple[bool, s
     seconds = {file: sum(known[file]["seconds"].values()) for file in room}
     files, own = executing(known, room, fault.file, fault.line)
     quickest = sorted(own, key=own.__getitem__)
-    # The few quickest tests notice most; then all that execute the line; then whole files of them,
-    # since what a shared fixture made is looked at by others than the first that asked for it.
-    tries = [quickest[:_FIRST], quickest[_FIRST:]]
-    tries += [[file] for file in sorted(files or room, key=seconds.__getitem__)]
     clean = (copy / fault.file).read_text(encoding="utf-8")
+    shared = [file for file, outside in files.items() if outside]
+    if runs_at_import(clean, fault.line):
+        shared = list(files)
+    # The few quickest tests notice most; then all that execute the line; then whole files, where
+    # others than the first to ask for it look at what a fixture made.
+    tries = [quickest[:_FIRST], quickest[_FIRST:]]
+    tries += [[file] for file in sorted(shared if files else room, key=seconds.__getitem__)]
     (copy / fault.file).write_text(spoilt(fault, clean), encoding="utf-8")
     try:
         for tests in filter(None, tries):

@@ -43,17 +43,23 @@ def measure_in(copy: Path, file: str) -> dict[str, Any]:
 
 def executing(
     known: Mapping[str, Any], tests: Sequence[str], file: str, line: int
-) -> tuple[list[str], dict[str, float]]:
-    """Files of tests that execute a line, and the seconds of those tests that do it by themselves.
+) -> tuple[dict[str, bool], dict[str, float]]:
+    """Which tests execute a line.
 
-    What runs at import or in shared fixtures is of no test by itself.
+    Returns
+    -------
+    files
+        Files of tests that do, and whether they do so outside of single tests: at import, or in a
+        fixture that several share, so that any test of the file may look at what came of it.
+    own
+        Single tests that do, and their seconds.
     """
-    files, own = [], dict[str, float]()
+    files, own = dict[str, bool](), dict[str, float]()
     for test in tests:
         names = known[test]["lines"].get(file, {}).get(str(line))
         if names is None:
             continue
-        files.append(test)
+        files[test] = ALL in names
         seconds = known[test]["seconds"]
         own |= {name: seconds[name] for name in names if name in seconds}
     return files, own
