@@ -98,6 +98,12 @@ def main() -> None:
         type=Path,
         help="which test executes what is kept here, and read: for one state of the package",
     )
+    parser.add_argument(
+        "--first",
+        type=int,
+        default=1,
+        help="go on at this one, after an interruption",
+    )
     parser.add_argument("--list", action="store_true", help="only list what is drawn")
     chosen = parser.parse_args()
     rooms = chosen.room or list(ROOMS)
@@ -105,6 +111,7 @@ def main() -> None:
     every = [fault for file in files for fault in faults_of(file)]
     drawn = random.Random(chosen.seed).sample(every, min(chosen.number, len(every)))
     print(f"{len(every)} faults in {len(files)} files, {len(drawn)} drawn, seed {chosen.seed}")
+    drawn = drawn[chosen.first - 1 :]
     if chosen.list:
         for fault in drawn:
             print(f"{fault.file}:{fault.line}: {fault.kind}: {fault.text}")
@@ -145,7 +152,9 @@ def main() -> None:
             tried = pool.map(
                 lambda fault: with_copy(lambda copy: try_fault(copy, fault, known)), drawn
             )
-            for number, (fault, (noticed, by)) in enumerate(zip(drawn, tried, strict=True), 1):
+            for number, (fault, (noticed, by)) in enumerate(
+                zip(drawn, tried, strict=True), chosen.first
+            ):
                 results[fault.room, noticed] += 1
                 verdict = "noticed " if noticed else "SURVIVED"
                 where = f"{fault.file}:{fault.line}: {fault.kind}: {fault.text}"
