@@ -12,7 +12,7 @@ import hashlib
 import json
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import product
 from math import ceil
 from pathlib import Path
@@ -22,7 +22,8 @@ import numpy as np
 import xarray as xr
 import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
-from zarr.storage import StorePath
+from zarr.core.buffer import Buffer
+from zarr.storage import MemoryStore, StorePath
 
 from ibl_mtm.cache.guard import CHUNK_CHECKSUMS, GuardedStore, chunk_checksum
 from ibl_mtm.cache.location import Location, read_bytes
@@ -51,11 +52,13 @@ def write_group(folder: Path, ds: xr.Dataset) -> None:
     Arrays whose first dimension is `trial` and that have others are cut into chunks of 64
     trials; every other array is one chunk.
     """
+    # In memory: on a disk, Zarr goes to another thread and back for every file.
+    made: dict[str, Buffer] = {}
     with warnings.catch_warnings():
         # All readers that matter know consolidated metadata; the others read the arrays' own.
         warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
         _as_stored(ds).to_zarr(
-            folder,
+            MemoryStore(made),
             mode="w-",
             zarr_format=3,
             consolidated=True,
@@ -63,11 +66,15 @@ def write_group(folder: Path, ds: xr.Dataset) -> None:
             write_empty_chunks=True,
             encoding={str(name): _encoding(ds[name]) for name in ds.variables},
         )
-    path = folder / "zarr.json"
-    document = json.loads(path.read_text())
-    document["attributes"][CHUNK_CHECKSUMS] = json.dumps(_collect_chunk_checksums(folder, document))
+    files = {key: content.to_bytes() for key, content in made.items()}
+    document = json.loads(files["zarr.json"])
+    document["attributes"][CHUNK_CHECKSUMS] = json.dumps(_collect_chunk_checksums(files, document))
     document["attributes"][CHECKSUM] = metadata_digest(document)
-    path.write_text(json.dumps(document, indent=1, ensure_ascii=False))
+    files["zarr.json"] = json.dumps(document, indent=1, ensure_ascii=False).encode()
+    for parent in sorted({(folder / key).parent for key in files}):
+        parent.mkdir(parents=True)
+    for key, content in files.items():
+        (folder / key).write_bytes(content)
 
 
 def open_group(folder: Location, chunks: Any = None) -> xr.Dataset:
@@ -179,7 +186,9 @@ def _place(folder: Location) -> StorePath:
     return StorePath(store, store.group)
 
 
-def _collect_chunk_checksums(folder: Path, document: dict[str, Any]) -> dict[str, str]:
+def _collect_chunk_checksums(
+    files: Mapping[str, bytes], document: dict[str, Any]
+) -> dict[str, str]:
     """The checksum of every chunk, by its key."""
     checksums = {}
     for name, array in document["consolidated_metadata"]["metadata"].items():
@@ -187,5 +196,5 @@ def _collect_chunk_checksums(folder: Path, document: dict[str, Any]) -> dict[str
         counts = [range(ceil(n / size)) for n, size in zip(array["shape"], grid, strict=True)]
         for index in product(*counts):
             key = "/".join([name, "c", *map(str, index)])
-            checksums[key] = chunk_checksum((folder / key).read_bytes())
+            checksums[key] = chunk_checksum(files[key])
     return checksums

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -38,6 +39,17 @@ def test_probes_in_doubt_are_learned_from_and_not_asked_for(data: BenchmarkData)
         assert set(all_) == {"PASS", "WARNING", "FAIL"}
         found[regime] = set(kept)
     assert found == {"eval": {"PASS"}, "pretrain": {"PASS", "WARNING"}}
+
+
+def test_a_recording_without_units_has_as_many_features_as_another() -> None:
+    """A rate, 24 shares of intervals and 25 lags."""
+
+    def features(n_units: int) -> np.ndarray:
+        spikes = SimpleNamespace(times=np.array([0.5] * n_units), units=np.arange(n_units))
+        unit_ids = [str(unit) for unit in range(n_units)]
+        return firing_features(SimpleNamespace(spikes=lambda: spikes, unit_ids=unit_ids))
+
+    assert [features(n).shape for n in (0, 2)] == [(0, 50), (2, 50)]
 
 
 def test_neighbours_are_the_nearest_five_of_the_same_probe() -> None:

@@ -5,12 +5,15 @@ import os
 
 import pytest
 from synthetic import make_regions, make_session
-from synthetic_run import write_run
+from synthetic_run import Size, write_run
 
 from ibl_mtm.cache.store import create_cache, write_session
 from ibl_mtm.disk import targets
 from ibl_mtm.disk.replace import replace_file
 from ibl_mtm.errors import UserError
+
+#: A run of which a report takes little time.
+SMALL = Size(sessions=1, units=8, bins=20, examples=1, whisker=False, regions=("VISa",))
 
 
 @pytest.fixture
@@ -48,7 +51,7 @@ def test_every_command_says_so_in_one_line(run, tmp_path, read_only):
     create_cache(cache)
     write_session(cache, make_session(n_units=15, n_bins=20, seed=1), make_regions())
     create_cache(read_only / "cache.zarr")
-    scored = write_run(tmp_path / "scored")
+    scored = write_run(tmp_path / "scored", size=SMALL)
     (tmp_path / "file").write_text("")
     options = ["--cache", cache]
     baseline = ["eval", "--baseline", "unit_mean", *options, "--task", "co_smoothing"]
@@ -72,13 +75,14 @@ def test_every_command_says_so_in_one_line(run, tmp_path, read_only):
 def test_a_report_of_runs_that_cannot_be_written_is_made_without_their_files(
     run, tmp_path, read_only
 ):
-    scored = write_run(read_only / "scored")
+    scored = write_run(read_only / "scored", size=SMALL)
     assert run("report", scored, "--out", tmp_path / "r.html")[0] == 0
     assert not (scored / "figures").exists()
 
 
-def test_a_report_replaces_reports_alone(run, tmp_path):
-    scored = write_run(tmp_path / "scored")
+def test_a_report_replaces_reports_alone(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("ibl_mtm.report.page.save_figure", lambda figure, path: "<svg></svg>")
+    scored = write_run(tmp_path / "scored", size=SMALL)
     page = tmp_path / "thesis.html"
     page.write_text("<html><title>My thesis</title></html>")
     code, _, err = run("report", scored, "--out", page)

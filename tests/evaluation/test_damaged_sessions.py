@@ -20,6 +20,8 @@ from ibl_mtm.report.words import notes
 from ibl_mtm.training.run import train
 from ibl_mtm.training.settings import RunSettings
 
+pytestmark = pytest.mark.usefixtures("short")
+
 TASKS = ["co_smoothing", "choice"]
 SETTINGS = {
     "model": {"width": 8, "layers": 1, "heads": 2, "mlp": 8, "stitch_width": None},

@@ -17,6 +17,8 @@ from ibl_mtm.evaluation.merge import PAIRS
 from ibl_mtm.training.run import train
 from ibl_mtm.training.settings import RunSettings
 
+pytestmark = pytest.mark.usefixtures("short")
+
 TASKS = ["co_smoothing", "inter_region", "choice", "wheel_speed"]
 SETTINGS = {
     "model": {"width": 16, "layers": 1, "heads": 2, "mlp": 16, "stitch_width": None},

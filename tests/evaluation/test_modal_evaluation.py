@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from short_fits import shorten
 from synthetic import make_regions, make_session
 from training_runs import TINY, tiny_settings
 
@@ -124,7 +125,8 @@ def test_a_mean_over_sessions_counts_each_of_them_alike():
 
 
 @pytest.mark.parametrize("name", ["encoding_regression", "encoding_reduced_rank"])
-def test_baselines_of_encoding_are_scored_by_name_alone(name, cache, session):
+def test_baselines_of_encoding_are_scored_by_name_alone(name, cache, session, monkeypatch):
+    shorten(monkeypatch)
     found = ibl_mtm.evaluate_baseline(name, cache, sessions=[session.attrs["eid"]])
     encoding = found.metrics["tasks"]["encoding"]
     assert np.isfinite(encoding["bits_per_spike"])

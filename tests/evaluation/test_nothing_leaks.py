@@ -5,9 +5,11 @@ the targets of validation trials choose between fits, but are not fitted to.
 """
 
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 import pytest
+from short_fits import shorten
 from synthetic import make_session
 
 from ibl_mtm.evaluation.activity.tasks import held_out
@@ -92,9 +94,22 @@ def spoilt(y: np.ndarray, trials: np.ndarray) -> np.ndarray:
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch) -> None:
-    """Gradient decoders that look at validation trials twice."""
+    """Gradient decoders that look at validation trials twice; few fits, of few passes."""
     monkeypatch.setattr(gradient_decoders, "_STEPS", 20)
     monkeypatch.setattr(gradient_decoders, "_EVERY", 10)
+    shorten(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def clean(counts: np.ndarray) -> Callable[[str], Decoded]:
+    """What a decoder makes of everything as it is."""
+
+    @cache
+    def decoded(name: str) -> Decoded:
+        decode, target = DECODERS[name]
+        return decode(counts, target(counts))
+
+    return decoded
 
 
 def check_same(a: Decoded, b: Decoded, rows: slice = slice(None)) -> None:
@@ -104,27 +119,26 @@ def check_same(a: Decoded, b: Decoded, rows: slice = slice(None)) -> None:
 
 
 @pytest.mark.parametrize("name", DECODERS)
-def test_targets_of_test_trials_do_not_reach_a_decoder(name, counts):
+def test_targets_of_test_trials_do_not_reach_a_decoder(name, counts, clean):
     decode, target = DECODERS[name]
-    y = target(counts)
-    check_same(decode(counts, y), decode(counts, spoilt(y, TEST)))
+    check_same(clean(name), decode(counts, spoilt(target(counts), TEST)))
 
 
 @pytest.mark.parametrize("name", DECODERS)
-def test_features_of_other_test_trials_do_not_reach_a_decoder(name, counts):
+def test_features_of_other_test_trials_do_not_reach_a_decoder(name, counts, clean):
     decode, target = DECODERS[name]
     y, others = target(counts), counts.copy()
     others[np.flatnonzero(TEST)[1:]] = 200
-    check_same(decode(counts, y), decode(others, y), slice(0, 1))
+    check_same(clean(name), decode(others, y), slice(0, 1))
 
 
 @pytest.mark.parametrize("name", DECODERS)
-def test_trials_that_take_no_part_do_not_reach_a_decoder(name, counts):
+def test_trials_that_take_no_part_do_not_reach_a_decoder(name, counts, clean):
     decode, target = DECODERS[name]
     y, others = target(counts), counts.copy()
     others[~INCLUDED] = 200
     found = decode(others, spoilt(y, ~INCLUDED))
-    check_same(decode(counts, y), found)
+    check_same(clean(name), found)
     np.testing.assert_array_equal(found["trials"], np.flatnonzero(TEST))
 
 
@@ -162,12 +176,18 @@ def data_of(counts: np.ndarray) -> BaselineData:
     return BaselineData.of(ds, SPLIT, ds.beryl.values.astype(str))
 
 
-@pytest.mark.parametrize(("name", "task"), BASELINE_TASKS)
-def test_test_trials_do_not_reach_a_baseline(name, task, counts):
-    """Neither what it chooses, nor its prediction of another trial."""
-    baseline, others = BASELINES[name], counts.copy()
+@pytest.fixture(scope="module")
+def as_it_is_and_spoilt(counts: np.ndarray) -> tuple[BaselineData, BaselineData]:
+    """A session, and with other test trials but the first; each fitted once for all tasks."""
+    others = counts.copy()
     others[np.flatnonzero(SPLIT == "test")[1:]] = 50
-    clean, changed = data_of(counts), data_of(others)
+    return data_of(counts), data_of(others)
+
+
+@pytest.mark.parametrize(("name", "task"), BASELINE_TASKS)
+def test_test_trials_do_not_reach_a_baseline(name, task, as_it_is_and_spoilt):
+    """Neither what it chooses, nor its prediction of another trial."""
+    baseline, (clean, changed) = BASELINES[name], as_it_is_and_spoilt
     chosen = baseline.choose(clean, task)
     assert baseline.choose(changed, task) == chosen
     before, after = (baseline.predict(data, task, *chosen)[0] for data in (clean, changed))

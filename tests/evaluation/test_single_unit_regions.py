@@ -12,6 +12,8 @@ from training_runs import tiny_settings
 import ibl_mtm
 from ibl_mtm.cache.store import create_cache, write_session
 
+pytestmark = pytest.mark.usefixtures("short")
+
 TASKS = ["intra_region", "inter_region"]
 REGIONS = np.array(["CA1", "CA1", "CA1", "root", "void", "void", "DG", "VISa", "VISa"])
 

@@ -7,6 +7,8 @@ from alyx_server import TAG, USER, AlyxServer
 
 from ibl_mtm.config.dataset import Dataset, SessionEntry
 from ibl_mtm.config.sources import AlyxSource
+from ibl_mtm.ingest.outcome import Outcome
+from ibl_mtm.ingest.run import ingest
 
 
 def alyx(server: AlyxServer, path: Path | None = None, **settings) -> AlyxSource:
@@ -18,6 +20,12 @@ def single(server: AlyxServer, experiment, index: int = 0, **settings) -> Datase
     """One session of the server: the first has one probe."""
     entry = SessionEntry(eid=experiment.eids[index])
     return Dataset(source=alyx(server, **settings), sessions=(entry,))
+
+
+def outcome_of(dataset: Dataset, cache: Path) -> Outcome:
+    """What became of the only session of a dataset."""
+    (outcome,) = ingest(dataset, "x", cache).sessions.values()
+    return outcome
 
 
 WHAT = ("eid", "subject", "lab", "date", "number", "pids", "probes", "spike_sorters", "revisions")

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from short_fits import shorten
 from synthetic import make_regions, make_session
 from training_runs import tiny_settings
 
@@ -72,8 +73,9 @@ def test_a_filter_of_trials_moves_none_to_another_split(kind):
         assert digest_of({"a": included.deal}) == digest_of({"a": everything.deal})
 
 
-def test_no_test_trial_trained_the_model_that_it_tests(tmp_path):
+def test_no_test_trial_trained_the_model_that_it_tests(tmp_path, monkeypatch):
     """With included trials and a split of its own, training and evaluation once had two splits."""
+    shorten(monkeypatch)
     cache = make_cache(tmp_path / "cache.zarr")
     data = {"min_units_per_region": 2, "included_only": True, "split": OWN}
     run = tmp_path / "run"
@@ -125,8 +127,9 @@ def test_evaluation_uses_the_split_of_the_run(trained, tmp_path):
     assert own.metrics["provenance"]["sessions"] != kept[0]
 
 
-def test_behaviours_of_other_trials_are_not_compared(trained, tmp_path):
+def test_behaviours_of_other_trials_are_not_compared(trained, tmp_path, monkeypatch):
     """Where activity is, spikes tell that test trials are others; behaviours have none."""
+    shorten(monkeypatch)
     run, cache = trained
     evaluate_baseline("unit_mean", cache, like=run, tasks=["choice"]).write(tmp_path / "a")
     again = make_cache(tmp_path / "again.zarr", [split_again(ds) for ds in sessions()])

@@ -1,8 +1,10 @@
 """Whose a folder is: a training deletes nothing that it did not make, a refused one leaves none."""
 
+import shutil
+
 import pytest
 from synthetic import make_regions, make_session
-from training_runs import TINY, make_cache, tiny_settings
+from training_runs import TINY, tiny_settings
 
 from ibl_mtm.cache.cache import open_cache
 from ibl_mtm.cache.store import create_cache, write_session
@@ -14,8 +16,11 @@ SETTINGS = tiny_settings(steps=2, validate_every=2)
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return open_cache(make_cache(tmp_path_factory.mktemp("folder") / "cache.zarr"))
+def fitted(cache, tmp_path_factory):
+    """A run, to be copied."""
+    run = tmp_path_factory.mktemp("fitted") / "run"
+    fit(cache, run)
+    return run
 
 
 def fit(cache, run, settings=SETTINGS, **how):
@@ -27,9 +32,9 @@ def contents(folder):
 
 
 @pytest.mark.parametrize("how", [{}, {"overwrite": True}, {"overwrite": True, "resume": True}])
-def test_a_folder_that_is_no_run_is_never_emptied(cache, tmp_path, how):
+def test_a_folder_that_is_no_run_is_never_emptied(cache, fitted, tmp_path, how):
     """Notes, a folder of runs, a project with a configuration of its own, the cache itself."""
-    fit(cache, tmp_path / "runs" / "a")
+    shutil.copytree(fitted, tmp_path / "runs" / "a")
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "thesis.txt").write_text("three years")
     (tmp_path / "project" / "checkpoints").mkdir(parents=True)
@@ -46,9 +51,8 @@ def test_a_folder_that_is_no_run_is_never_emptied(cache, tmp_path, how):
     assert cache.path.is_dir()
 
 
-def test_of_a_run_only_what_it_wrote_is_replaced(cache, tmp_path):
-    run = tmp_path / "run"
-    fit(cache, run)
+def test_of_a_run_only_what_it_wrote_is_replaced(cache, fitted, tmp_path):
+    run = shutil.copytree(fitted, tmp_path / "run")
     (run / "notes.txt").write_text("the one with the low rate")
     (run / "metrics.json").write_text("{}")
     (tmp_path / "scratch").mkdir()
@@ -61,9 +65,8 @@ def test_of_a_run_only_what_it_wrote_is_replaced(cache, tmp_path):
     assert (tmp_path / "scratch" / "kept.png").exists()
 
 
-def test_a_run_of_an_earlier_version_is_known_by_its_files(cache, tmp_path):
-    run = tmp_path / "run"
-    fit(cache, run)
+def test_a_run_of_an_earlier_version_is_known_by_its_files(cache, fitted, tmp_path):
+    run = shutil.copytree(fitted, tmp_path / "run")
     (run / MARKER).unlink()
     with pytest.raises(UserError, match="--overwrite to replace it"):
         fit(cache, run)
@@ -79,12 +82,12 @@ def test_a_run_of_an_earlier_version_is_known_by_its_files(cache, tmp_path):
         ({"trainer": {"accelerator": "gpu"}}, "trainer.accelerator"),
     ],
 )
-def test_a_training_that_is_refused_leaves_all_as_it_was(cache, tmp_path, changes, reason):
+def test_a_training_that_is_refused_leaves_all_as_it_was(cache, fitted, tmp_path, changes, reason):
     run, wrong = tmp_path / "runs" / "run", tiny_settings(steps=2, validate_every=2, **changes)
     with pytest.raises(UserError, match=reason):
         fit(cache, run, wrong)
     assert not run.parent.exists()
-    fit(cache, run)
+    shutil.copytree(fitted, run)
     before = (run / "model.safetensors").read_bytes()
     with pytest.raises(UserError, match=reason):
         fit(cache, run, wrong, overwrite=True)

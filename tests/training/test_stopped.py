@@ -8,17 +8,11 @@ import sys
 import pytest
 import yaml
 from lightning.pytorch.utilities import rank_zero_only
-from training_runs import TINY, make_cache, tiny_settings
+from training_runs import TINY, tiny_settings
 
-from ibl_mtm.cache.cache import open_cache
 from ibl_mtm.cli import DEFECT, main
 from ibl_mtm.training.loop.module import Training
 from ibl_mtm.training.run import train
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return open_cache(make_cache(tmp_path_factory.mktemp("stopped") / "cache.zarr"))
 
 
 @pytest.fixture

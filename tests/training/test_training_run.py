@@ -8,9 +8,8 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from training_runs import TINY, make_cache, read_logs, tiny_settings
+from training_runs import TINY, read_logs, tiny_settings
 
-from ibl_mtm.cache.cache import open_cache
 from ibl_mtm.config.yaml_settings import validate_settings
 from ibl_mtm.errors import StoppedError, UserError
 from ibl_mtm.model.loss import poisson_nll
@@ -20,14 +19,8 @@ from ibl_mtm.training.run import train
 from ibl_mtm.training.settings import RunSettings, read_run_settings
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return open_cache(make_cache(tmp_path_factory.mktemp("training") / "cache.zarr"))
-
-
-def test_a_run_leaves_its_files(cache, tmp_path):
-    report = train(tiny_settings(), cache, tmp_path / "run", progress=False)
-    run = tmp_path / "run"
+def test_a_run_leaves_its_files(cache, trained):
+    run, report = trained
     assert report.steps == 12
     assert report.best_step in (4, 8, 12)
     assert set(report.val) == {"neuron", "causal", "intra_region", "inter_region"}
@@ -54,18 +47,18 @@ def test_a_run_leaves_its_files(cache, tmp_path):
     assert json.loads(json.dumps(report.to_json()))["best_step"] == report.best_step
 
 
-def test_the_same_seed_gives_the_same_weights(cache, tmp_path):
-    for name in ("a", "b"):
-        train(tiny_settings(), cache, tmp_path / name, progress=False)
+def test_the_same_seed_gives_the_same_weights(cache, trained, tmp_path):
+    train(tiny_settings(), cache, tmp_path / "b", progress=False)
     train(tiny_settings(seed=1), cache, tmp_path / "c", progress=False)
-    a, b, c = (load_file(tmp_path / name / "model.safetensors") for name in "abc")
+    runs = (trained[0], tmp_path / "b", tmp_path / "c")
+    a, b, c = (load_file(run / "model.safetensors") for run in runs)
     assert all(torch.equal(a[key], b[key]) for key in a)
     assert not torch.equal(a["read_in"], c["read_in"])
 
 
-def test_a_resumed_run_ends_with_the_weights_of_an_undisturbed_one(cache, tmp_path, monkeypatch):
-    train(tiny_settings(), cache, tmp_path / "whole", progress=False)
-
+def test_a_resumed_run_ends_with_the_weights_of_an_undisturbed_one(
+    cache, trained, tmp_path, monkeypatch
+):
     class StopTrainingError(Exception):
         pass
 
@@ -84,17 +77,15 @@ def test_a_resumed_run_ends_with_the_weights_of_an_undisturbed_one(cache, tmp_pa
     monkeypatch.undo()
     report = train(tiny_settings(), cache, tmp_path / "halves", resume=True, progress=False)
     assert report.steps == 12
-    checkpoints = [
-        torch.load(tmp_path / name / "checkpoints" / "last.ckpt", weights_only=True)
-        for name in ("whole", "halves")
-    ]
+    runs = (trained[0], tmp_path / "halves")
+    checkpoints = [torch.load(run / "checkpoints" / "last.ckpt", weights_only=True) for run in runs]
     whole, halves = (c["state_dict"] for c in checkpoints)
     assert all(torch.equal(whole[key], halves[key]) for key in whole)
-    kept = [load_file(tmp_path / n / "model.safetensors") for n in ("whole", "halves")]
+    kept = [load_file(run / "model.safetensors") for run in runs]
     assert all(torch.equal(kept[0][key], kept[1][key]) for key in kept[0])
 
 
-def test_a_checkpoint_of_an_earlier_version_is_gone_on_with(cache, tmp_path, monkeypatch):
+def test_a_checkpoint_of_an_earlier_version_is_gone_on_with(cache, trained, tmp_path, monkeypatch):
     """Its callbacks have the names that they had then."""
     from lightning.pytorch.callbacks import ModelCheckpoint
 
@@ -105,7 +96,6 @@ def test_a_checkpoint_of_an_earlier_version_is_gone_on_with(cache, tmp_path, mon
         if trainer.global_step == 8:
             raise KeyboardInterrupt
 
-    whole = train(tiny_settings(), cache, tmp_path / "whole", progress=False)
     with monkeypatch.context() as stopped:
         stopped.setattr(ModelCheckpoint, "on_validation_end", stop_at_step_8)
         with pytest.raises(StoppedError):
@@ -120,7 +110,7 @@ def test_a_checkpoint_of_an_earlier_version_is_gone_on_with(cache, tmp_path, mon
     torch.save(checkpoint, file)
     model = (tmp_path / "half" / "model.safetensors").read_bytes()
     report = train(tiny_settings(), cache, tmp_path / "half", resume=True, progress=False)
-    assert (report.steps, report.best_step) == (whole.steps, 4)
+    assert (report.steps, report.best_step) == (trained[1].steps, 4)
     assert 3600 <= report.seconds < 3600 + 600
     assert (tmp_path / "half" / "model.safetensors").read_bytes() == model
 
@@ -213,22 +203,20 @@ def test_compiled_layers_compute_the_same(cache, tmp_path):
     assert np.allclose(*losses, atol=1e-4)
 
 
-def test_a_loaded_model_is_the_one_that_was_kept(cache, tmp_path):
-    train(tiny_settings(), cache, tmp_path / "run", progress=False)
-    model = load_model(tmp_path / "run")
+def test_a_loaded_model_is_the_one_that_was_kept(trained):
+    model = load_model(trained[0])
     assert not model.training
     assert model.scope.trial_format.n_time == 20
     assert model.scope.schemes == ("neuron", "causal", "intra_region", "inter_region")
-    weights = load_file(tmp_path / "run" / "model.safetensors")
+    weights = load_file(trained[0] / "model.safetensors")
     assert all(torch.equal(weights[key], value) for key, value in model.state_dict().items())
 
 
-def test_a_finished_run_is_not_overwritten_unasked(cache, tmp_path):
-    train(tiny_settings(), cache, tmp_path / "run", progress=False)
+def test_a_finished_run_is_not_overwritten_unasked(cache, copy):
     with pytest.raises(UserError, match="--overwrite to replace it or --resume"):
-        train(tiny_settings(), cache, tmp_path / "run", progress=False)
-    train(tiny_settings(seed=3), cache, tmp_path / "run", overwrite=True, progress=False)
-    assert "seed: 3" in (tmp_path / "run" / "config.yaml").read_text()
+        train(tiny_settings(), cache, copy, progress=False)
+    train(tiny_settings(seed=3), cache, copy, overwrite=True, progress=False)
+    assert "seed: 3" in (copy / "config.yaml").read_text()
 
 
 def test_bad_requests_name_the_mend(cache, tmp_path):
@@ -244,15 +232,14 @@ def test_bad_requests_name_the_mend(cache, tmp_path):
         read_run_settings("none")
 
 
-def test_damaged_model_files_are_told(cache, tmp_path):
-    train(tiny_settings(), cache, tmp_path / "run", progress=False)
-    weights = tmp_path / "run" / "model.safetensors"
+def test_damaged_model_files_are_told(copy):
+    weights = copy / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:200])
     with pytest.raises(UserError, match=r"model\.safetensors does not fit"):
-        load_model(tmp_path / "run")
-    (tmp_path / "run" / "config.json").write_text("{")
+        load_model(copy)
+    (copy / "config.json").write_text("{")
     with pytest.raises(UserError, match="is not JSON"):
-        load_model(tmp_path / "run")
+        load_model(copy)
 
 
 CONFIGS = Path(__file__).parents[2] / "pipelines" / "configs"

@@ -8,18 +8,13 @@ import pytest
 import torch
 from filelock import FileLock
 from safetensors.torch import load_file
-from training_runs import TINY, make_cache, tiny_settings
+from training_runs import TINY, tiny_settings
 
 from ibl_mtm.cache.cache import open_cache
 from ibl_mtm.errors import SessionError, UserError
 from ibl_mtm.training.checkpoint.pretrained import load_model
 from ibl_mtm.training.loop.module import Training
 from ibl_mtm.training.run import train
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return open_cache(make_cache(tmp_path_factory.mktemp("safety") / "cache.zarr"))
 
 
 def checkpoint(run):
@@ -68,11 +63,23 @@ def test_a_loss_that_is_not_a_number_ends_the_run_with_the_last_good_weights(
     assert train(tiny_settings(), cache, run, resume=True, progress=False).steps == 12
 
 
+@pytest.fixture(scope="module")
+def slow(cache, tmp_path_factory):
+    """A run that gets better until its end, and its settings."""
+    run, settings = (
+        tmp_path_factory.mktemp("slow") / "run",
+        tiny_settings(optimizer={"learning_rate": 3e-4}),
+    )
+    assert train(settings, cache, run, progress=False).best_step > 4
+    return run, settings
+
+
 @pytest.mark.parametrize("what", ["model", "checkpoint"])
-def test_a_full_disk_ends_the_run_with_what_was_written_before(cache, tmp_path, monkeypatch, what):
-    run, whole = tmp_path / "run", tmp_path / "whole"
-    settings = tiny_settings(optimizer={"learning_rate": 3e-4})
-    assert train(settings, cache, whole, progress=False).best_step > 4
+def test_a_full_disk_ends_the_run_with_what_was_written_before(
+    cache, slow, tmp_path, monkeypatch, what
+):
+    whole, settings = slow
+    run = tmp_path / "run"
     undisturbed = Path.write_bytes
     writes = []
 
@@ -106,12 +113,9 @@ def test_a_full_disk_ends_the_run_with_what_was_written_before(cache, tmp_path, 
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_resuming_takes_the_runs_own_settings_and_data(cache, tmp_path):
-    run = tmp_path / "run"
-    train(tiny_settings(), cache, run, progress=False)
-
+def test_resuming_takes_the_runs_own_settings_and_data(cache, copy, tmp_path):
     def resume(cache=cache, **changes):
-        return train(tiny_settings(**changes), cache, run, resume=True, progress=False)
+        return train(tiny_settings(**changes), cache, copy, resume=True, progress=False)
 
     with pytest.raises(UserError, match="begun with steps=12, not 14"):
         resume(steps=14)
@@ -120,7 +124,7 @@ def test_resuming_takes_the_runs_own_settings_and_data(cache, tmp_path):
     with pytest.raises(UserError, match=r"not those that .* was begun with \(units of session"):
         resume(cache.where("n_units > 15"))
     with pytest.raises(UserError, match=r"begun without --init, not from"):
-        train(tiny_settings(), cache, run, resume=True, init=tmp_path / "other", progress=False)
+        train(tiny_settings(), cache, copy, resume=True, init=tmp_path / "other", progress=False)
     # How it is computed may change: here, in two parts of each batch.
     assert resume(trainer={"accumulate": 2}).steps == 12
 
@@ -143,17 +147,14 @@ def test_a_damaged_session_is_named_before_the_folder_is_touched(cache, tmp_path
     assert not (tmp_path / "run" / "config.yaml").exists()
 
 
-def test_memory_may_be_set_anew_on_resuming_and_what_is_too_little_is_told(cache, tmp_path):
-    run = tmp_path / "run"
-    report = train(tiny_settings(), cache, run, progress=False)
-
+def test_memory_may_be_set_anew_on_resuming_and_what_is_too_little_is_told(cache, copy, tmp_path):
     def resume(**data):
         settings = tiny_settings(data=TINY["data"] | data)
-        return train(settings, cache, run, resume=True, progress=False)
+        return train(settings, cache, copy, resume=True, progress=False)
 
-    assert resume(memory_gb=1.0, device_cache="on").steps == report.steps
+    assert resume(memory_gb=1.0, device_cache="on").steps == 12
     # A run of before evaluated animals were refused goes on where that is allowed.
-    assert resume(evaluated_animals="use").steps == report.steps
+    assert resume(evaluated_animals="use").steps == 12
     with pytest.raises(UserError, match=r"begun with data\.pool=16, not 3"):
         resume(pool=3)
     settings = tiny_settings(data=TINY["data"] | {"memory_gb": 1e-6})

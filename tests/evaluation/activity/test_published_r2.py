@@ -16,6 +16,8 @@ from ibl_mtm.errors import UserError
 from ibl_mtm.evaluation.activity.published_r2 import published_conditions, published_r2
 from ibl_mtm.evaluation.metrics import summarise
 
+pytestmark = pytest.mark.usefixtures("short")
+
 
 def test_conditions_are_those_that_there_are():
     choice = np.array([1, 1, -1, 0, 1, 1, -1])

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from short_fits import shorten
 from sklearn.linear_model import PoissonRegressor
 from synthetic import make_regions, make_session
 from typer.testing import CliRunner
@@ -48,7 +49,8 @@ def predictions(name, ds, task):
 
 
 @pytest.mark.parametrize(("name", "task"), CASES)
-def test_baselines_predict_every_entry_and_see_none_that_is_held_out(ds, name, task):
+def test_baselines_predict_every_entry_and_see_none_that_is_held_out(ds, name, task, monkeypatch):
+    shorten(monkeypatch)
     before = predictions(name, ds, task)
     region, rng = ds.beryl.values.astype(str), np.random.default_rng(1)
     held = list(held_out(task, region, 20))[-1]
@@ -146,7 +148,8 @@ def cache(tmp_path_factory, ds):
     return root
 
 
-def test_the_command_gives_the_document_of_a_run_and_files_to_compare(cache, tmp_path):
+def test_the_command_gives_the_document_of_a_run_and_files_to_compare(cache, tmp_path, monkeypatch):
+    shorten(monkeypatch)
     command = ["eval", "--cache", str(cache), "--json"]
     for task in ("co_smoothing", "forward_prediction", "choice", "wheel_speed"):
         command += ["--task", task]
@@ -163,7 +166,8 @@ def test_the_command_gives_the_document_of_a_run_and_files_to_compare(cache, tmp
 
 
 @pytest.mark.parametrize("name", [n for n, b in BASELINES.items() if b.pairs])
-def test_a_region_is_predicted_from_another_one_alone(ds, name):
+def test_a_region_is_predicted_from_another_one_alone(ds, name, monkeypatch):
+    shorten(monkeypatch)
     split, region = ds.split.values.astype(str), ds.beryl.values.astype(str)
     test = (split == "test")[:, None, None]
     own, other = np.unique(region)[:2]

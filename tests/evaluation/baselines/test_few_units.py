@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from short_fits import shorten
 from synthetic import make_regions, make_session
 
 from ibl_mtm.cache.cache import open_cache
@@ -23,7 +24,8 @@ def cache(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", BASELINES)
-def test_a_session_of_few_units_ends_no_evaluation(cache, name):
+def test_a_session_of_few_units_ends_no_evaluation(cache, name, monkeypatch):
+    shorten(monkeypatch)
     tasks = [
         task for task in ("co_smoothing", "forward_prediction") if task in BASELINES[name].tasks
     ]

@@ -16,6 +16,8 @@ from ibl_mtm.model.settings import ModelSettings
 from ibl_mtm.sessions.modalities import describe_modalities, read_modalities
 from ibl_mtm.sessions.trial_format import trial_format
 
+pytestmark = pytest.mark.usefixtures("short")
+
 NAMES = ("choice", "wheel_speed", "lick_rate", "whisker_motion_energy", "block")
 SIZES = {"width": 16, "layers": 1, "heads": 2, "mlp": 16, "stitch_width": None}
 

@@ -137,6 +137,16 @@ def test_an_imposters_score_is_that_of_decoding_it_where_it_has_values():
     )
 
 
+def test_an_imposter_counts_that_has_a_trial_for_each_fold():
+    trace, test = drifting(0), np.arange(N_TRIALS) % 3 == 1
+    three, four = drifting(1), drifting(2)
+    for other, n_known in ((three, 3), (four, 4)):
+        other[np.flatnonzero(~test)[n_known:]] = np.nan
+    told = Features(np.repeat(trace[..., None], 3, axis=-1))
+    found = decode_trace(told, trace, ~test, test, surrogates=[three, four])
+    assert found.p["r2"] == 1 / 2  # one of them, which scores less
+
+
 class _Given:
     """Inner products of some trials, taken from those of all."""
 

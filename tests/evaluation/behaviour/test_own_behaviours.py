@@ -27,6 +27,8 @@ from ibl_mtm.evaluation.scored_run import read_scored_run
 from ibl_mtm.report.tables import score_columns, score_table
 from ibl_mtm.sessions.text import as_text
 
+pytestmark = pytest.mark.usefixtures("short")
+
 IBL = ("choice", "contrast", "stimulus_side", "probability_left", "feedback")
 EVENTS = ("stimOn_times", "firstMovement_times", "response_times", "feedback_times")
 

@@ -14,6 +14,12 @@ from ibl_mtm.errors import UserError
 from ibl_mtm.ingest.run import ingest
 
 
+def tokens(server, folder):
+    """Where the tokens of a server are kept."""
+    host = server.url.split("//")[1].replace(":", "-")
+    return folder / ".ibl-mtm" / "alyx" / host / "tokens.json"
+
+
 class TestTheLogIn:
     def test_token_and_parameters_are_the_owners_alone(self, server, tmp_path):
         ingest(Dataset(source=alyx(server)), "x", tmp_path / "cache.zarr", limit=1)
@@ -57,19 +63,18 @@ class TestTheLogIn:
 
     @pytest.mark.parametrize("kept", ["", '{"reader": "0a', "[]", '{"another": "user"}'])
     def test_kept_tokens_that_are_of_no_use_are_asked_for_anew(self, server, tmp_path, kept):
-        source = alyx(server, path=tmp_path / "ONE")
-        ingest(Dataset(source=source), "x", tmp_path / "0.zarr", limit=1)
-        (path,) = (tmp_path / "ONE" / ".ibl-mtm" / "alyx").glob("*/tokens.json")
+        source, path = alyx(server, path=tmp_path / "ONE"), tokens(server, tmp_path / "ONE")
+        path.parent.mkdir(parents=True)
         path.write_text(kept)
-        assert not ingest(Dataset(source=source), "x", tmp_path / "1.zarr", limit=1).failed
-        assert sum("auth-token" in request for request in server.requests) == 2
+        assert not ingest(Dataset(source=source), "x", tmp_path / "0.zarr", limit=1).failed
+        assert sum("auth-token" in request for request in server.requests) == 1
         others = {} if "another" not in kept else {"another": "user"}
         assert json.loads(path.read_text()) == others | {"reader": TOKEN}
 
     def test_of_two_users_each_has_a_token(self, server, tmp_path):
-        path = tmp_path / "ONE" / ".ibl-mtm" / "alyx" / server.url.split("//")[1].replace(":", "-")
-        path.mkdir(parents=True)
-        (path / "tokens.json").write_text(json.dumps({"another": "0" * 40}))
+        path = tokens(server, tmp_path / "ONE")
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps({"another": "0" * 40}))
         source = alyx(server, path=tmp_path / "ONE")
         assert not ingest(Dataset(source=source), "x", tmp_path / "0.zarr", limit=1).failed
         assert not any("0" * 40 in str(request) for request in server.requests)

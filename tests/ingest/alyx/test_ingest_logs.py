@@ -44,8 +44,8 @@ def catalog(server, tmp_path):
     return tmp_path / "catalog.yaml"
 
 
-def run(server, tmp_path, *arguments, debug=True, program=("-m", "ibl_mtm.cli")):
-    command = [*program, *(["--debug"] if debug else []), "ingest", "mine", *arguments]
+def run(server, tmp_path, *arguments, program=("-m", "ibl_mtm.cli")):
+    command = [*program, "--debug", "ingest", "mine", *arguments]
     options = ["--catalog", catalog(server, tmp_path), "--cache", tmp_path / "cache.zarr"]
     return subprocess.run(
         [sys.executable, *map(str, [*command, *options])],
@@ -64,15 +64,21 @@ def assert_nothing_secret(done):
         assert secret not in done.stderr
 
 
-def test_no_log_shows_the_token_or_the_password(server, tmp_path):
+def test_standard_output_is_one_document_and_no_log_shows_the_token_or_the_password(
+    server, tmp_path
+):
     """At the level DEBUG libraries log what they send and receive."""
+    (tmp_path / "noisy.py").write_text(NOISY)
     server.fail("/datasets?", status(503))
     server.fail("/auth-token", status(503), method="POST")
-    done = run(server, tmp_path, "--limit", "1", "--json")
+    done = run(server, tmp_path, "--limit", "1", "--json", program=(str(tmp_path / "noisy.py"),))
     assert done.returncode == 0, done.stderr
     assert "/sessions/" in done.stderr
     assert_nothing_secret(done)
     assert json.loads(done.stdout)["sessions"]
+    for noise in ("log", "print", "child"):
+        assert f"noise of a {noise}" in done.stderr
+    assert "\x1b[" not in done.stderr
 
 
 @pytest.mark.slow
@@ -86,17 +92,6 @@ def test_nor_does_one_of_a_worker_or_a_refused_log_in(server, tmp_path):
     done = run(server, tmp_path, "--overwrite")
     assert "refused the user" in done.stderr
     assert_nothing_secret(done)
-
-
-def test_standard_output_is_one_document(server, tmp_path):
-    (tmp_path / "noisy.py").write_text(NOISY)
-    program = (str(tmp_path / "noisy.py"),)
-    done = run(server, tmp_path, "--limit", "1", "--json", debug=False, program=program)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["sessions"]
-    for noise in ("log", "print", "child"):
-        assert f"noise of a {noise}" in done.stderr
-    assert "\x1b[" not in done.stderr
 
 
 @pytest.fixture

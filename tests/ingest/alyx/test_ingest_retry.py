@@ -1,11 +1,14 @@
 """Trying again: how long, how often, and that it ends."""
 
 import random
+import time
+from email.utils import formatdate
 
 import pytest
+import requests
 
 from ibl_mtm.ingest import retry as module
-from ibl_mtm.ingest.retry import GaveUpError, Patience, Transient, retry
+from ibl_mtm.ingest.retry import GaveUpError, Patience, Transient, check_status, retry
 
 
 @pytest.fixture
@@ -70,3 +73,41 @@ def test_faults_of_a_network_are_tried_again(waits):
 
     assert retry(action, Patience(), "it") == "answer"
     assert len(waits) == 1
+
+
+class TestWaiting:
+    def test_waits_grow_and_vary(self, monkeypatch):
+        waits = []
+        monkeypatch.setattr("ibl_mtm.ingest.retry._FIRST_WAIT", 1.0)
+        monkeypatch.setattr("time.sleep", waits.append)
+        with pytest.raises(GaveUpError, match=r"the file: busy \(9 attempts\)"):
+            retry(self.busy, Patience(attempts=9), "the file")
+        windows = [1, 2, 4, 8, 16, 32, 60, 60]
+        assert all(w / 2 <= wait <= w for wait, w in zip(waits, windows, strict=True))
+        assert len({round(wait / w, 6) for wait, w in zip(waits, windows, strict=True)}) == 8
+
+    def busy(self, wait: float = 0.0):
+        raise Transient("busy", wait)
+
+    @pytest.mark.parametrize(
+        ("header", "expected"), [("7", 7), (None, 0), ("soon", 0), ("a date", 3600)]
+    )
+    def test_what_a_server_asks_for_is_kept_to(self, header, expected):
+        if header == "a date":
+            header = formatdate(time.time() + expected)
+        answer = requests.Response()
+        answer.status_code = 429
+        answer.headers = {} if header is None else {"Retry-After": header}
+        with pytest.raises(Transient) as caught:
+            check_status(answer)
+        assert caught.value.wait == pytest.approx(expected, abs=2 if expected > 60 else 0)
+
+    def test_but_not_for_ever(self):
+        with pytest.raises(GaveUpError, match="to be asked again in 3600 s only"):
+            retry(lambda: self.busy(3600.0), Patience(), "the file")
+
+    def test_what_is_no_accident_ends_at_once(self):
+        calls = []
+        with pytest.raises(ZeroDivisionError):
+            retry(lambda: calls.append(1 / 0), Patience(), "the file")
+        assert calls == []

@@ -5,9 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from training_runs import make_cache, tiny_settings
+from training_runs import tiny_settings
 
-from ibl_mtm.cache.cache import open_cache
 from ibl_mtm.evaluation.activity.predict import (
     population_of,
     predict_held_out,
@@ -25,11 +24,6 @@ from ibl_mtm.training.loop.objective import SessionRows
 from ibl_mtm.training.run import train
 
 K = 3
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return open_cache(make_cache(tmp_path_factory.mktemp("dynamics") / "cache.zarr"))
 
 
 def settings():
