@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ibl_mtm.model.drift import KNOTS, Drift
-from ibl_mtm.model.dynamics import LinearDynamics, Posterior
+from ibl_mtm.model.dynamics.drift import KNOTS, Drift
+from ibl_mtm.model.dynamics.system import LinearDynamics, Posterior
 from ibl_mtm.model.group import Group
 from ibl_mtm.model.layers import Block, Dropout, TemporalConvolution
 from ibl_mtm.model.masking import BEHAVIOUR_SCHEMES, SCHEMES, Scheme

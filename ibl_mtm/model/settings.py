@@ -62,10 +62,10 @@ class ModelSettings(Settings):
     #: Where log rates start: each unit's mean training count, or 0 (one spike per bin).
     bias: Literal["log_mean", "zero"] = "log_mean"
     #: Components, at most, of a linear dynamical system that is fitted to each session beside the
-    #: transformer; their log rates are averaged (see `ibl_mtm.model.dynamics`). 0: none.
+    #: transformer; their log rates are averaged (see `ibl_mtm.model.dynamics.system`). 0: none.
     dynamics: int = Field(0, ge=0)
     #: Units of the dynamical system, if there is one, also have gains that drift over the session:
-    #: in each trial what training trials near it in time tell (see `ibl_mtm.model.drift`).
+    #: in each trial what training trials near it in time tell (see `ibl_mtm.model.dynamics.drift`).
     drift: bool = False
     #: Behaviours that the model reads and answers beside spikes, by their names as tasks; none: a
     #: model of activity alone.

@@ -12,7 +12,7 @@ import ibl_mtm
 from ibl_mtm.errors import UserError
 from ibl_mtm.evaluation.baselines.registry import BaselinePredictor
 from ibl_mtm.evaluation.metrics import bits_per_spike
-from ibl_mtm.model.dynamics import LinearDynamics
+from ibl_mtm.model.dynamics.system import LinearDynamics
 from ibl_mtm.sessions.trial_format import trial_format
 from ibl_mtm.sessions.view import describe_session
 from ibl_mtm.training.checkpoint.build import build_model

@@ -8,7 +8,7 @@ import pytest
 from ibl_mtm.evaluation.baselines import encoding, poisson_lds, regression
 from ibl_mtm.evaluation.baselines.poisson import LowRank
 from ibl_mtm.evaluation.behaviour import gradient_decoders
-from ibl_mtm.model import dynamics_fit
+from ibl_mtm.model.dynamics import fit
 
 __all__ = ["shorten"]
 
@@ -21,4 +21,4 @@ def shorten(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (regression, encoding):
         monkeypatch.setattr(module, "RANKS", (2, 4))
     monkeypatch.setattr(poisson_lds, "COMPONENTS", 4)
-    monkeypatch.setattr(dynamics_fit, "ITERATIONS", 4)
+    monkeypatch.setattr(fit, "ITERATIONS", 4)

@@ -9,15 +9,15 @@ from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
 from ibl_mtm.evaluation.metrics import bits_per_spike
-from ibl_mtm.model import dynamics
-from ibl_mtm.model.dynamics import LinearDynamics, Posterior
-from ibl_mtm.model.dynamics_fit import (
+from ibl_mtm.model.dynamics import system as dynamics
+from ibl_mtm.model.dynamics.fit import (
     fit_dynamics,
     fit_loadings,
     fit_moves,
     start_dynamics,
     whiten,
 )
+from ibl_mtm.model.dynamics.system import LinearDynamics, Posterior
 
 K, T, N = 3, 7, 6
 
@@ -217,8 +217,8 @@ def expected_log_joint(system, posterior, counts, precision):
 
 
 def test_maximisation_never_lowers_what_it_maximises(monkeypatch):
-    monkeypatch.setattr("ibl_mtm.model.dynamics_fit.LEAST_NOISE", 0.0)
-    monkeypatch.setattr("ibl_mtm.model.dynamics_fit.WEAK", 0.0)
+    monkeypatch.setattr("ibl_mtm.model.dynamics.fit.LEAST_NOISE", 0.0)
+    monkeypatch.setattr("ibl_mtm.model.dynamics.fit.WEAK", 0.0)
     counts, _ = draw_spikes(make_system(), 60)
     counts = counts.double()
     system, precision = start_dynamics(counts, K), torch.full((K,), 10.0).double()

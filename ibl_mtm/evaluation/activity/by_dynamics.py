@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ibl_mtm.evaluation.activity.tasks import HeldOut
-from ibl_mtm.model.dynamics import LinearDynamics
+from ibl_mtm.model.dynamics.system import LinearDynamics
 
 __all__ = ["Predicted", "by_dynamics"]
 

@@ -1,11 +1,11 @@
 """Poisson linear dynamical system: components that move linearly, inferred from what is shown.
 
 One system of a session does every task: what is held out is simply not looked at (see
-`ibl_mtm.model.dynamics`). How many components take part, and how strongly, is learned with it from
-the trials that it is fitted to, so nothing is chosen on the validation trials.
+`ibl_mtm.model.dynamics.system`). How many components take part, and how strongly, is learned with
+it from the trials that it is fitted to, so nothing is chosen on the validation trials.
 
 With a drift each unit also has a gain that wanders over the session, known in a test trial from
-training trials near it in time (see `ibl_mtm.model.drift`).
+training trials near it in time (see `ibl_mtm.model.dynamics.drift`).
 """
 
 import numpy as np
@@ -14,8 +14,8 @@ import torch
 from ibl_mtm.evaluation.activity.by_dynamics import by_dynamics
 from ibl_mtm.evaluation.activity.tasks import ActivityTask
 from ibl_mtm.evaluation.baselines.session_data import Array, BaselineData
-from ibl_mtm.model.dynamics import LinearDynamics
-from ibl_mtm.model.dynamics_fit import fit_dynamics
+from ibl_mtm.model.dynamics.fit import fit_dynamics
+from ibl_mtm.model.dynamics.system import LinearDynamics
 
 __all__ = ["COMPONENTS", "choose", "fitted", "predict", "predict_drifting"]
 

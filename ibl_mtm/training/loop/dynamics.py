@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from ibl_mtm.errors import UserError
-from ibl_mtm.model.dynamics import LinearDynamics
-from ibl_mtm.model.dynamics_fit import fit_dynamics
+from ibl_mtm.model.dynamics.fit import fit_dynamics
+from ibl_mtm.model.dynamics.system import LinearDynamics
 from ibl_mtm.model.group import Group
 from ibl_mtm.model.masking import SCHEMES, Mask, Scheme, draw_mask, mask_last_bins
 from ibl_mtm.model.mtm import MtM, average

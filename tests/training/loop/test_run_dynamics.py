@@ -14,7 +14,7 @@ from ibl_mtm.evaluation.activity.predict import (
 )
 from ibl_mtm.evaluation.activity.predictions import predict
 from ibl_mtm.evaluation.activity.tasks import ACTIVITY_TASKS, TASK_SCHEME, held_out
-from ibl_mtm.model.dynamics_fit import fit_dynamics
+from ibl_mtm.model.dynamics.fit import fit_dynamics
 from ibl_mtm.model.group import Group
 from ibl_mtm.model.masking import SCHEMES, draw_mask, mask_last_bins
 from ibl_mtm.training.checkpoint.pretrained import load_model

@@ -1,6 +1,6 @@
 """A Poisson linear dynamical system: what hidden spikes are, given any set of visible ones.
 
-    system = fit_dynamics(counts, components=20)             # ibl_mtm.model.dynamics_fit
+    system = fit_dynamics(counts, components=20)             # ibl_mtm.model.dynamics.fit
     posterior = system.infer(counts, visible)
     system.log_rates(posterior, units)                       # (trial, time, unit)
 
@@ -13,7 +13,7 @@ share; each unit's log rate is a weighted sum of them, and its counts are Poisso
 (Macke et al., Empirical models of spiking in neural populations, NeurIPS 2011.) What is visible
 may differ from trial to trial and from bin to bin: every visible entry weighs by what it tells.
 Where a system has a drift, a gain g_n of each unit in each trial is added to its log rates (see
-`ibl_mtm.model.drift`): a prior from the trial's time, and what the unit's visible spikes say.
+`ibl_mtm.model.dynamics.drift`): known from the trial's time and the unit's visible spikes.
 The posterior is Laplace's approximation. Its mode is found by Newton's method with a
 block-tridiagonal solver (Paninski et al., 2010, doi 10.1007/s10827-009-0179-x), run until log
 rates stand still.
@@ -25,7 +25,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ibl_mtm.model.drift import PRIVATE, Drift
+from ibl_mtm.model.dynamics.drift import PRIVATE, Drift
 
 __all__ = ["Gains", "LinearDynamics", "Posterior", "quadratic"]
 

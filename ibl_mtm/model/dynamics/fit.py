@@ -15,7 +15,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ibl_mtm.model.drift import (
+from ibl_mtm.model.dynamics.drift import (
     PRIVATE,
     START_SPREAD,
     Drift,
@@ -24,7 +24,7 @@ from ibl_mtm.model.drift import (
     learn_spread,
     own_gain,
 )
-from ibl_mtm.model.dynamics import HIGHEST, Gains, LinearDynamics, Posterior, quadratic
+from ibl_mtm.model.dynamics.system import HIGHEST, Gains, LinearDynamics, Posterior, quadratic
 
 __all__ = ["fit_dynamics"]
 
@@ -75,7 +75,7 @@ def fit_dynamics(
         A system of these units to begin with, fitted to much the same trials.
     times : Tensor (B,), float64, optional
         When the trials were, s on the session's clock: units' gains that drift over the session are
-        fitted too (see `ibl_mtm.model.drift`).
+        fitted too (see `ibl_mtm.model.dynamics.drift`).
 
     Raises
     ------
