@@ -1,7 +1,7 @@
 """Drift of units over a session: against dense solves, what is learned, what is kept."""
 
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ from ibl_mtm.model.dynamics.drift import (
     own_gain,
 )
 from ibl_mtm.model.dynamics.fit import fit_dynamics
-from ibl_mtm.model.dynamics.system import Gains
+from ibl_mtm.model.dynamics.system import Gains, LinearDynamics
 
 
 @pytest.fixture(autouse=True)
@@ -315,3 +315,37 @@ def test_trials_at_one_time_are_no_trouble():
     fitted = fit_dynamics(counts, 3, iterations=6, times=times)
     assert fitted.drift.mean.isfinite().all()
     assert (fitted.drift.variance > 0).all()
+
+
+def test_a_wild_trial_changes_no_other(monkeypatch):
+    """Where single precision is too coarse for one trial, that one alone is found in double."""
+    monkeypatch.setattr(dynamics, "NEWTON_STEPS", 22)
+    system = drifting_system()
+    tables = {f.name: getattr(system, f.name) for f in fields(system) if f.name != "drift"}
+    single = LinearDynamics(**{name: table.float() for name, table in tables.items()})
+    counts, _ = draw_spikes(system, 3)
+    gains = Gains(torch.zeros(3, N), torch.full((3, N), 0.5))
+    visible = torch.ones(1, 1, 1, dtype=torch.bool)
+    found = []
+    exactly = LinearDynamics._find_exactly
+    monkeypatch.setattr(
+        LinearDynamics,
+        "_find_exactly",
+        lambda self, *args: (found.append(args[2]), exactly(self, *args)),
+    )
+    calm = single.infer(counts, visible, None, gains)
+    assert not found
+    wild = counts.clone()
+    wild[2] += 100
+    monkeypatch.setattr(LinearDynamics, "_double", lambda self: _patient(monkeypatch, system))
+    among = single.infer(wild, visible, None, gains)
+    assert [rows.tolist() for rows in found] == [[2]]
+    torch.testing.assert_close(among.mean[:2], calm.mean[:2], atol=1e-6, rtol=0)
+    torch.testing.assert_close(among.gain[:2], calm.gain[:2], atol=1e-6, rtol=0)
+    exact = system.infer(wild, visible, None, Gains(gains.mean.double(), gains.variance.double()))
+    torch.testing.assert_close(among.mean[2], exact.mean[2].float(), atol=5e-3, rtol=1e-3)
+
+
+def _patient(monkeypatch, system):
+    monkeypatch.setattr(dynamics, "NEWTON_STEPS", 500)
+    return system

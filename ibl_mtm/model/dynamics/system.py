@@ -196,10 +196,14 @@ class LinearDynamics:
             if not len(rows):
                 break
         else:
-            if z.dtype == torch.float32:  # too coarse here
-                return self._infer_exactly(counts, visible, z, gain, gains)
-            most = float(before.amax())
-            raise ArithmeticError(f"log rates still move by {most:.2g} after {NEWTON_STEPS} steps")
+            if z.dtype != torch.float32:
+                most = float(before.amax())
+                raise ArithmeticError(
+                    f"log rates still move by {most:.2g} after {NEWTON_STEPS} steps"
+                )
+            # Single precision is too coarse for these trials.
+            self._find_exactly(shown, seen, rows, z, gain, gains)
+            stale[rows] = True
         (rows,) = torch.nonzero(stale | (drift > STALE), as_tuple=True)
         if len(rows):
             self._factorise(self._rates(z[rows], gain, rows) * seen[rows], factors, rows)
@@ -210,23 +214,25 @@ class LinearDynamics:
             spread = 1 / (rates + 1 / gains.variance)
         return Posterior(z, *factors.covariances(), gain, spread)
 
-    def _infer_exactly(
+    def _find_exactly(
         self,
-        counts: Tensor,
-        visible: Tensor,
+        shown: Tensor,
+        seen: Tensor,
+        rows: Tensor,
         z: Tensor,
         gain: Tensor | None,
         gains: Gains | None,
-    ) -> Posterior:
-        """In double precision, from where single precision did not come to an end."""
-        begin = Posterior(z.double(), z, z, None if gain is None else gain.double())
+    ) -> None:
+        """The mode of some trials in double precision, put into z and gain."""
+        start = Posterior(z[rows].double(), z, z, None if gain is None else gain[rows].double())
         known = gains
         if gains is not None:
-            variance = None if gains.variance is None else gains.variance.double()
-            known = Gains(gains.mean.double(), variance)
-        exact = self._double().infer(counts, visible, begin, known)
-        found = (getattr(exact, f.name) for f in fields(Posterior))
-        return Posterior(*(None if x is None else x.float() for x in found))  # type: ignore[arg-type]
+            variance = None if gains.variance is None else gains.variance[rows].double()
+            known = Gains(gains.mean[rows].double(), variance)
+        exact = self._double().infer(shown[rows], seen[rows] > 0, start, known)
+        z[rows] = exact.mean.to(z.dtype)
+        if gain is not None and exact.gain is not None:
+            gain[rows] = exact.gain.to(z.dtype)
 
     def log_rates(self, posterior: Posterior, units: Tensor | None = None) -> Tensor:
         """Log expected counts per bin under a posterior.
