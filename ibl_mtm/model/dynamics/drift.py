@@ -2,7 +2,7 @@
 
 posterior = fit_drift(spikes, expected, times, spread)      # of the trials that were seen
 drift = Drift.of(posterior, times, spread)                  # at knots, for trials at any time
-mean, variance = drift.at(times)
+mean, variance = drift.at(times, len(times))
 
 A unit's log rate has a gain g_n(s) that moves with the session's clock s, independently of other
 units: an Ornstein-Uhlenbeck process of variance v_n that forgets within `TIME_CONSTANT` (what
