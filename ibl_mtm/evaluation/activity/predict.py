@@ -330,5 +330,5 @@ def population_of(
         near = neighbours(*places, min_distance_um)
     counts, eid = ds.spikes.values, str(ds.attrs["eid"])
     behaviour = shown_behaviour(model, ds)
-    times = ds.window_start.values if "window_start" in ds else None
+    times = ds.window_start.values
     return Population(model, counts, eid, units, region, precision, near, behaviour, times)

@@ -5,10 +5,9 @@ drift = Drift.of(posterior, times, spread)                  # at knots, for tria
 mean, variance = drift.at(times, len(times))
 
 A unit's log rate has a gain g_n(s) that moves with the session's clock s, independently of other
-units: an Ornstein-Uhlenbeck process of variance v_n that forgets within `TIME_CONSTANT` (what
-electrodes and arousal do to single units: Cowley et al., Neuron 2020, doi
-10.1016/j.neuron.2020.07.021, find such drifts over tens of minutes). Counts of a trial are Poisson
-about exp(g_n) times what is expected without, and each trial has a small gain of its own besides.
+units (drifts that units share are the components'): an Ornstein-Uhlenbeck process of variance v_n
+that forgets within `TIME_CONSTANT`. Counts of a trial are Poisson about exp(g_n) times what is
+expected without, and each trial has a small gain of its own besides.
 The posterior is Laplace's approximation, found by Newton's method with a tridiagonal solver for all
 units at once. How much each unit drifts is learned, drawn to what all units of the session do.
 """

@@ -122,7 +122,7 @@ class _Drifting:
 
     def update(self, system: LinearDynamics, posterior: Posterior, learn: bool) -> Tensor:
         """Gains (B, N) that explain what the system leaves, and half of their variance."""
-        without = replace(posterior, gain=None, gain_variance=None)
+        without = replace(posterior, gain=None)
         expected = system.log_rates(without).exp().sum(1)[self.order]
         begin = None if self.posterior is None else self.posterior.mean
         found = fit_drift(self.spikes, expected, self.times, self.spread, begin)

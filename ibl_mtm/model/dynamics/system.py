@@ -68,15 +68,14 @@ class Posterior:
         Of each bin.
     between : Tensor (B, T - 1, K, K)
         Covariance of each bin (rows) with the next one (columns).
-    gain, gain_variance : Tensor (B, N), optional
-        Of units in the trial, where the system has a drift.
+    gain : Tensor (B, N), optional
+        Of units in the trial, at their mode, where the system has a drift.
     """
 
     mean: Tensor
     covariance: Tensor
     between: Tensor
     gain: Tensor | None = None
-    gain_variance: Tensor | None = None
 
     def gain_of(self, units: Tensor | None = None) -> Tensor | None:
         """Gains (B, N), or those of some units: (M,) of all trials, or (B, M) each its own."""
@@ -170,8 +169,8 @@ class LinearDynamics:
         z = z.clone()
         gain = None
         if gains is not None:
-            known = start is None or start.gain is None or gains.variance is None
-            gain = (gains.mean if known else start.gain).clone()  # type: ignore[union-attr]
+            begun = None if start is None or gains.variance is None else start.gain
+            gain = (gains.mean if begun is None else begun).clone()
         factors = _Factors.empty(z, self._precision[1])
         # Each trial is done when it stands still itself: its answer is the same in any company.
         rows = torch.arange(len(z), device=z.device)
@@ -207,12 +206,7 @@ class LinearDynamics:
         (rows,) = torch.nonzero(stale | (drift > STALE), as_tuple=True)
         if len(rows):
             self._factorise(self._rates(z[rows], gain, rows) * seen[rows], factors, rows)
-        spread = None
-        if gains is not None and gains.variance is not None:
-            everywhere = torch.arange(len(z), device=z.device)
-            rates = (self._rates(z, gain, everywhere) * seen).sum(1)
-            spread = 1 / (rates + 1 / gains.variance)
-        return Posterior(z, *factors.covariances(), gain, spread)
+        return Posterior(z, *factors.covariances(), gain)
 
     def _find_exactly(
         self,
