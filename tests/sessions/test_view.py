@@ -42,6 +42,7 @@ def test_filters_leave_out_units_and_trials(ds):
     assert np.array_equal(busy.training.counts, train.sum((0, 1))[rate >= limit])
     included = describe_session(ds, DataSettings(included_only=True))
     assert included.trial.tolist() == ds.trial.values[ds.included.values].tolist()
+    assert included.start.tolist() == ds.window_start.values[ds.included.values].tolist()
     chosen = ds.included.values & (ds.split.values == "train")
     assert np.array_equal(included.read("train"), ds.spikes.values[chosen])
     assert np.array_equal(included.training.counts, ds.spikes.values[chosen].sum((0, 1)))

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from short_fits import shorten
 from sklearn.linear_model import PoissonRegressor
 from synthetic import make_regions, make_session
@@ -14,8 +15,9 @@ from ibl_mtm.cache.cache import open_cache
 from ibl_mtm.cache.store import create_cache, write_session
 from ibl_mtm.cli import app
 from ibl_mtm.errors import UserError
+from ibl_mtm.evaluation.activity import by_dynamics
 from ibl_mtm.evaluation.activity.tasks import ACTIVITY_TASKS, held_out
-from ibl_mtm.evaluation.baselines import autoregressive
+from ibl_mtm.evaluation.baselines import autoregressive, poisson_lds
 from ibl_mtm.evaluation.baselines.descent import PoissonRegression
 from ibl_mtm.evaluation.baselines.poisson import LowRank
 from ibl_mtm.evaluation.baselines.registry import BASELINES, BaselinePredictor
@@ -235,6 +237,29 @@ def test_a_task_that_a_baseline_is_not_made_for_is_skipped_with_a_reason(cache):
     assert found["tasks"]["co_smoothing"] is None
     assert "does not predict" in skipped["co_smoothing"]
     assert np.isfinite(found["tasks"]["forward_prediction"]["bits_per_spike"])
+
+
+def test_a_baseline_that_drifts_knows_when_each_trial_was(monkeypatch):
+    """Rates of the test trials are the system's at their times, in batches too."""
+    monkeypatch.setattr(by_dynamics, "_BATCH", 2)
+    ds = make_session(n_units=6, n_trials=20, n_bins=12, seed=3)
+    ds = ds.isel(trial=np.r_[0:5, 7:20])  # dropped in the middle
+    split = np.array(["train", "val", "test"])[np.arange(18) % 3]
+    data = BaselineData.of(ds, split, np.full(6, "CA1"))
+    assert set(data.start) == set(data.counts)
+    for name, rows in (("test", split == "test"), ("fit", split != "test")):
+        np.testing.assert_array_equal(data.start[name], ds.window_start.values[rows])
+    rates = BASELINES["poisson_lds_drift"].predict(data, "forward_prediction")
+    system = poisson_lds.fitted(data, drift=True)
+    times = torch.from_numpy(ds.window_start.values[split == "test"])
+    counts = torch.from_numpy(ds.spikes.values[split == "test"].astype(np.float32))
+    first = 12 - rates.shape[1]
+    visible = torch.ones(1, 12, 1, dtype=torch.bool)
+    visible[:, first:] = False
+    gains = system.gains(times, len(times))
+    assert not torch.equal(gains.mean[0], gains.mean[-1])
+    expected = system.log_rates(system.infer(counts, visible, None, gains)).exp()[:, first:]
+    np.testing.assert_allclose(rates, expected, rtol=1e-3)
 
 
 def test_an_unknown_baseline_is_refused_with_those_there_are(cache):

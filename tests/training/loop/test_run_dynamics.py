@@ -17,9 +17,10 @@ from ibl_mtm.evaluation.activity.tasks import ACTIVITY_TASKS, TASK_SCHEME, held_
 from ibl_mtm.model.dynamics.fit import fit_dynamics
 from ibl_mtm.model.group import Group
 from ibl_mtm.model.masking import SCHEMES, draw_mask, mask_last_bins
+from ibl_mtm.model.mtm import MtM
 from ibl_mtm.training.checkpoint.pretrained import load_model
 from ibl_mtm.training.data.describe import describe_sessions
-from ibl_mtm.training.loop.dynamics import SHARES, USUAL_SHARE, USUAL_TRIALS
+from ibl_mtm.training.loop.dynamics import SHARES, USUAL_SHARE, USUAL_TRIALS, choose_shares
 from ibl_mtm.training.loop.objective import SessionRows
 from ibl_mtm.training.run import train
 
@@ -66,6 +67,24 @@ def test_systems_are_fitted_to_all_but_test_trials_and_shares_lie_between_tried_
     assert np.isclose(model.dynamics_share[tasks, None].numpy(), drawn, atol=1e-6).any(1).all()
 
 
+def test_shares_are_chosen_at_the_times_of_validation_trials(cache, run, monkeypatch):
+    model, asked, infer = load_model(run), [], MtM.infer_dynamics
+    monkeypatch.setattr(
+        MtM, "infer_dynamics", lambda self, group: (asked.append(group), infer(self, group))[1]
+    )
+    sessions = describe_sessions(cache, settings().data)
+    choose_shares(model, sessions, settings())
+    for number, session in enumerate(sessions):
+        rows = session.trials_in("val")
+        np.testing.assert_array_equal(
+            session.trial[rows], cache[session.eid].trial.values[session.trial_positions[rows]]
+        )
+        groups = [group for group in asked if group.session == number]
+        assert groups
+        for group in groups:
+            np.testing.assert_array_equal(group.times, session.start[rows])
+
+
 def test_a_resumed_run_that_had_ended_ends_alike(cache, run):
     before = (run / "model.safetensors").read_bytes()
     train(settings(), cache, run, resume=True, progress=False)
@@ -101,8 +120,9 @@ def test_log_rates_are_averaged_by_the_share(cache, run):
 
 
 @pytest.mark.parametrize("task", ACTIVITY_TASKS)
-def test_what_is_held_out_is_predicted_by_the_average_too(cache, run, task):
-    """Item by item, each from what it shows, in any order."""
+def test_what_is_held_out_is_predicted_by_the_average_too(cache, run, task, monkeypatch):
+    """Item by item, each from what it shows, in any order, and trial by trial at its time."""
+    monkeypatch.setattr("ibl_mtm.evaluation.activity.by_dynamics._BATCH", 5)
     model = load_model(run)
     model.dynamics_share.fill_(0.25)
     population = population_of(model, next(iter(cache.values())).load())
