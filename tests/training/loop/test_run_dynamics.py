@@ -125,6 +125,7 @@ def test_what_is_held_out_is_predicted_by_the_average_too(cache, run, task, monk
     monkeypatch.setattr("ibl_mtm.evaluation.activity.by_dynamics._BATCH", 5)
     model = load_model(run)
     model.dynamics_share.fill_(0.25)
+    model.dynamics_gain.normal_(std=0.5, generator=torch.Generator().manual_seed(0))
     population = population_of(model, next(iter(cache.values())).load())
     trials, n_time = torch.arange(len(population.counts)), population.counts.shape[1]
     row = {name: at for at, name in enumerate(model.scope.regions)}
