@@ -205,7 +205,8 @@ def score_class(
     balanced = [balanced_accuracy(truth[rows], right[rows]) for rows in draws]
     classes, counts = np.unique(y[fit_at], return_counts=True)
     return ClassScore(
-        **scores,
+        accuracy=scores["accuracy"],
+        balanced_accuracy=scores["balanced_accuracy"],
         majority=float(np.mean(truth == classes[counts.argmax()])),
         share=float(np.mean(truth > 0)),
         n_fit=len(fit_at),
@@ -269,7 +270,7 @@ def score_trace(
 
 
 def against_chance(
-    scores: Mapping[str, float], by_chance: Mapping[str, Sequence[float]], null: str
+    scores: Mapping[str, float], by_chance: Mapping[str, list[float]], null: str
 ) -> dict[str, Any]:
     """Fields `chance`, `p` and `null` of a score, from its values and those of each null fit."""
     asked = {key: values for key, values in by_chance.items() if values}

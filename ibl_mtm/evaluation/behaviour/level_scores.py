@@ -175,7 +175,8 @@ def score_levels(
     confusion = np.zeros((n_levels, n_levels), np.int64)
     np.add.at(confusion, (truth, decoded), 1)
     return LevelScore(
-        **scores,
+        accuracy=scores["accuracy"],
+        balanced_accuracy=scores["balanced_accuracy"],
         majority=float(np.mean(truth == np.bincount(of.y[of.fit_at]).argmax())),
         levels=of.levels,
         too_few=of.too_few,
