@@ -49,25 +49,19 @@ quick: install
 mutants: install
 	$(BIN)/python tools/mutants.py $(MUTANTS)
 
-# The benchmark's own packages, which pin versions that cannot stand beside ours.
-JUDGE := .judge/.installed
-judge: $(JUDGE)
+# Packages that pin versions which cannot stand beside ours, each set in an environment of its own:
+# the benchmark's; and SpikeInterface, whose Zarr is not ours, for the test of its recipe.
+judge sorters: %: .%/.installed
 
-$(JUDGE): tests/helpers/judge/requirements.txt
-	$(PYTHON) -m venv .judge
-	.judge/bin/python -m pip install --quiet --upgrade "pip>=24"
-	.judge/bin/python -m pip install --quiet --requirement $<
-	.judge/bin/python -m pip install --quiet --no-deps ibl-bwb-eval==0.1.0
-	touch $@
+.judge/.installed: tests/helpers/judge/requirements.txt
+.judge/.installed: ALONE := ibl-bwb-eval==0.1.0
+.sorters/.installed: tests/helpers/judge/sorters.txt
 
-# SpikeInterface, whose Zarr is not ours: for the test of its recipe.
-SORTERS := .sorters/.installed
-sorters: $(SORTERS)
-
-$(SORTERS): tests/helpers/judge/sorters.txt
-	$(PYTHON) -m venv .sorters
-	.sorters/bin/python -m pip install --quiet --upgrade "pip>=24"
-	.sorters/bin/python -m pip install --quiet --requirement $<
+.judge/.installed .sorters/.installed:
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --upgrade "pip>=24"
+	$(@D)/bin/python -m pip install --quiet --requirement $<
+	$(if $(ALONE),$(@D)/bin/python -m pip install --quiet --no-deps $(ALONE))
 	touch $@
 
 slow: install

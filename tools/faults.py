@@ -103,10 +103,9 @@ def faults_of(file: Path) -> Iterator[Fault]:
         if id(node) in passed_over:
             continue
         found = change(node)
-        if found:
-            line = node.lineno  # type: ignore[attr-defined]
+        if found and isinstance(node, ast.expr | ast.stmt):
             name = file.relative_to(ROOT).as_posix()
-            yield Fault(name, number, found[0], line, lines[line - 1].strip())
+            yield Fault(name, number, found[0], node.lineno, lines[node.lineno - 1].strip())
 
 
 def _said(node: ast.AST) -> Iterator[ast.AST]:

@@ -55,15 +55,14 @@ class Behaviour:
     @property
     def unit(self) -> str:
         """What its headline score counts in."""
-        if self.n_levels:
-            return f"accuracy, {self.n_levels} classes"
+        if self.levels:
+            return f"accuracy, {len(self.levels)} classes"
         return "R²" if self.classes is None else "accuracy"
 
     @property
-    def n_levels(self) -> int:
-        """How many classes it has, if three or more; else 0."""
-        n = len(self.classes or ())
-        return n if n > 2 else 0
+    def levels(self) -> tuple[str, ...]:
+        """Names of its classes, if they are three or more."""
+        return self.classes if self.classes is not None and len(self.classes) > 2 else ()
 
     def target(self, ds: xr.Dataset) -> Values:
         """What to decode, of each trial.

@@ -76,6 +76,19 @@ def test_status_and_reason_of_an_ingest_can_be_read(screen, width):
     assert "c[1].zarr: 1 ingested, 1 failed" in text
 
 
+@pytest.mark.parametrize("width", [80, 400])
+def test_what_several_sessions_lack_is_told_once(screen, width):
+    """What one alone lacks stands beside it, and nowhere else."""
+    notes = [("no licks", "no [pupil]"), ("no licks", "no licks", "no wheel"), ()]
+    outcomes = [Outcome("ingested", None, 15, 30, 3.1, notes=own) for own in notes]
+    shown = screen(width)
+    terminal.show_ingest(IngestReport(Path("c.zarr"), dict(zip("abc", outcomes, strict=True))))
+    text = shown.getvalue()
+    assert "\n2 sessions: no licks\n" in text
+    assert [text.count(what) for what in ("no licks", "no [pupil]", "no wheel")] == [1, 1, 1]
+    assert text.count(" sessions: ") == 1
+
+
 def test_names_are_printed_as_they_are(screen, cache, tmp_path):
     """`mtm[lr]` was read as a style and printed as `mtm`; `[/x]` ended in an error."""
     shown = screen(200)

@@ -4,23 +4,16 @@ states = embed(model, ds)               # (trial, time, feature)
 """
 
 import numpy as np
-import torch
 import xarray as xr
 
 from ibl_mtm.errors import UserError
-from ibl_mtm.evaluation.activity.predict import (
-    BATCH,
-    population_of,
-    select_known,
-    warn_of_leak,
-)
+from ibl_mtm.evaluation.activity.predict import hidden_states, population_of, select_known
 from ibl_mtm.model.masking import SCHEMES, Scheme
 from ibl_mtm.model.mtm import MtM
 
 __all__ = ["embed"]
 
 
-@torch.inference_mode()
 def embed(model: MtM, ds: xr.Dataset, prompt: Scheme = "neuron") -> xr.DataArray:
     """Embed a session's trials, nothing hidden.
 
@@ -51,16 +44,8 @@ def embed(model: MtM, ds: xr.Dataset, prompt: Scheme = "neuron") -> xr.DataArray
     if prompt not in SCHEMES:
         raise UserError(f"unknown prompt '{prompt}'; known: {', '.join(SCHEMES)}")
     ds = select_known(model, ds)
-    warn_of_leak(model, prompt)
-    population = population_of(model, ds)
-    device = population.counts.device
-    nothing = torch.zeros(1, 1, 1, dtype=torch.bool, device=device)
-    parts = [
-        model.encode([population.group(nothing.expand(len(trials), 1, 1), trials, prompt)])
-        for trials in torch.arange(len(population.counts), device=device).split(BATCH)
-    ]
     return xr.DataArray(
-        torch.cat(parts).float().cpu().numpy(),
+        hidden_states(population_of(model, ds), prompt),
         dims=("trial", "time", "feature"),
         coords={
             **{name: c for name, c in ds.spikes.coords.items() if "unit" not in c.dims},

@@ -259,11 +259,8 @@ def _by_dynamics(
 def predict_unmasked(population: Population, scheme: Scheme) -> np.ndarray:
     """Log rates of whole trials, nothing hidden, under a scheme's prompt, (trial, time, unit)."""
     warn_of_leak(population.model, scheme)
-    device = population.counts.device
-    nothing = torch.zeros(1, 1, 1, dtype=torch.bool, device=device)
     parts = []
-    for trials in torch.arange(len(population.counts), device=device).split(BATCH):
-        group = population.group(nothing.expand(len(trials), 1, 1), trials, scheme)
+    for group in _whole_trials(population, scheme):
         (log_rate,) = population.model([group])
         parts.append(population.model.blend(log_rate, group))
     return torch.cat(parts).cpu().numpy()
@@ -272,13 +269,17 @@ def predict_unmasked(population: Population, scheme: Scheme) -> np.ndarray:
 @torch.inference_mode()
 def hidden_states(population: Population, scheme: Scheme) -> np.ndarray:
     """The transformer's output for whole trials, nothing hidden, (trial, time, D)."""
+    warn_of_leak(population.model, scheme)
+    parts = [population.model.encode([group]) for group in _whole_trials(population, scheme)]
+    return torch.cat(parts).float().cpu().numpy()
+
+
+def _whole_trials(population: Population, scheme: Scheme) -> Iterator[Group]:
+    """All trials in batches, nothing hidden."""
     device = population.counts.device
     nothing = torch.zeros(1, 1, 1, dtype=torch.bool, device=device)
-    parts = [
-        population.model.encode([population.group(nothing, trials, scheme)])
-        for trials in torch.arange(len(population.counts), device=device).split(BATCH)
-    ]
-    return torch.cat(parts).cpu().numpy()
+    for trials in torch.arange(len(population.counts), device=device).split(BATCH):
+        yield population.group(nothing.expand(len(trials), 1, 1), trials, scheme)
 
 
 def warn_of_leak(model: MtM, scheme: Scheme) -> None:

@@ -83,13 +83,13 @@ class _Asked:
         elif self.task is not None:
             items = predict_held_out(population, self.task)
         else:
-            items = iter(())
-        if attrs["task"] == "none":
+            items = None
+        if items is None:
             rates = np.exp(predict_unmasked(population, self.prompt))
         else:
             rates = np.full(ds.spikes.shape, np.nan, np.float32)
-        for held, predicted in items:
-            rates[:, held.bins, held.outputs] = predicted[:, held.bins]
+            for held, predicted in items:
+                rates[:, held.bins, held.outputs] = predicted[:, held.bins]
         return xr.DataArray(
             rates,
             dims=("trial", "time", "unit"),

@@ -110,7 +110,6 @@ def decode_behaviour(
     for task, target in found.targets.items():
         behaviour, decode = behaviours[task], linear_decoder(behaviours[task])
         is_class = behaviour.classes is not None
-        levels = (behaviour.classes or ()) if behaviour.n_levels else ()
         chance: dict[str, Any] = {"shuffles": SHUFFLES}
         if behaviour is BEHAVIOURS["block"]:
             trial = ds.trial.values
@@ -136,7 +135,7 @@ def decode_behaviour(
                     split,
                     included,
                     is_class=is_class,
-                    levels=levels,
+                    levels=behaviour.levels,
                 ).to_json()
                 for name in (() if prompts else GRADIENT_DECODERS)
             }

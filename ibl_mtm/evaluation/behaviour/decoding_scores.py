@@ -5,7 +5,7 @@ score = score_class(y, fit_at, test_at, logit, chosen={"C": 0.1})
 score.balanced_accuracy, score.intervals["balanced_accuracy"]
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ from ibl_mtm.evaluation.metrics import balanced_accuracy, r2
 __all__ = [
     "ClassScore",
     "TraceScore",
+    "against_chance",
     "calibration_error",
     "interval",
     "resampled",
@@ -194,7 +195,7 @@ def score_class(
         Where the classes of `chance` come from.
     """
     truth, right = y[test_at], (logit > 0) == (y[test_at] > 0)
-    balanced_right = balanced_accuracy(truth, right)
+    scores = {"accuracy": float(right.mean()), "balanced_accuracy": balanced_accuracy(truth, right)}
     by_chance = {
         "accuracy": [float(np.mean((o > 0) == (t > 0))) for t, o in chance],
         "balanced_accuracy": [balanced_accuracy(t, (o > 0) == (t > 0)) for t, o in chance],
@@ -204,21 +205,14 @@ def score_class(
     balanced = [balanced_accuracy(truth[rows], right[rows]) for rows in draws]
     classes, counts = np.unique(y[fit_at], return_counts=True)
     return ClassScore(
-        accuracy=float(right.mean()),
-        balanced_accuracy=balanced_right,
+        accuracy=scores["accuracy"],
+        balanced_accuracy=scores["balanced_accuracy"],
         majority=float(np.mean(truth == classes[counts.argmax()])),
         share=float(np.mean(truth > 0)),
         n_fit=len(fit_at),
         n_test=len(test_at),
         intervals={"accuracy": interval(accuracies), "balanced_accuracy": interval(balanced)},
-        chance={key: float(np.mean(values)) for key, values in by_chance.items() if values},
-        p={
-            "accuracy": p_value(float(right.mean()), by_chance["accuracy"]),
-            "balanced_accuracy": p_value(balanced_right, by_chance["balanced_accuracy"]),
-        }
-        if chance
-        else {},
-        null=null if chance else "",
+        **against_chance(scores, by_chance, null),
         chosen=chosen,
         trials=test_at,
         logit=logit,
@@ -268,13 +262,23 @@ def score_trace(
         n_fit=len(fit_at),
         n_test=len(test_at),
         intervals={"r2": interval(r2s[np.isfinite(r2s)])},
-        chance={"r2": float(np.mean(by_chance))} if chance else {},
-        p={"r2": p_value(score, by_chance)} if chance else {},
-        null=null if chance else "",
+        **against_chance({"r2": score}, {"r2": by_chance}, null),
         chosen=chosen,
         trials=test_at,
         predicted=predicted,
     )
+
+
+def against_chance(
+    scores: Mapping[str, float], by_chance: Mapping[str, list[float]], null: str
+) -> dict[str, Any]:
+    """Fields `chance`, `p` and `null` of a score, from its values and those of each null fit."""
+    asked = {key: values for key, values in by_chance.items() if values}
+    return {
+        "chance": {key: float(np.mean(values)) for key, values in asked.items()},
+        "p": {key: p_value(scores[key], values) for key, values in asked.items()},
+        "null": null if asked else "",
+    }
 
 
 def resampled(n: int, seed: int) -> Trials:

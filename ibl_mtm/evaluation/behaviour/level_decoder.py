@@ -9,15 +9,13 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.model_selection import StratifiedKFold
 
-from ibl_mtm.evaluation.behaviour.decodable_trials import FOLDS, Trials
 from ibl_mtm.evaluation.behaviour.decoding_scores import ClassScore, TraceScore
 from ibl_mtm.evaluation.behaviour.kernel_decoders import Array, fit_logistic
 from ibl_mtm.evaluation.behaviour.level_scores import LevelScore, level_trials, score_levels
 from ibl_mtm.evaluation.behaviour.linear_decoders import (
-    INVERSE_PENALTIES,
     Features,
+    choose_inverse_penalty,
     decode_class,
     decode_trace,
 )
@@ -30,8 +28,8 @@ def linear_decoder(behaviour: Behaviour) -> Callable[..., ClassScore | LevelScor
     """Which of these decoders reads a behaviour out of features, its target, fit and test."""
     if behaviour.classes is None:
         return decode_trace
-    if behaviour.n_levels:
-        return partial(decode_levels, names=behaviour.classes)
+    if behaviour.levels:
+        return partial(decode_levels, names=behaviour.levels)
     return decode_class
 
 
@@ -66,25 +64,15 @@ def decode_levels(
     """
     trials = level_trials(level, names, fit, test)
     kernel, kernel_test = features.kernel(trials.fit_at, trials.test_at)
-    y, n_levels = trials.y[trials.fit_at], len(trials.levels)
-    accuracy = np.zeros((FOLDS, len(INVERSE_PENALTIES)))
-    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
-    for fold, (inner, left) in enumerate(folds.split(y, y)):
-        known, asked = kernel[np.ix_(inner, inner)], kernel[np.ix_(left, inner)]
-        for at, c in enumerate(INVERSE_PENALTIES):
-            decoded = _each_level(known, y[inner], n_levels, c, asked).argmax(axis=1)
-            accuracy[fold, at] = np.mean(decoded == y[left])
-    best = float(INVERSE_PENALTIES[accuracy.mean(axis=0).argmax()])
+    y, levels = trials.y[trials.fit_at], np.arange(len(trials.levels))
+    signs = np.where(y == levels[:, None], 1.0, -1.0)
+    best = choose_inverse_penalty(kernel, y, signs, lambda logit: logit.argmax(axis=1), seed)
+
+    def each_level(signs: Array) -> Array:
+        fits = [fit_logistic(kernel, sign, best) for sign in signs]
+        return np.stack([fit.logit(kernel_test) for fit in fits], axis=1)
+
     rng = np.random.default_rng(seed)
-    logit = _each_level(kernel, y, n_levels, best, kernel_test)
-    chance = [
-        _each_level(kernel, rng.permutation(y), n_levels, best, kernel_test)
-        for _ in range(shuffles)
-    ]
-    return score_levels(trials, logit, {"C": best}, chance, seed)
-
-
-def _each_level(kernel: Array, y: Trials, n_levels: int, c: float, asked: Array) -> Array:
-    """Log odds of each level against all others, (n_asked, n_levels)."""
-    signs = np.where(y == np.arange(n_levels)[:, None], 1.0, -1.0)
-    return np.stack([fit_logistic(kernel, sign, c).logit(asked) for sign in signs], axis=1)
+    shuffled = [signs[:, rng.permutation(len(y))] for _ in range(shuffles)]
+    chance = [each_level(other) for other in shuffled]
+    return score_levels(trials, each_level(signs), {"C": best}, chance, seed)

@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ibl_mtm.evaluation.behaviour.decodable_trials import FOLDS, Trials
-from ibl_mtm.evaluation.behaviour.decoding_scores import interval, resampled
-from ibl_mtm.evaluation.behaviour.pseudo_sessions import p_value
+from ibl_mtm.evaluation.behaviour.decoding_scores import against_chance, interval, resampled
 from ibl_mtm.evaluation.metrics import balanced_accuracy
 from ibl_mtm.sessions.behaviours import Undecodable
 
@@ -176,7 +175,8 @@ def score_levels(
     confusion = np.zeros((n_levels, n_levels), np.int64)
     np.add.at(confusion, (truth, decoded), 1)
     return LevelScore(
-        **scores,
+        accuracy=scores["accuracy"],
+        balanced_accuracy=scores["balanced_accuracy"],
         majority=float(np.mean(truth == np.bincount(of.y[of.fit_at]).argmax())),
         levels=of.levels,
         too_few=of.too_few,
@@ -187,9 +187,7 @@ def score_levels(
             "accuracy": interval(right[draws].mean(axis=1)),
             "balanced_accuracy": interval(balanced),
         },
-        chance={key: float(np.mean(values)) for key, values in by_chance.items() if values},
-        p={key: p_value(scores[key], values) for key, values in by_chance.items() if values},
-        null="shuffled trials" if others else "",
+        **against_chance(scores, by_chance, "shuffled trials"),
         chosen=chosen,
         trials=of.test_at,
         logit=logit,

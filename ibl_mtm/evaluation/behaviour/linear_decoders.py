@@ -11,6 +11,7 @@ dimensions as there are trials.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -39,6 +40,7 @@ __all__ = [
     "ALPHAS",
     "INVERSE_PENALTIES",
     "Features",
+    "choose_inverse_penalty",
     "decode_class",
     "decode_trace",
 ]
@@ -130,7 +132,9 @@ def decode_class(
     y, fit_at, test_at = class_trials(label, fit, test)
     kernel, kernel_test = features.kernel(fit_at, test_at)
     sign = y[fit_at].astype(np.float64)
-    best = _choose_inverse_penalty(kernel, sign, seed)
+    best = choose_inverse_penalty(
+        kernel, sign, sign[None], lambda logit: np.where(logit[:, 0] > 0, 1, -1), seed
+    )
     logit = fit_logistic(kernel, sign, best).logit(kernel_test)
     rng = np.random.default_rng(seed)
     if not len(surrogates):
@@ -211,15 +215,40 @@ def decode_trace(
     return score_trace(y, fit_at, test_at, predicted, {"alpha": best}, chance, seed, "imposters")
 
 
-def _choose_inverse_penalty(kernel: Array, sign: Array, seed: int) -> float:
+def choose_inverse_penalty(
+    kernel: Array,
+    y: NDArray[Any],
+    signs: Array,
+    decode: Callable[[Array], NDArray[np.integer]],
+    seed: int,
+) -> float:
+    """C of logistic regressions, one for all of them, by the accuracy of a cross-validation.
+
+    Parameters
+    ----------
+    kernel
+        Inner products among the n fitted trials (n, n).
+    y
+        (n,), their classes.
+    signs
+        (K, n), -1 or +1: what each regression tells apart.
+    decode
+        From log odds (trial, K) the class of each trial.
+    seed
+        Of the folds, which are stratified by class.
+    """
     accuracy = np.zeros((FOLDS, len(INVERSE_PENALTIES)))
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
-    for fold, (inner, left) in enumerate(folds.split(sign, sign)):
+    for fold, (inner, left) in enumerate(folds.split(y, y)):
         known, asked = kernel[np.ix_(inner, inner)], kernel[np.ix_(left, inner)]
-        fitted: LogisticFit | None = None
+        starts: Sequence[LogisticFit | None] = [None] * len(signs)
         for at, penalty in enumerate(INVERSE_PENALTIES):
-            fitted = fit_logistic(known, sign[inner], penalty, fitted)
-            accuracy[fold, at] = np.mean((fitted.logit(asked) > 0) == (sign[left] > 0))
+            starts = fits = [
+                fit_logistic(known, sign[inner], penalty, start)
+                for sign, start in zip(signs, starts, strict=True)
+            ]
+            logit = np.stack([fit.logit(asked) for fit in fits], axis=1)
+            accuracy[fold, at] = np.mean(decode(logit) == y[left])
     return float(INVERSE_PENALTIES[accuracy.mean(axis=0).argmax()])
 
 

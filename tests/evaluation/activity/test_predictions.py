@@ -223,6 +223,17 @@ def test_a_session_of_other_trials_is_not_mixed_in(
         ibl_mtm.predict(model, cache, into=path)
 
 
+def test_a_session_is_known_by_its_definition_units_and_trials(ds: xr.Dataset) -> None:
+    others = (
+        ds.isel(trial=slice(1, None)),
+        ds.isel(unit=slice(1, None)),
+        ds.assign_coords(trial=ds.trial + 1),
+        ds.assign_attrs(definition_hash="another"),
+    )
+    digests = {stored_predictions._data_of(one) for one in (ds, ds.copy(), *others)}
+    assert len(digests) == 1 + len(others)
+
+
 def test_sessions_that_lack_the_source_are_left_out(
     model: MtM, cache: ibl_mtm.Cache, tmp_path: Path
 ) -> None:

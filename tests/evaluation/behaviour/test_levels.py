@@ -1,6 +1,7 @@
 """Classes of three or more: decoded, scored, stored and shown beside those of two."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -179,7 +180,7 @@ def test_a_measurement_is_no_class() -> None:
     ds = xr.Dataset({"tone": ("trial", array)}, attrs={"bin_size": 0.02})
     with pytest.raises(Undecodable, match=r"has 21 values \(0, 0.5, 1, …\).*at most 20 classes"):
         own_behaviour("tone", "class", array).target(ds)
-    assert own_behaviour("tone", "class", array[1:]).n_levels == MOST_CLASSES
+    assert len(own_behaviour("tone", "class", array[1:]).levels) == MOST_CLASSES
 
 
 def tone_session(seed: int, tones: tuple[float, ...]) -> xr.Dataset:
@@ -305,8 +306,10 @@ def test_decode_from_any_rates(caches: dict[str, ibl_mtm.Cache]) -> None:
 
 
 def test_which_decoder() -> None:
-    three = own_behaviour("tone", "class", np.arange(3))
-    assert linear_decoder(three).keywords["names"] == ("0", "1", "2")  # type: ignore[attr-defined]
+    decode = linear_decoder(own_behaviour("tone", "class", np.arange(3)))
+    assert isinstance(decode, partial)
+    assert decode.func is decode_levels
+    assert decode.keywords == {"names": ("0", "1", "2")}
     assert linear_decoder(own_behaviour("go", "class", np.arange(2))) is decode_class
 
 
