@@ -33,7 +33,8 @@ def decoded_by_models(runs: Sequence[ScoredRun]) -> Section:
     section = Section(
         "Decoding by the model",
         "Behaviour that a model answers itself from spikes alone (filled, with its interval over "
-        "trials), read out linearly from its rates (open), and decoded from raw spikes.",
+        "trials), read out linearly from its rates (open), and decoded from raw spikes. Bars: what "
+        "the latents of simulated sessions tell.",
     )
     behaviours = decoded(runs)
     table = join_runs(runs, [pd.DataFrame(_answered(run, behaviours)) for run in runs])

@@ -66,7 +66,7 @@ def decoded_inside(scores: pd.DataFrame) -> Figure:
     ]
     if there.any():
         look: Look = {"color": INK, "marker": "|", "ls": "", "ms": 9, "mew": 1.6}
-        entries.append(("knows the latents", look))
+        entries.append(("true latents", look))
     legend_below(figure, entries)
     return figure
 
