@@ -4,12 +4,11 @@ states = embed(model, ds)               # (trial, time, feature)
 """
 
 import numpy as np
-import torch
 import xarray as xr
 
 from ibl_mtm.errors import UserError
 from ibl_mtm.evaluation.activity.predict import (
-    BATCH,
+    hidden_states,
     population_of,
     select_known,
     warn_of_leak,
@@ -20,7 +19,6 @@ from ibl_mtm.model.mtm import MtM
 __all__ = ["embed"]
 
 
-@torch.inference_mode()
 def embed(model: MtM, ds: xr.Dataset, prompt: Scheme = "neuron") -> xr.DataArray:
     """Embed a session's trials, nothing hidden.
 
@@ -53,14 +51,8 @@ def embed(model: MtM, ds: xr.Dataset, prompt: Scheme = "neuron") -> xr.DataArray
     ds = select_known(model, ds)
     warn_of_leak(model, prompt)
     population = population_of(model, ds)
-    device = population.counts.device
-    nothing = torch.zeros(1, 1, 1, dtype=torch.bool, device=device)
-    parts = [
-        model.encode([population.group(nothing.expand(len(trials), 1, 1), trials, prompt)])
-        for trials in torch.arange(len(population.counts), device=device).split(BATCH)
-    ]
     return xr.DataArray(
-        torch.cat(parts).float().cpu().numpy(),
+        hidden_states(population, prompt),
         dims=("trial", "time", "feature"),
         coords={
             **{name: c for name, c in ds.spikes.coords.items() if "unit" not in c.dims},

@@ -278,7 +278,7 @@ def hidden_states(population: Population, scheme: Scheme) -> np.ndarray:
         population.model.encode([population.group(nothing, trials, scheme)])
         for trials in torch.arange(len(population.counts), device=device).split(BATCH)
     ]
-    return torch.cat(parts).cpu().numpy()
+    return torch.cat(parts).float().cpu().numpy()
 
 
 def warn_of_leak(model: MtM, scheme: Scheme) -> None:
