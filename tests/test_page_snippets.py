@@ -27,6 +27,8 @@ HERE = {
     "4b7fbad4-f6de-43b4-9b15-c7c7ef44db4b": "EID",
     "4b7fbad4-…": "EID",
 }
+#: Pages that go on with a model and other sessions of the cache.
+IMPUTING = {"decoding-and-encoding"}
 #: Lines that need what no test has: an account, a bucket.
 ELSEWHERE = ("push_to_hub", '"some-lab/mtm"', "s3://", "https://")
 
@@ -81,6 +83,9 @@ def test_the_python_of_a_page_runs(page: str, world: Path, monkeypatch: pytest.M
         "cache": cache,
         "eid": eid,
     }
+    if page in IMPUTING:
+        others = list(cache)[1:]
+        names |= {"model": ibl_mtm.load_model("runs/both"), "other": others[0], "others": others}
     for number, block in enumerate(pages()[page]):
         lines = [line for line in block.splitlines() if not any(e in line for e in ELSEWHERE)]
         code = "\n".join(lines)

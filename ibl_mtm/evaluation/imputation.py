@@ -91,32 +91,37 @@ def score_imputation(
             f"session {ds.attrs['eid']} and {_named(others)} share no region of "
             f"{model.scope.min_units_per_region} units (data.min_units_per_region)"
         )
-    rows = {}
+    ds, rows = ds.compute(), {}  # read once, not for every region
     for name in regions:
         inside = as_text(ds[model.scope.region_map]) == name
         observed = ds.spikes.values[:, :, inside].sum(2, dtype=np.int64)
         known = np.isin(as_text(ds.unit)[inside], model.scope.units).any()
-
-        def score(
-            by: Sequence[xr.Dataset], name: str = name, observed: np.ndarray = observed
-        ) -> float:
-            rates = (impute(model, ds, like=of, regions=[name]).values for of in by)
-            logs = [np.log(of.sum(2, dtype=np.float64)) for of in rates]
-            total = np.exp(np.mean([log - log[~test].mean() for log in logs], 0))
-            scaled = total * (observed[~test].sum() / total[~test].sum())
-            return float(bits_per_spike(scaled[test, :, None], observed[test, :, None])[0])
-
         # Of no session that has it, the first tells what is wrong.
         by = [other for other, of in zip(others, have, strict=True) if name in of] or others[:1]
         rows[name] = {
-            "imputed": score(by),
-            "own_units": score([ds]) if known else np.nan,
+            "imputed": _imputed(model, ds, by, name, observed, test),
+            "own_units": _imputed(model, ds, [ds], name, observed, test) if known else np.nan,
             "psth": _psth(ds, observed, part),
             "n_units": own[name],
             "n_units_like": sum(of.get(name, 0) for of in have),
             "n_spikes": int(observed[test].sum()),
         }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("region")
+
+
+def _imputed(
+    model: MtM,
+    ds: xr.Dataset,
+    by: Sequence[xr.Dataset],
+    region: str,
+    observed: np.ndarray,
+    test: np.ndarray,
+) -> float:
+    """Bits/spike of a region as a whole, from the units that these sessions have of it."""
+    rates = [impute(model, ds, like=of, regions=[region]).values for of in by]
+    total = np.exp(np.mean([np.log(of.sum(2, dtype=np.float64)) for of in rates], 0))
+    scaled = total * (observed[~test].sum() / total[~test].sum())
+    return float(bits_per_spike(scaled[test, :, None], observed[test, :, None])[0])
 
 
 def _named(sessions: Sequence[xr.Dataset]) -> str:

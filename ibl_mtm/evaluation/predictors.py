@@ -137,11 +137,11 @@ class ModelPredictor:
         Of a model that was trained for behaviour alone, whose rates no step has trained, what its
         transformer makes of the spikes.
         """
-        known = [s for s in self.model.scope.schemes if s not in BEHAVIOUR_SCHEMES]
-        prompts = known if known and self.model.settings.prompt else (self.prompt,)
         population = population_of(self.model, self.ds)
         if not set(self.model.scope.schemes) - _ASKS_NO_SPIKES:
             return {self.prompt: Features(hidden_states(population, self.prompt))}
+        known = [s for s in self.model.scope.schemes if s not in BEHAVIOUR_SCHEMES]
+        prompts = known if known and self.model.settings.prompt else (self.prompt,)
         return {p: Features(predict_unmasked(population, p)) for p in prompts}
 
     def answers(self) -> dict[str, np.ndarray]:

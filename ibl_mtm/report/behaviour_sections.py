@@ -3,20 +3,20 @@
 section = encoded(runs)
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
-from ibl_mtm.evaluation.behaviour.behaviours import BEHAVIOURS
+from ibl_mtm.evaluation.behaviour.behaviours import BEHAVIOURS, Behaviour
 from ibl_mtm.evaluation.scored_run import ScoredRun, decoded, region_table
 from ibl_mtm.report.figures import behaviour_inside as figures
 from ibl_mtm.report.figures.regions import region_scores
 from ibl_mtm.report.figures.style import short_name
-from ibl_mtm.report.parts import Plot, Section, figures_of
+from ibl_mtm.report.parts import Plot, Section, as_number, figures_of, join_runs
 
 __all__ = ["decoded_by_models", "encoded", "modality_title"]
 
-_NONE = float("nan")
 _FEWEST_UNITS = 5  # of a region that is shown
 
 
@@ -33,33 +33,35 @@ def decoded_by_models(runs: Sequence[ScoredRun]) -> Section:
     section = Section(
         "Decoding by the model",
         "Behaviour that a model answers itself from spikes alone (filled, with its interval over "
-        "trials), read out linearly from its rates (open), and decoded from raw spikes.",
+        "trials), read out linearly from its rates (open), and decoded from raw spikes. Bars: what "
+        "the latents of simulated sessions tell.",
     )
-    rows = []
-    for run in runs:
-        for task, behaviour in decoded(runs).items():
-            scores, key = run.task(task), behaviour.score
-            own = scores.get("by_model")
-            if not own:
-                continue
-            low, high = (own.get("intervals") or {}).get(key, (_NONE, _NONE))
-            rows.append(
-                {
-                    "run": run.name,
-                    "behaviour": f"{behaviour.title}, {behaviour.unit}",
-                    "by_model": own[key],
-                    "low": low,
-                    "high": high,
-                    "readout": scores[key],
-                    "raw_spikes": (scores.get("raw_spikes") or {}).get(key, _NONE),
-                    "oracle": (scores.get("oracle") or {}).get(key, _NONE),
-                }
-            )
-    if rows:
-        table = _of_runs(runs, pd.DataFrame(rows))
+    behaviours = decoded(runs)
+    table = join_runs(runs, [pd.DataFrame(_answered(run, behaviours)) for run in runs])
+    if len(table):
         plot = Plot("decoded_inside", figures.decoded_inside(table), figures_of(runs[0]))
         section.plots.append(plot)
     return section
+
+
+def _answered(run: ScoredRun, behaviours: Mapping[str, Behaviour]) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = []
+    for task, behaviour in behaviours.items():
+        scores, key = run.task(task), behaviour.score
+        if own := scores.get("by_model"):
+            low, high = (own.get("intervals") or {}).get(key, (None, None))
+            rows.append(
+                {
+                    "behaviour": f"{behaviour.title}, {behaviour.unit}",
+                    "by_model": as_number(own[key]),
+                    "low": as_number(low),
+                    "high": as_number(high),
+                    "readout": as_number(scores[key]),
+                    "raw_spikes": as_number((scores.get("raw_spikes") or {}).get(key)),
+                    "oracle": as_number((scores.get("oracle") or {}).get(key)),
+                }
+            )
+    return rows
 
 
 def encoded(runs: Sequence[ScoredRun]) -> Section:
@@ -70,36 +72,23 @@ def encoded(runs: Sequence[ScoredRun]) -> Section:
         "is not shown. What two variables both tell is in neither's share; below zero (red) is "
         "noise. Regions with at least 5 units, their number in brackets.",
     )
-    tables = [
-        run.units[(run.units["task"] == "encoding") & run.units["bits_per_spike"].notna()].assign(
-            run=run.name
-        )
-        for run in runs
-    ]
-    if not any(map(len, tables)):
+    units = join_runs(runs, [run.units[run.units["task"] == "encoding"] for run in runs])
+    own = units[units["bits_per_spike"].notna()]
+    if not len(own):
         return section
     regions = region_table(runs)
-    own = _of_runs(runs, pd.concat([table for table in tables if len(table)], ignore_index=True))
     if own[own["run"] == own["run"].iloc[0]]["region"].value_counts().max() >= _FEWEST_UNITS:
         figure = region_scores(own, "encoding", regions)
         section.plots.append(Plot("regions_encoding", figure, figures_of(runs[0])))
-    gains = [(run, run.task("encoding").get("adds") or {}) for run in runs]
-    rows = [
-        {
-            "run": run.name,
-            "modality": modality_title(name),
-            "bits_per_spike": found["bits_per_spike"],
-            "sem": found.get("sem", _NONE),
-        }
-        for run, adds in gains
-        for name, found in adds.items()
-    ]
-    if not rows:
+    gains = [run.task("encoding").get("adds") or {} for run in runs]
+    table = join_runs(runs, [pd.DataFrame(_totals(adds)) for adds in gains])
+    if not len(table):
         section.missing.append("What each modality adds was not scored.")
         return section
-    figure = figures.modality_gains(_of_runs(runs, pd.DataFrame(rows)))
+    figure = figures.modality_gains(table)
     section.plots.append(Plot("modality_gains", figure, figures_of(runs[0])))
-    shown = [(run, table) for run, adds in gains if len(table := _by_region(adds))]
+    shown = [(run, _by_region(adds)) for run, adds in zip(runs, gains, strict=True)]
+    shown = [(run, table) for run, table in shown if len(table)]
     highest = max((float(table["bits_per_spike"].max()) for _, table in shown), default=0.0)
     for run, table in shown:
         title = f"Added, {short_name(run.name, 34)}"
@@ -108,16 +97,22 @@ def encoded(runs: Sequence[ScoredRun]) -> Section:
     return section
 
 
-def _by_region(adds: dict[str, dict[str, object]]) -> pd.DataFrame:
+def _totals(adds: Mapping[str, Any]) -> list[dict[str, object]]:
+    return [
+        {
+            "modality": modality_title(name),
+            "bits_per_spike": found["bits_per_spike"],
+            "sem": as_number(found.get("sem")),
+        }
+        for name, found in adds.items()
+    ]
+
+
+def _by_region(adds: Mapping[str, Any]) -> pd.DataFrame:
     rows = [
         {"region": region, "modality": modality_title(name), **scores}
         for name, found in adds.items()
-        for region, scores in found["regions"].items()  # type: ignore[attr-defined]
+        for region, scores in found["regions"].items()
     ]
     table = pd.DataFrame(rows, columns=["region", "modality", "bits_per_spike", "n_units"])
     return table[table.groupby("region")["n_units"].transform("max") >= _FEWEST_UNITS]
-
-
-def _of_runs(runs: Sequence[ScoredRun], table: pd.DataFrame) -> pd.DataFrame:
-    """A run keeps its colour where another one has nothing to show."""
-    return table.assign(run=pd.Categorical(table["run"], [run.name for run in runs]))

@@ -26,7 +26,7 @@ from ibl_mtm.report.figures import regions as region_figures
 from ibl_mtm.report.figures import task_scores as figures
 from ibl_mtm.report.figures import training as training_figures
 from ibl_mtm.report.figures.style import short_name
-from ibl_mtm.report.parts import Plot, Section, figures_of
+from ibl_mtm.report.parts import Plot, Section, as_number, figures_of, join_runs
 from ibl_mtm.sessions.titles import TASK_TITLES
 
 __all__ = ["all_units", "make_sections"]
@@ -40,7 +40,7 @@ def make_sections(runs: Sequence[ScoredRun]) -> list[Section]:
 
 def all_units(runs: Sequence[ScoredRun]) -> pd.DataFrame:
     """The units' scores of all runs in one table, with a column run that knows their order."""
-    return _joined(runs, [run.units for run in runs])
+    return join_runs(runs, [run.units for run in runs])
 
 
 def _scores(runs: Sequence[ScoredRun]) -> Section:
@@ -51,7 +51,7 @@ def _scores(runs: Sequence[ScoredRun]) -> Section:
         "behaviour its rates tell.",
     )
     activity, behaviour = [
-        _joined(runs, [pd.DataFrame(rows(run)) for run in runs])
+        join_runs(runs, [pd.DataFrame(rows(run)) for run in runs])
         for rows in (_activity_rows, partial(_behaviour_rows, behaviours=decoded(runs)))
     ]
     if len(activity):
@@ -69,7 +69,7 @@ def _scores(runs: Sequence[ScoredRun]) -> Section:
 def _activity_rows(run: ScoredRun) -> list[dict[str, object]]:
     keys = ("bits_per_spike", "sem", "oracle")
     return [
-        {"task": task, **{key: _float(run.task(task).get(key)) for key in keys}}
+        {"task": task, **{key: as_number(run.task(task).get(key)) for key in keys}}
         for task in TASK_TITLES
         if run.task(task)
     ]
@@ -79,17 +79,13 @@ def _behaviour_rows(run: ScoredRun, behaviours: Mapping[str, Behaviour]) -> list
     return [
         {
             "behaviour": f"{behaviour.title}, {behaviour.unit}",
-            "score": _float(scores[behaviour.score]),
-            "raw_spikes": _float((scores.get("raw_spikes") or {}).get(behaviour.score)),
-            "chance": _float((scores.get("chance") or {}).get(behaviour.score)),
+            "score": as_number(scores[behaviour.score]),
+            "raw_spikes": as_number((scores.get("raw_spikes") or {}).get(behaviour.score)),
+            "chance": as_number((scores.get("chance") or {}).get(behaviour.score)),
         }
         for task, behaviour in behaviours.items()
         if (scores := run.task(task))
     ]
-
-
-def _float(value: float | None) -> float:
-    return float("nan") if value is None else float(value)
 
 
 def _units(runs: Sequence[ScoredRun]) -> Section:
@@ -170,7 +166,7 @@ def _training(runs: Sequence[ScoredRun]) -> Section:
         "Scores while the models were trained; validation by masking scheme, for each run.",
         columns=3,
     )
-    curves = _joined(runs, [run.curves() for run in runs])
+    curves = join_runs(runs, [run.curves() for run in runs])
     shown = curves[curves["tag"].isin(["train/bits_per_spike", "val/bits_per_spike"])]
     # The mean over other masking schemes is another score: no axis for both.
     groups: dict[frozenset[str], list[str]] = {}
@@ -211,14 +207,6 @@ _SECTIONS = (
     decoded_classes,
     _training,
 )
-
-
-def _joined(runs: Sequence[ScoredRun], tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    named = [table.assign(run=run.name) for run, table in zip(runs, tables, strict=True)]
-    filled = [table for table in named if len(table)] or named
-    joined = pd.concat(filled, ignore_index=True)
-    # A run keeps its colour where another one has nothing to show.
-    return joined.assign(run=pd.Categorical(joined["run"], [run.name for run in runs]))
 
 
 def _scored_tasks(units: pd.DataFrame, section: Section) -> list[str]:

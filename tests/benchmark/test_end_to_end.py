@@ -12,7 +12,13 @@ from ibl_mtm.benchmark.metrics import score_trials
 from ibl_mtm.benchmark.predict import decoded
 from ibl_mtm.benchmark.predict.adaptation import WINDOWS, adaptation_data
 from ibl_mtm.benchmark.predict.decoded import predict_behaviour
-from ibl_mtm.benchmark.predict.end_to_end import Schedule, TrainedForTask, train_for_task
+from ibl_mtm.benchmark.predict.end_to_end import (
+    Schedule,
+    TrainedForTask,
+    _class_weights,
+    _loss,
+    train_for_task,
+)
 from ibl_mtm.benchmark.predict.features import counts_of
 from ibl_mtm.benchmark.predict.requests import Request, run_benchmark
 from ibl_mtm.benchmark.tasks import TASKS
@@ -37,12 +43,16 @@ def recording(data):
         yield recording
 
 
+def make_model(recording, format_=WINDOWS):
+    settings = read_run_settings("benchmark", SMALL)
+    ds, _ = adaptation_data(recording, "ts1", format_)
+    torch.manual_seed(0)
+    return build_model(settings, [describe_session(ds, settings.data)], format_).eval()
+
+
 @pytest.fixture(scope="module")
 def model(recording):
-    settings = read_run_settings("benchmark", SMALL)
-    ds, _ = adaptation_data(recording, "ts1")
-    torch.manual_seed(0)
-    return build_model(settings, [describe_session(ds, settings.data)], WINDOWS).eval()
+    return make_model(recording)
 
 
 def truth_of(recording, task):
@@ -52,7 +62,7 @@ def truth_of(recording, task):
 def planted(recording, model, task):
     """Targets that follow from the spikes of the windows."""
     truth = truth_of(recording, task)
-    total = {s: counts_of(recording, of.start, model).sum(2) for s, of in truth.items()}
+    total = {s: counts_of(recording, of.start, model)[:, -50:].sum(2) for s, of in truth.items()}
     if task.is_class:
         middle = np.median(total["train"].sum(1))
         values = {s: (t.sum(1) > middle)[:, None, None] for s, t in total.items()}
@@ -74,6 +84,29 @@ def test_it_learns_what_follows_from_the_spikes(recording, model, name, least):
     for part, tensor in model.state_dict().items():
         assert torch.equal(tensor, before[part]), part
     assert not model.training
+
+
+def test_of_longer_windows_the_last_second_is_read(recording):
+    longer = make_model(recording, replace(WINDOWS, n_time=70))
+    task = TASKS["ts1-wheel_speed"]
+    truth = planted(recording, longer, task)
+    found = train_for_task(longer, recording, task, truth, schedule=QUICK)
+    assert found.val.shape == truth["val"].values.shape
+    assert score_trials(task, found.val, truth["val"].values, None)[task.metric] > 0.3
+
+
+def test_classes_weigh_alike_and_one_that_never_occurs_has_no_part():
+    task = TASKS["ts1-choice"]
+    target = torch.zeros(8, 1)
+    target[:2] = 1
+    weights = _class_weights(task, target)
+    assert weights.tolist()[:2] == pytest.approx([8 / 12, 8 / 4])
+    assert not weights[2:].any()
+    said = torch.tensor([[[0.0, 0.0]], [[3.0, 0.0]]])  # unsure of the common one, wrong of the rare
+    at, there = torch.tensor([[0.0], [1.0]]), torch.ones(2, 1, dtype=torch.bool)
+    each = np.log(2), 3 + np.log1p(np.exp(-3))
+    by_hand = (each[0] * 8 / 12 + each[1] * 2) / (8 / 12 + 2)
+    assert _loss(task, said, at, there, weights).item() == pytest.approx(by_hand, rel=1e-5)
 
 
 @pytest.mark.parametrize("name", ["ts1-choice", "ts1-licking_rate"])

@@ -176,6 +176,19 @@ def test_of_several_sessions_the_mean_of_logs_is_taken(here, there, model):
     assert table.loc["DG", "imputed"] == one.loc["DG", "imputed"]
 
 
+def test_by_default_a_region_need_not_be_in_every_other_session(here, there):
+    without = there.isel(unit=np.flatnonzero(there.beryl != "DG"))
+    third = make_session(n_units=10, n_trials=30, n_bins=12, seed=3)
+    third = third.isel(unit=np.flatnonzero((third.beryl == "DG") | (third.beryl == "CA1")))
+    model = make_model(here, without, third)
+    table = ibl_mtm.score_imputation(model, here, like=[without, third])
+    assert table.index.tolist() == sorted(set(here.beryl.values.tolist()))
+    assert table.loc[["CA1", "DG", "LP"], "n_units_like"].tolist() == [5, 2, 3]
+    alone = ibl_mtm.score_imputation(model, here, like=third)
+    assert alone.index.tolist() == ["CA1", "DG"]
+    assert alone.loc["DG", "imputed"] == table.loc["DG", "imputed"]
+
+
 def test_the_psth_that_it_stands_beside_is_the_baseline(here, there, model):
     one = here.isel(unit=[*of(here)[:1], *np.flatnonzero(here.beryl != REGION)])
     table = ibl_mtm.score_imputation(model, one, like=there, regions=[REGION])

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from short_fits import shorten
 from synthetic import make_regions, make_session
 from training_runs import TINY, tiny_settings
@@ -13,8 +14,12 @@ from ibl_mtm.cache.store import create_cache, write_session
 from ibl_mtm.errors import UserError
 from ibl_mtm.evaluation.activity.modality_gains import summarise_gains
 from ibl_mtm.evaluation.activity.predict import population_of, predict_held_out
-from ibl_mtm.evaluation.behaviour.decode_by_model import decode_by_model
+from ibl_mtm.evaluation.behaviour.decode_by_model import ask_trials, decode_by_model
 from ibl_mtm.evaluation.metrics import bits_per_spike
+from ibl_mtm.evaluation.predictors import ModelPredictor
+from ibl_mtm.sessions.trial_format import trial_format
+from ibl_mtm.sessions.view import describe_session
+from ibl_mtm.training.checkpoint.build import build_model
 
 NAMES = ["wheel_speed", "choice"]
 SCHEMES = {"neuron": 1.0, "decoding": 1.0, "encoding": 1.0, "mixed": 1.0, "behaviour": 1.0}
@@ -231,6 +236,33 @@ def test_only_what_is_given_is_seen(given, targets, hidden, run, session):
 def test_what_cannot_be_asked_is_refused(given, targets, message, run, session):
     with pytest.raises(UserError, match=message):
         ibl_mtm.predict(ibl_mtm.load_model(run), session, given=given, targets=targets)
+
+
+@pytest.mark.parametrize(
+    ("schemes", "of_states"),
+    [(("decoding",), True), (("decoding", "behaviour"), True), (("mixed", "decoding"), False)],
+)
+def test_a_model_that_no_spike_was_asked_of_is_read_from_its_states(schemes, of_states, session):
+    settings = tiny_settings(
+        model=TINY["model"] | {"modalities": NAMES},
+        masks=TINY["masks"] | {"schemes": dict.fromkeys(schemes, 1.0)},
+    )
+    torch.manual_seed(3)
+    described = describe_session(session, settings.data, modalities=NAMES)
+    model = build_model(settings, [described], trial_format(session)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(0.3 * torch.randn_like(parameter))
+    test = np.flatnonzero(session.split == "test")
+    features = ModelPredictor(model, session, test).features()
+    if not of_states:
+        assert all(each.values.shape[2] == session.sizes["unit"] for each in features.values())
+        return
+    asked = ask_trials(model, session, "decoding")
+    with torch.inference_mode():
+        expected = torch.cat([h for h, _ in asked]).numpy()
+    assert list(features) == ["decoding"]
+    np.testing.assert_allclose(features["decoding"].values, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_task_or_a_session_that_does_not_fit_is_refused(run, session, without):

@@ -122,7 +122,7 @@ def _trained(
     model: MtM, recording: Recording, task: Task, truth: dict[str, TrialTruth], seed: int
 ) -> Iterator[_Candidate]:
     found = train_for_task(model, recording, task, truth, seed)
-    if found is not None and found.about:  # some step was better than none
+    if found is not None:
         yield _Candidate(found.about, found.val, found.test)
 
 

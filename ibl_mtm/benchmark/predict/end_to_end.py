@@ -112,7 +112,8 @@ def train_for_task(
     Returns
     -------
     TrainedForTask or None
-        None where train windows hold a single class: there is nothing to learn.
+        None where train windows hold a single class, so that there is nothing to learn, or where no
+        step has a score on val.
     """
     target = torch.from_numpy(truth["train"].values.astype(np.float32))[..., 0]
     if task.is_class and len(target.unique()) < 2:
@@ -126,8 +127,7 @@ def train_for_task(
     there = torch.ones_like(target, dtype=torch.bool) if mask is None else torch.from_numpy(mask)
     head = _Head(task, model.settings.width, _start(task, target, there))
     weight = _class_weights(task, target)
-    for parameter in body.parameters():
-        parameter.requires_grad_()
+    body.requires_grad_()
     optimizer = torch.optim.AdamW(
         [
             {"params": list(head.parameters()), "lr": schedule.rate},
@@ -135,10 +135,8 @@ def train_for_task(
         ],
         weight_decay=0.0,
     )
-    unit_rows, session = (
-        body.scope.rows_of(recording.unit_ids),
-        body.scope.sessions.index(recording.eid),
-    )
+    unit_rows = body.scope.rows_of(recording.unit_ids)
+    session = body.scope.sessions.index(recording.eid)
     nothing = torch.zeros(1, 1, 1, dtype=torch.bool)
 
     def states(some: Tensor) -> Tensor:
@@ -151,7 +149,7 @@ def train_for_task(
         body.train()
         return torch.cat(parts).double().numpy()
 
-    best_score, best = -np.inf, TrainedForTask({}, predictions("val"), predictions("test"))
+    best_score, best = -np.inf, None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for step in range(schedule.steps):

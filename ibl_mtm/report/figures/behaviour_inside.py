@@ -7,14 +7,15 @@ Each function takes a table and returns a `matplotlib.figure.Figure`.
 
 import numpy as np
 import pandas as pd
-from matplotlib.colors import LinearSegmentedColormap, Normalize, to_rgb
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from ibl_mtm.report.figures.style import (
     INK,
     MUTED,
-    ON_STRONG,
+    SIGNED_SHADES,
     Look,
+    draw_means,
     finish_rows,
     legend_below,
     panel,
@@ -22,14 +23,11 @@ from ibl_mtm.report.figures.style import (
     run_entries,
     spread_around_zero,
     styled,
+    write_cells,
 )
 
 __all__ = ["decoded_inside", "modality_gains", "region_gains"]
 
-# Transparent at nothing, so that it lies on any ground; what is lost is noise, in another colour.
-_GAINED = LinearSegmentedColormap.from_list(
-    "gained", [(*to_rgb("#1f5fa8"), 0.0), (*to_rgb("#1f5fa8"), 0.85), (*to_rgb("#0b2f5c"), 1.0)]
-).with_extremes(under=(*to_rgb("#b03a5b"), 0.35))
 _MOST_REGIONS = 40
 
 
@@ -68,7 +66,7 @@ def decoded_inside(scores: pd.DataFrame) -> Figure:
     ]
     if there.any():
         look: Look = {"color": INK, "marker": "|", "ls": "", "ms": 9, "mew": 1.6}
-        entries.append(("knows the latents", look))
+        entries.append(("true latents", look))
     legend_below(figure, entries)
     return figure
 
@@ -87,17 +85,7 @@ def modality_gains(gains: pd.DataFrame) -> Figure:
     figure, axes = panel(
         "Added by each modality", height=1.1 + len(names) * (0.2 + 0.1 * len(runs))
     )
-    for (run, color), place in zip(runs.items(), spread_around_zero(len(runs), 0.5), strict=False):
-        own = gains[gains["run"] == run].set_index("modality").reindex(names)
-        axes.errorbar(
-            own["bits_per_spike"],
-            np.arange(len(names)) + place,
-            xerr=own["sem"].fillna(0),
-            fmt="o",
-            color=color,
-            markersize=5.5,
-            elinewidth=1.4,
-        )
+    draw_means(axes, gains, "modality", names, 0.5)
     finish_rows(axes, names)
     axes.set_xlabel("bits/spike lost without it, mean ± standard error")
     legend_below(figure, run_entries(runs))
@@ -134,13 +122,9 @@ def region_gains(
         highest = float(np.nanmax(values, initial=0.0))
     highest = max(highest, 0.005)
     image = axes.imshow(
-        values, cmap=_GAINED, norm=Normalize(0, highest), interpolation="none", aspect="auto"
+        values, cmap=SIGNED_SHADES, norm=Normalize(0, highest), interpolation="none", aspect="auto"
     )
-    for row, column in zip(*np.nonzero(np.isfinite(values)), strict=True):
-        value = values[row, column]
-        text = f"{value:.3f}".replace("-0.000", "0.000").replace("-", "−")
-        axes.text(column, row, text, ha="center", va="center", fontsize=6.5,
-                  color=ON_STRONG if value > 0.5 * highest else INK)  # fmt: skip
+    write_cells(axes, values, digits=3, strong=0.5 * highest, size=6.5)
     axes.set_xticks(range(len(kinds)), kinds, rotation=35, ha="right", color=INK, fontsize=7.5)
     labels = [f"{name} ({sizes[name]})" for name in names]
     axes.set_yticks(range(len(names)), labels, color=INK, fontsize=7.5)

@@ -7,14 +7,13 @@ Each function takes tables and returns a `matplotlib.figure.Figure`.
 
 import numpy as np
 import pandas as pd
-from matplotlib.colors import Normalize, to_rgb
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from ibl_mtm.report.figures.style import (
     INK,
     MUTED,
-    ON_STRONG,
-    SHADES,
+    SIGNED_SHADES,
     finish_rows,
     legend_below,
     panel,
@@ -22,13 +21,12 @@ from ibl_mtm.report.figures.style import (
     run_entries,
     spread_around_zero,
     styled,
+    write_cells,
 )
 from ibl_mtm.sessions.titles import UNIT_TITLES
 
 __all__ = ["region_matrix", "region_scores"]
 
-# Below zero in another colour: it is worse than the mean, not nothing.
-_PREDICTED = SHADES.with_extremes(under=(*to_rgb("#b03a5b"), 0.35))
 _MOST_REGIONS = 40
 _MOST_WRITTEN = 10  # regions of a matrix whose numbers have room
 _FEWEST_UNITS = 5  # that make a region's quartiles worth showing
@@ -101,13 +99,11 @@ def region_matrix(
     figure, axes = panel(title, 4.6, 4.4)
     values = table.to_numpy(dtype=np.float64)
     highest = max(float(np.nanmax(values)) if highest is None else highest, 0.05)
-    image = axes.imshow(values, cmap=_PREDICTED, norm=Normalize(0, highest), interpolation="none")
+    image = axes.imshow(
+        values, cmap=SIGNED_SHADES, norm=Normalize(0, highest), interpolation="none"
+    )
     if len(names) <= _MOST_WRITTEN:
-        for row, column in zip(*np.nonzero(np.isfinite(values)), strict=True):
-            value = values[row, column]
-            text = f"{value:.2f}".replace("-0.00", "0.00").replace("-", "−")
-            axes.text(column, row, text, ha="center", va="center", fontsize=7.5,
-                      color=ON_STRONG if value > 0.6 * highest else INK)  # fmt: skip
+        write_cells(axes, values, digits=2, strong=0.6 * highest, size=7.5)
     size = 7.5 if len(names) <= 20 else 4.5
     axes.set_xticks(range(len(names)), names, rotation=90, color=INK, fontsize=size)
     axes.set_yticks(range(len(names)), names, color=INK, fontsize=size)

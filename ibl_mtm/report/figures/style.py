@@ -35,8 +35,10 @@ __all__ = [
     "RULE",
     "RUN_COLORS",
     "SHADES",
+    "SIGNED_SHADES",
     "Look",
     "css_colors",
+    "draw_means",
     "finish_rows",
     "inline_svg",
     "legend_below",
@@ -48,6 +50,7 @@ __all__ = [
     "short_name",
     "spread_around_zero",
     "styled",
+    "write_cells",
 ]
 
 _PALETTE = {  # name: on a light ground, on a dark one
@@ -76,6 +79,9 @@ SHADES = LinearSegmentedColormap.from_list(
     "shades", [(*to_rgb("#1f5fa8"), 0.0), (*to_rgb("#1f5fa8"), 0.85), (*to_rgb("#0b2f5c"), 1.0)]
 )
 """Of images: transparent where there is nothing, so that they lie on any ground."""
+
+# Below zero in another colour: it is worse than nothing.
+SIGNED_SHADES = SHADES.with_extremes(under=(*to_rgb("#b03a5b"), 0.35))
 
 _STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
@@ -190,6 +196,39 @@ def finish_rows(axes: Axes, names: list[str]) -> None:
     axes.axvline(0, color=MUTED, lw=0.7, zorder=0)
     axes.grid(axis="x", color=RULE, lw=0.6)
     axes.set_axisbelow(True)
+
+
+def draw_means(axes: Axes, table: pd.DataFrame, kind: str, kinds: list[str], width: float) -> None:
+    """Dots of every run, a row for each of `kinds`, with standard errors where they are known.
+
+    `table` has columns run, bits_per_spike, sem and the one that `kind` names.
+    """
+    runs = run_colors(table)
+    for (run, color), offset in zip(
+        runs.items(), spread_around_zero(len(runs), width), strict=False
+    ):
+        own = table[table["run"] == run].set_index(kind).reindex(kinds)
+        axes.errorbar(
+            own["bits_per_spike"],
+            np.arange(len(kinds)) + offset,
+            xerr=own["sem"].fillna(0),
+            fmt="o",
+            color=color,
+            markersize=5.5,
+            elinewidth=1.4,
+        )
+
+
+def write_cells(
+    axes: Axes, values: NDArray[np.float64], digits: int, strong: float, size: float
+) -> None:
+    """Numbers of the cells of an image that have one; above `strong` on a dark shade."""
+    for row, column in zip(*np.nonzero(np.isfinite(values)), strict=True):
+        value = values[row, column]
+        # What is written as nothing has no sign.
+        text = f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
+        color = ON_STRONG if value > strong else INK
+        axes.text(column, row, text, ha="center", va="center", fontsize=size, color=color)
 
 
 def spread_around_zero(n: int, width: float) -> NDArray[np.float64]:

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from ibl_mtm.report.figures.style import (
     INK,
     MUTED,
-    ON_STRONG,
     RULE,
     RUN_COLORS,
     SHADES,
+    draw_means,
     finish_rows,
     legend_below,
     panel,
@@ -32,6 +32,7 @@ from ibl_mtm.report.figures.style import (
     short_name,
     spread_around_zero,
     styled,
+    write_cells,
 )
 from ibl_mtm.sessions.titles import TASK_TITLES
 
@@ -60,18 +61,7 @@ def task_scores(scores: pd.DataFrame) -> Figure:
     """
     runs, tasks = run_colors(scores), [task for task in TASK_TITLES if task in set(scores["task"])]
     figure, axes = panel("Activity", height=_height(len(tasks), len(runs)))
-    offsets = spread_around_zero(len(runs), 0.6)
-    for (run, color), offset in zip(runs.items(), offsets, strict=False):
-        own = scores[scores["run"] == run].set_index("task").reindex(tasks)
-        axes.errorbar(
-            own["bits_per_spike"],
-            np.arange(len(tasks)) + offset,
-            xerr=own["sem"].fillna(0),
-            fmt="o",
-            color=color,
-            markersize=5.5,
-            elinewidth=1.4,
-        )
+    draw_means(axes, scores, "task", tasks, 0.6)
     oracle = scores.groupby("task")["oracle"].mean().reindex(tasks)
     known = oracle.notna().to_numpy()
     at = np.flatnonzero(known)
@@ -133,9 +123,8 @@ def confusions(counts: NDArray[np.int64], levels: Sequence[str], title: str) -> 
     figure, axes = panel(title, 3.4, 3.3)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap=SHADES, norm=Normalize(0, 1), interpolation="none")
-    for row, column in np.ndindex(*counts.shape) if len(levels) <= _MOST_WRITTEN else ():
-        axes.text(column, row, f"{shares[row, column]:.2f}", ha="center", va="center", fontsize=7.5,
-                  color=ON_STRONG if shares[row, column] > 0.6 else INK)  # fmt: skip
+    if len(levels) <= _MOST_WRITTEN:
+        write_cells(axes, shares, digits=2, strong=0.6, size=7.5)
     names = [short_name(level) for level in levels]
     axes.set_xticks(range(len(names)), names, rotation=90 if len(names) > 5 else 0, color=INK)
     axes.set_yticks(range(len(names)), [f"{n} ({k:,})" for n, k in zip(names, counts.sum(axis=1),
