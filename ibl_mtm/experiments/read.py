@@ -21,6 +21,7 @@ __all__ = [
     "OTHER_SCORES",
     "RAW_SPIKES",
     "TASK_TITLES",
+    "TRUE_LATENTS",
     "TRUE_RATES",
     "Replicate",
     "read_replicates",
@@ -36,7 +37,8 @@ TASK_TITLES = {task: (title, "bits/spike") for task, title in titles.TASK_TITLES
 OTHER_SCORES = ("pooled_bits_per_spike", "poisson_d2")
 """Of activity, beside the mean over units of bits/spike: see `ibl_mtm.evaluation.metrics`."""
 
-TRUE_RATES, RAW_SPIKES = "true rates", "decoded from raw spikes"
+TRUE_RATES, TRUE_LATENTS = "true rates", "true latents"
+RAW_SPIKES = "decoded from raw spikes"
 """Rows that no run is behind."""
 
 
@@ -156,10 +158,16 @@ def score_lines(runs: Sequence[Replicate], row_names: Sequence[str]) -> pd.DataF
             for task, found in tasks.items():
                 if not found:
                     continue
-                key = BEHAVIOURS[task].score if task in BEHAVIOURS else "bits_per_spike"
-                raw = (found.get("raw_spikes") or {}).get(key)
-                scores = ((row, found.get(key)), (TRUE_RATES, found.get("oracle")))
-                for name, score in (*scores, (RAW_SPIKES, raw)):
+                if task in BEHAVIOURS:
+                    key = BEHAVIOURS[task].score
+                    scores = {
+                        row: found.get(key),
+                        TRUE_LATENTS: (found.get("oracle") or {}).get(key),
+                        RAW_SPIKES: (found.get("raw_spikes") or {}).get(key),
+                    }
+                else:
+                    scores = {row: found.get("bits_per_spike"), TRUE_RATES: found.get("oracle")}
+                for name, score in scores.items():
                     if score is not None:
                         own = found if name == row else {}
                         others = [own.get(other) for other in OTHER_SCORES]

@@ -93,7 +93,7 @@ def test_one_run_of_one_session_has_no_error(tmp_path):
 
 def test_the_best_of_each_column_is_bold_and_references_never_are(tmp_path):
     entry = {"bits_per_spike": 0.3, "oracle": 0.6}
-    choice = {"accuracy": 0.8, "raw_spikes": {"accuracy": 0.9}}
+    choice = {"accuracy": 0.8, "raw_spikes": {"accuracy": 0.9}, "oracle": {"accuracy": 1.0}}
     runs = [
         write_scored(tmp_path / "a", "A", {"s": {"co_smoothing": entry, "choice": choice}}),
         write_scored(tmp_path / "b", "B", {"s": {"co_smoothing": 0.2, "choice": 0.85}}),
@@ -104,6 +104,7 @@ def test_the_best_of_each_column_is_bold_and_references_never_are(tmp_path):
         "| A | **0.300** | 0.800 |",
         "| B | 0.200 | **0.850** |",
         "| *true rates* | 0.600 |  |",
+        "| *true latents* |  | 1.000 |",
         "| *decoded from raw spikes* |  | 0.900 |",
     ]
 
