@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ibl_mtm.model.dynamics.drift import KNOTS, Drift
-from ibl_mtm.model.dynamics.system import LinearDynamics, Posterior
+from ibl_mtm.model.dynamics.system import HIGHEST, LinearDynamics, Posterior
 from ibl_mtm.model.group import Group
 from ibl_mtm.model.layers import Block, Dropout, TemporalConvolution
 from ibl_mtm.model.masking import BEHAVIOUR_SCHEMES, SCHEMES, Scheme
@@ -60,7 +60,7 @@ class MtM(nn.Module):
         "behaviour_null",
     )
     #: Rows of the same kinds that are fitted once, and no gradient reaches.
-    DYNAMICS_UNIT_TABLES = ("dynamics_loading", "dynamics_offset")
+    DYNAMICS_UNIT_TABLES = ("dynamics_loading", "dynamics_offset", "dynamics_highest")
     DYNAMICS_SESSION_TABLES = (
         "dynamics_transition",
         "dynamics_noise",
@@ -234,6 +234,7 @@ class MtM(nn.Module):
         tables = {
             "dynamics_loading": torch.zeros(n_units, K),
             "dynamics_offset": torch.zeros(n_units),
+            "dynamics_highest": torch.full((n_units,), HIGHEST),
             "dynamics_transition": torch.zeros(n_sessions, K, K),
             "dynamics_noise": identity.clone(),
             "dynamics_first_noise": identity.clone(),
@@ -250,17 +251,19 @@ class MtM(nn.Module):
             }
         for name, table in tables.items():
             self.register_buffer(name, table)
+        self.register_load_state_dict_pre_hook(_without_highest)  # type: ignore[no-untyped-call]
 
     @torch.no_grad()
     def start_dynamics(self, units: Tensor, session: int, system: LinearDynamics) -> None:
         """Keep a session's linear dynamical system (of `settings.dynamics` components)."""
         for name in self.DYNAMICS_UNIT_TABLES:
-            getattr(self, name)[units] = getattr(system, name.removeprefix("dynamics_"))
+            found = getattr(system, name.removeprefix("dynamics_"))
+            getattr(self, name)[units] = HIGHEST if found is None else found
         for name in self.DYNAMICS_SESSION_TABLES:
             getattr(self, name)[session] = getattr(system, name.removeprefix("dynamics_"))
         if (drift := system.drift) is not None:
-            found = drift.mean, drift.variance, drift.spread
-            for name, table in zip(self.DRIFT_UNIT_TABLES, found, strict=True):
+            drifts = drift.mean, drift.variance, drift.spread
+            for name, table in zip(self.DRIFT_UNIT_TABLES, drifts, strict=True):
                 getattr(self, name)[units] = table
             self.dynamics_span[session] = drift.span
 
@@ -448,6 +451,11 @@ class MtM(nn.Module):
     def read_out_of(self, h: Tensor, rows: Tensor) -> Tensor:
         """Log rates of any rows of units, also of other sessions': (B, T, D) -> (B, T, M)."""
         return h @ self.read_out[rows].T + self.read_out_bias[rows]
+
+
+def _without_highest(model: nn.Module, weights: dict[str, Tensor], prefix: str, *_: object) -> None:
+    """Models of earlier versions bound no rates of their dynamical systems."""
+    weights.setdefault(f"{prefix}dynamics_highest", model.get_buffer("dynamics_highest"))
 
 
 def hides_the_end(hidden: Tensor) -> bool:

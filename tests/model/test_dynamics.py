@@ -188,6 +188,38 @@ def test_log_rates_are_those_of_the_mean_count_under_the_posterior():
     torch.testing.assert_close(each[1], rates.log()[1][:, [0, 5]])
 
 
+def test_no_rate_is_predicted_above_the_highest():
+    system = make_system()
+    counts, _ = draw_spikes(system, 2)
+    posterior = system.infer(counts, torch.ones(1, 1, 1, dtype=torch.bool))
+    free = system.log_rates(posterior)
+    highest = free.mean((0, 1))
+    bound = replace(system, highest=highest)
+    expected = torch.where(free > highest, highest, free)
+    assert (expected < free).any() and (expected == free).any()
+    torch.testing.assert_close(bound.log_rates(posterior), expected)
+    some = bound.log_rates(posterior, torch.tensor([4, 1]))
+    torch.testing.assert_close(some, expected[..., [4, 1]])
+    each = bound.log_rates(posterior, torch.tensor([[4, 1], [0, 5]]))
+    torch.testing.assert_close(each[0], expected[0][:, [4, 1]])
+    torch.testing.assert_close(each[1], expected[1][:, [0, 5]])
+
+
+def test_a_fit_keeps_what_rates_were_at_most():
+    """Of the trials that it saw last, however high the system that it began with went."""
+    system = make_system()
+    counts, _ = draw_spikes(system, 15)
+    everything = torch.ones(1, 1, 1, dtype=torch.bool)
+    fitted = fit_dynamics(counts, K)
+    free = replace(fitted, highest=None)
+    rates = free.log_rates(free.infer(counts, everything)).amax((0, 1))
+    # The posterior is that of the last pass but for its maximisation.
+    torch.testing.assert_close(fitted.highest, rates, atol=0.1, rtol=0)
+    low = replace(fitted, highest=torch.full_like(rates, -20))
+    again = fit_dynamics(counts, K, begin=low)
+    torch.testing.assert_close(again.highest, rates, atol=0.2, rtol=0)
+
+
 def test_parameters_that_are_not_finite_are_an_error_not_an_answer():
     system = make_system()
     counts, _ = draw_spikes(system, 2)

@@ -83,7 +83,7 @@ def fit_dynamics(
         If the fit fails (see `LinearDynamics.infer`).
     """
     counts = counts if counts.dtype == torch.float64 else counts.float()
-    system = begin or start_dynamics(counts, components)
+    system = start_dynamics(counts, components) if begin is None else replace(begin, highest=None)
     if begin:
         precision = 1 / (begin.loading**2).mean(0).clamp(min=SMALL)
     else:
@@ -99,9 +99,10 @@ def fit_dynamics(
             gain = drifting.update(system, posterior, learn=at >= SETTLED + 2)
         system = fit_moves(system, posterior)
         system, precision = fit_loadings(system, posterior, counts, precision, gain)
-    if drifting is None or posterior is None:
+    if posterior is None:
         return system
-    return replace(system, drift=drifting.found())
+    highest = system.log_rates(posterior).amax((0, 1))
+    return replace(system, drift=drifting.found() if drifting else None, highest=highest)
 
 
 class _Drifting:

@@ -108,6 +108,10 @@ class LinearDynamics:
         Mean of the components over trials.
     drift
         Of units' gains over the session, if that is fitted.
+    highest : Tensor (N,), optional
+        Log of the largest expected count per bin that each unit had in the trials that the system
+        was fitted to. None is predicted above: where little is visible, the mean of a log-normal
+        rate is all in its tail.
     """
 
     loading: Tensor
@@ -117,6 +121,7 @@ class LinearDynamics:
     first_noise: Tensor
     course: Tensor
     drift: Drift | None = None
+    highest: Tensor | None = None
 
     @cached_property
     def _inverse_noises(self) -> tuple[Tensor, Tensor]:
@@ -252,10 +257,14 @@ class LinearDynamics:
         if posterior.gain is not None:
             # The median over gains: where little is known of them, their mean is all in its tail.
             log_rates = log_rates + _of_units(posterior.gain, units)[:, None]
-        return log_rates.clamp(max=HIGHEST)
+        if self.highest is None:
+            return log_rates.clamp(max=HIGHEST)
+        highest = self.highest if units is None else self.highest[units]
+        return torch.minimum(log_rates, highest[:, None] if highest.ndim == 2 else highest)
 
     def _double(self) -> "LinearDynamics":
-        tables = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "drift"}
+        without = "drift", "highest"  # the mode needs neither
+        tables = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in without}
         return LinearDynamics(**{name: table.double() for name, table in tables.items()})
 
     def _rates(self, z: Tensor, gain: Tensor | None, rows: Tensor) -> Tensor:
