@@ -1,10 +1,12 @@
 """Linear dynamics of a run: fitted to its sessions, weighed on validation, blind to the test."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from training_runs import tiny_settings
 
 from ibl_mtm.evaluation.activity.predict import (
@@ -15,6 +17,7 @@ from ibl_mtm.evaluation.activity.predict import (
 from ibl_mtm.evaluation.activity.predictions import predict
 from ibl_mtm.evaluation.activity.tasks import ACTIVITY_TASKS, TASK_SCHEME, held_out
 from ibl_mtm.model.dynamics.fit import fit_dynamics
+from ibl_mtm.model.dynamics.system import HIGHEST
 from ibl_mtm.model.group import Group
 from ibl_mtm.model.masking import SCHEMES, draw_mask, mask_last_bins
 from ibl_mtm.model.mtm import MtM
@@ -61,10 +64,25 @@ def test_systems_are_fitted_to_all_but_test_trials_and_shares_lie_between_tried_
         assert found.drift.span[0] == known.min()
         torch.testing.assert_close(found.loading, expected.loading, atol=1e-4, rtol=1e-3)
         torch.testing.assert_close(found.course, expected.course, atol=1e-3, rtol=1e-2)
+        torch.testing.assert_close(found.highest, expected.highest, atol=1e-2, rtol=1e-2)
     tasks = [SCHEMES.index(s) for s in ("neuron", "causal", "intra_region", "inter_region")]
     n_val = sum(len(session.trials_in("val")) for session in sessions)
     drawn = (n_val * SHARES + USUAL_TRIALS * USUAL_SHARE) / (n_val + USUAL_TRIALS)
     assert np.isclose(model.dynamics_share[tasks, None].numpy(), drawn, atol=1e-6).any(1).all()
+
+
+def test_a_run_of_before_rates_were_bound_is_read(run, tmp_path):
+    folder = tmp_path / "earlier"
+    shutil.copytree(run, folder)
+    weights = load_file(folder / "model.safetensors")
+    save_file(
+        {name: table for name, table in weights.items() if name != "dynamics_highest"},
+        folder / "model.safetensors",
+    )
+    model = load_model(folder)
+    assert model.dynamics_highest.tolist() == [HIGHEST] * len(model.scope.units)
+    torch.testing.assert_close(model.dynamics_loading, weights["dynamics_loading"])
+    assert (weights["dynamics_highest"] < HIGHEST).all()
 
 
 def test_shares_are_chosen_at_the_times_of_validation_trials(cache, run, monkeypatch):
