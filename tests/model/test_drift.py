@@ -21,7 +21,7 @@ from ibl_mtm.model.dynamics.drift import (
     learn_spread,
     own_gain,
 )
-from ibl_mtm.model.dynamics.fit import fit_dynamics
+from ibl_mtm.model.dynamics.fit import _Drifting, fit_dynamics
 from ibl_mtm.model.dynamics.system import Gains, LinearDynamics
 
 
@@ -292,6 +292,34 @@ def test_a_fit_finds_drifts_and_predicts_better_with_them():
     # Offsets and components take their part of gains.
     found, true = (x - x.mean(0) for x in (mean.numpy(), gains[test]))
     assert np.corrcoef(found.flatten(), true.flatten())[0, 1] > 0.5
+
+
+def test_what_a_unit_gains_in_all_trials_is_its_offset():
+    """By hand: the mean rate over trials, weighed by what is expected, has no gain."""
+    system, times = make_system(), torch.tensor([0.0, 30.0, 60.0]).double()
+    spikes, _ = draw_spikes(system, 3)
+    spread = torch.full((N,), 0.3).double()
+    drifting = _Drifting(spikes.sum(1), times, spread)
+    posterior = system.infer(spikes, torch.ones(1, 1, 1, dtype=torch.bool))
+    mean = torch.tensor([0.9, 0.5, 0.1]).double()[:, None] + torch.arange(N).double() / 10
+    variance = torch.full_like(mean, 0.2)
+    drifting.posterior = DriftPosterior(mean, variance, variance[1:] / 2)
+    found = drifting.finish(system, posterior)
+    expected = system.log_rates(posterior).exp().sum(1).numpy()
+    centre = np.log((expected * np.exp(mean.numpy() + 0.1)).sum(0) / expected.sum(0))
+    np.testing.assert_allclose(found.offset, system.offset.numpy() + centre)
+    known, _ = found.drift.at(times, 3)
+    np.testing.assert_allclose(known[[0, 2]], (mean.numpy() - centre)[[0, 2]], atol=1e-6)
+    assert found.drift.spread is spread
+    assert torch.equal(found.loading, system.loading)
+
+
+def test_gains_of_a_fit_have_a_mean_of_one():
+    counts, times, _ = draw_session()
+    fitted = fit_dynamics(counts + 1, 3, iterations=8, times=times)
+    gains, variance = fitted.drift.at(times, 80)
+    mean = (gains + variance / 2).exp().mean(0)
+    torch.testing.assert_close(mean, torch.ones_like(mean), atol=0.1, rtol=0)
 
 
 def test_trials_may_come_in_any_order():

@@ -101,8 +101,8 @@ def fit_dynamics(
         system, precision = fit_loadings(system, posterior, counts, precision, gain)
     if posterior is None:
         return system
-    highest = system.log_rates(posterior).amax((0, 1))
-    return replace(system, drift=drifting.found() if drifting else None, highest=highest)
+    system = replace(system, highest=system.log_rates(posterior).amax((0, 1)))
+    return system if drifting is None else drifting.finish(system, posterior)
 
 
 class _Drifting:
@@ -123,8 +123,7 @@ class _Drifting:
 
     def update(self, system: LinearDynamics, posterior: Posterior, learn: bool) -> Tensor:
         """Gains (B, N) that explain what the system leaves, and half of their variance."""
-        without = replace(posterior, gain=None)
-        expected = system.log_rates(without).exp().sum(1)[self.order]
+        expected = self.expected(system, posterior)
         begin = None if self.posterior is None else self.posterior.mean
         found = fit_drift(self.spikes, expected, self.times, self.spread, begin)
         self.posterior = found
@@ -136,10 +135,22 @@ class _Drifting:
         gain[self.order] = slow + own + variance / 2
         return gain
 
-    def found(self) -> Drift | None:
+    def finish(self, system: LinearDynamics, posterior: Posterior) -> LinearDynamics:
+        """Put the drift into a system: a gain that a unit has in all trials is its offset's."""
         if self.posterior is None:
-            return None
-        return Drift.of(self.posterior, self.times, self.spread)
+            return system
+        expected = self.expected(system, posterior)
+        found = self.posterior
+        drifting = expected * (found.mean + found.variance / 2).exp()
+        centre = (drifting.sum(0).clamp(min=SMALL) / expected.sum(0).clamp(min=SMALL)).log()
+        found = replace(found, mean=found.mean - centre)
+        drift = Drift.of(found, self.times, self.spread)
+        return replace(system, offset=system.offset + centre, drift=drift)
+
+    def expected(self, system: LinearDynamics, posterior: Posterior) -> Tensor:
+        """Spikes (trial in order, unit) that a system without gains expects."""
+        without = replace(posterior, gain=None)
+        return system.log_rates(without).exp().sum(1)[self.order]
 
 
 def start_dynamics(counts: Tensor, components: int) -> LinearDynamics:
