@@ -29,8 +29,8 @@ __all__ = ["choose_shares", "fit_systems"]
 #: Shares of the dynamical system in the log rates that are tried, and the one without validation.
 #: What is chosen is drawn to that, by as much as so many validation trials would: a handful of
 #: trials chooses at random (on session 01 with 6 of them, 0.31 bits/spike where 0.34 can be had).
-USUAL_SHARE = 0.6
-USUAL_TRIALS = 20
+USUAL_SHARE = 0.7
+USUAL_TRIALS = 40
 SHARES = np.linspace(0, 1, 11)
 #: Validation masks are drawn at "steps" that no training step has, nor a validation.
 SHARE_STEP = -1_000_000
