@@ -136,7 +136,7 @@ def impute_each(
     population = population_of(model, ds)
     others = [str(of.attrs["eid"]) != str(ds.attrs["eid"]) for of in like]
     rows = [
-        model.scope.rows_of(as_text(of.unit)[np.flatnonzero(units)[::-1]])
+        model.scope.rows_of(as_text(of.unit)[units])
         for of, units, other in zip(like, inside, others, strict=True)
         if other
     ]
