@@ -25,7 +25,7 @@ from ibl_mtm.training.settings import RunSettings
 
 __all__ = ["PENALTIES", "USUAL_PENALTY", "fit_encoding"]
 
-PENALTIES = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03)
+PENALTIES = (100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03)
 """Of squared weights of standardised outputs; the largest first."""
 USUAL_PENALTY = 3.0
 """Of a session without validation trials."""
