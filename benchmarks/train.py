@@ -87,6 +87,7 @@ def make_sessions(
             deal=Deal(
                 np.arange(n_trials), 2.0 * np.arange(n_trials), 2.0, split, split != "", "made up"
             ),
+            start=2.0 * np.arange(n_trials),
             trial_positions=np.arange(n_trials),
             unit_positions=np.arange(n_units),
             behaviour=behaviour,

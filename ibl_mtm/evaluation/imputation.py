@@ -14,7 +14,7 @@ import xarray as xr
 from numpy.typing import ArrayLike
 
 from ibl_mtm.errors import UserError
-from ibl_mtm.evaluation.activity.impute import impute
+from ibl_mtm.evaluation.activity.impute import impute_each
 from ibl_mtm.evaluation.baselines.registry import BaselinePredictor
 from ibl_mtm.evaluation.metrics import bits_per_spike
 from ibl_mtm.model.mtm import MtM
@@ -118,7 +118,7 @@ def _imputed(
     test: np.ndarray,
 ) -> float:
     """Bits/spike of a region as a whole, from the units that these sessions have of it."""
-    rates = [impute(model, ds, like=of, regions=[region]).values for of in by]
+    rates = impute_each(model, ds, by, region)
     total = np.exp(np.mean([np.log(of.sum(2, dtype=np.float64)) for of in rates], 0))
     scaled = total * (observed[~test].sum() / total[~test].sum())
     return float(bits_per_spike(scaled[test, :, None], observed[test, :, None])[0])

@@ -68,6 +68,8 @@ class MtM(nn.Module):
         "dynamics_course",
     )
 
+    #: Rows of units that are fitted once: of the read-out of spikes from behaviour alone.
+    ENCODING_UNIT_TABLES = ("encoding_read_out", "encoding_read_out_bias")
     #: Of dynamics whose units' gains drift over a session.
     DRIFT_UNIT_TABLES = ("dynamics_gain", "dynamics_gain_variance", "dynamics_gain_spread")
     DRIFT_SESSION_TABLES = ("dynamics_span",)
@@ -77,6 +79,9 @@ class MtM(nn.Module):
     null_log_rate: Tensor
     dynamics_share: Tensor
     dynamics_span: Tensor
+    encoding_read_out: Tensor
+    encoding_read_out_bias: Tensor
+    encoding_is_fitted: Tensor
 
     def __init__(self, settings: ModelSettings, scope: Scope) -> None:
         super().__init__()
@@ -150,6 +155,24 @@ class MtM(nn.Module):
         self.register_buffer("behaviour_scale", torch.ones(n_sessions, K))
         self.register_buffer("behaviour_log_odds", torch.zeros(n_sessions, V))
         self.register_buffer("behaviour_null", torch.zeros(n_sessions, K + V))
+        if settings.refit_encoding:
+            n_units = len(self.scope.units)
+            self.register_buffer("encoding_read_out", torch.zeros(n_units, width))
+            self.register_buffer("encoding_read_out_bias", torch.zeros(n_units))
+            self.register_buffer("encoding_is_fitted", torch.tensor(False))
+
+    @torch.no_grad()
+    def start_encoding(self, units: Tensor, weights: Tensor, bias: Tensor) -> None:
+        """Keep the rows (N, D) and (N,) that read these units out under `encoding`.
+
+        Whoever is not given any keeps the rows that it has under other prompts.
+        """
+        if not self.encoding_is_fitted:
+            self.encoding_read_out.copy_(self.read_out)
+            self.encoding_read_out_bias.copy_(self.read_out_bias)
+            self.encoding_is_fitted.fill_(True)
+        self.encoding_read_out[units] = weights
+        self.encoding_read_out_bias[units] = bias
 
     @torch.no_grad()
     def start_behaviour(self, session: int, statistics: ModalityStatistics) -> None:
@@ -441,12 +464,15 @@ class MtM(nn.Module):
         return table[(*SCHEMES, *BEHAVIOUR_SCHEMES).index(scheme)]
 
     def decode(self, h: Tensor, group: Group) -> Tensor:
-        """Read-out of one group: (B, T, D) -> (B, T, N or M)."""
-        units = group.units
-        if group.outputs is None or group.outputs.ndim == 1:
-            return self.read_out_of(h, units if group.outputs is None else units[group.outputs])
-        units = units[group.outputs]  # (B, M)
-        return h @ self.read_out[units].mT + self.read_out_bias[units][:, None, :]
+        """Read-out of one group, as it is trained: (B, T, D) -> (B, T, N or M)."""
+        return _read(h, group, self.read_out, self.read_out_bias)
+
+    def predict(self, h: Tensor, group: Group) -> Tensor:
+        """The same once training is done: under `encoding` by the rows that were fitted for it."""
+        fitted = self.settings.modalities and self.settings.refit_encoding
+        if group.scheme != "encoding" or not fitted or not self.encoding_is_fitted:
+            return self.decode(h, group)
+        return _read(h, group, self.encoding_read_out, self.encoding_read_out_bias)
 
     def read_out_of(self, h: Tensor, rows: Tensor) -> Tensor:
         """Log rates of any rows of units, also of other sessions': (B, T, D) -> (B, T, M)."""
@@ -456,6 +482,14 @@ class MtM(nn.Module):
 def _without_highest(model: nn.Module, weights: dict[str, Tensor], prefix: str, *_: object) -> None:
     """Models of earlier versions bound no rates of their dynamical systems."""
     weights.setdefault(f"{prefix}dynamics_highest", model.get_buffer("dynamics_highest"))
+
+
+def _read(h: Tensor, group: Group, weights: Tensor, bias: Tensor) -> Tensor:
+    """Log rates of the units that a group asks for, by these rows."""
+    rows = group.units if group.outputs is None else group.units[group.outputs]
+    if rows.ndim == 1:
+        return h @ weights[rows].T + bias[rows]
+    return h @ weights[rows].mT + bias[rows][:, None, :]  # each trial asks for its own
 
 
 def hides_the_end(hidden: Tensor) -> bool:

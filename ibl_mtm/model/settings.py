@@ -70,6 +70,9 @@ class ModelSettings(Settings):
     #: Behaviours that the model reads and answers beside spikes, by their names as tasks; none: a
     #: model of activity alone.
     modalities: tuple[str, ...] = ()
+    #: Under the prompt of `encoding` units are read out by rows that are fitted once the
+    #: transformer is trained (see `ibl_mtm.training.encoding`).
+    refit_encoding: bool = False
 
     @field_validator("modalities")
     @classmethod

@@ -29,6 +29,7 @@ from ibl_mtm.training.checkpoint.pretrained import find_model, load_model, save_
 from ibl_mtm.training.data.describe import describe_sessions
 from ibl_mtm.training.data.evaluated_animals import refuse_evaluated
 from ibl_mtm.training.data.loader import Loader
+from ibl_mtm.training.encoding import fit_encoding
 from ibl_mtm.training.folder import (
     CHECKPOINT,
     check_unchanged,
@@ -121,7 +122,8 @@ def train(
     progress
         Show a progress bar on standard error.
     refit
-        Fit linear dynamics to the validation trials too, once nothing is left to choose.
+        Fit linear dynamics, and the read-out of spikes from behaviour, to the validation trials
+        too, once nothing is left to choose.
     say
         Called with a line of text for each thing that a user should know.
 
@@ -240,6 +242,10 @@ def fit(
     # Of behaviour they say nothing.
     if settings.model.dynamics and settings.target is None and on_first_process():
         _add_dynamics(run, sessions, settings, say, refit)
+    if settings.model.refit_encoding and settings.target is None and on_first_process():
+        trained = load_model(run)
+        fit_encoding(trained, sessions, settings, refit=refit)
+        save_model(trained, run)
     taken = _read_init(run)
     report = TrainReport(
         run=str(run),

@@ -10,6 +10,7 @@ from training_runs import TINY, tiny_settings
 
 import ibl_mtm
 from ibl_mtm.errors import UserError
+from ibl_mtm.evaluation.activity.impute import impute_each
 from ibl_mtm.evaluation.baselines.registry import BaselinePredictor
 from ibl_mtm.evaluation.metrics import bits_per_spike
 from ibl_mtm.model.dynamics.system import LinearDynamics
@@ -122,6 +123,7 @@ def test_it_sees_this_session_without_the_region_and_nothing_of_the_other(here, 
 @pytest.mark.parametrize(
     ("regions", "message"),
     [
+        ([REGION, "CA3"], "has no units of 'CA3' that the model knows; it has CA1, DG,"),
         (["CA3"], "has no units of 'CA3' that the model knows; it has CA1, DG,"),
         ([], "no region is asked for"),
     ],
@@ -174,6 +176,26 @@ def test_of_several_sessions_the_mean_of_logs_is_taken(here, there, model):
     assert table["n_units_like"].tolist() == [5, 3]
     one = ibl_mtm.score_imputation(model, here, like=there, regions=["DG"])
     assert table.loc["DG", "imputed"] == one.loc["DG", "imputed"]
+
+
+def test_trials_are_read_once_however_many_sessions_answer(here, there, monkeypatch):
+    third = make_session(n_units=20, n_trials=30, n_bins=12, seed=3)
+    model = make_model(here, there, third)
+    alone = [impute_each(model, here, [ds], REGION)[0] for ds in (there, third)]
+    own = impute_each(model, here, [here], REGION)[0]
+    asked = []
+    encode = model.encode
+    monkeypatch.setattr(model, "encode", lambda groups: asked.append(groups) or encode(groups))
+    found = impute_each(model, here, [third, there], REGION)
+    assert len(asked) == 2  # 50 trials, 32 at a time
+    assert [rates.shape for rates in found] == [(50, 12, 4), (50, 12, 3)]
+    for rates, expected in zip(found, alone[::-1], strict=True):
+        np.testing.assert_allclose(rates, expected, rtol=1e-5)
+    monkeypatch.undo()
+    # The session itself may be among them: it is asked as between regions.
+    among = impute_each(model, here, [there, here, third], REGION)
+    for rates, expected in zip(among, (alone[0], own, alone[1]), strict=True):
+        np.testing.assert_allclose(rates, expected, rtol=1e-5)
 
 
 def test_by_default_a_region_need_not_be_in_every_other_session(here, there):

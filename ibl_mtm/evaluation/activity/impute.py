@@ -7,7 +7,7 @@ session's units read them out. Nothing makes sure that the two fit but that both
 through one body: `ibl_mtm.score_imputation` tells how well they do, where a region was recorded.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from ibl_mtm.model.mtm import MtM
 from ibl_mtm.sessions.text import as_text
 from ibl_mtm.sessions.view import NO_REGION
 
-__all__ = ["impute"]
+__all__ = ["impute", "impute_each"]
 
 
 def impute(
@@ -79,32 +79,10 @@ def impute(
         raise UserError("no region is asked for; name some, as in regions=['CA1']")
     ds, like = select_known(model, ds), select_known(model, like)
     wanted = as_text(like[model.scope.region_map])
-    known = sorted(set(wanted.tolist()) - NO_REGION)
-    for name in names:
-        if name not in known:
-            raise UserError(
-                f"session {like.attrs['eid']} has no units of '{name}' that the model knows; it "
-                f"has {', '.join(known) or 'none of any region'}"
-            )
-    own = as_text(ds[model.scope.region_map])
-    for name in names:
-        if (own == name).all():
-            raise UserError(
-                f"session {ds.attrs['eid']} has units of {name} alone: nothing is left to "
-                "predict them from"
-            )
-    population = population_of(model, ds)
-    same = str(ds.attrs["eid"]) == str(like.attrs["eid"])
+    _check_regions(model, ds, like, names)  # all of them before the first is computed
     rates = np.full((*ds.spikes.shape[:2], like.sizes["unit"]), np.nan, np.float32)
     for name in dict.fromkeys(names):
-        units = np.flatnonzero(wanted == name)
-        if same:
-            held = HeldOut((own == name)[None], units, slice(None), name)
-            ((_, found),) = predict_items(population, "inter_region", iter([held]))
-        else:
-            rows = model.scope.rows_of(as_text(like.unit)[units])
-            found = _read_out(population, own == name, rows, name)
-        rates[:, :, units] = found
+        (rates[:, :, wanted == name],) = impute_each(model, ds, [like], name)
     asked = np.flatnonzero(np.isin(wanted, names))
     coordinates = {
         name: like[name].reset_coords(drop=True)
@@ -124,20 +102,93 @@ def impute(
     ).isel(unit=asked)
 
 
+def impute_each(
+    model: MtM, ds: xr.Dataset, like: Sequence[xr.Dataset], region: str
+) -> list[np.ndarray]:
+    """Expected activity of the units that each of several sessions has of one region.
+
+    The model reads the trials once for all other sessions; everything else as `impute`.
+
+    Parameters
+    ----------
+    model, ds
+        As for `impute`.
+    like
+        Whose units, one session after the other.
+    region
+        By its name.
+
+    Returns
+    -------
+    list of ndarray (trial, time, unit), float32
+        Of each session's units of the region, expected spikes per bin.
+
+    Raises
+    ------
+    UserError
+        As `impute`.
+    """
+    ds, like = select_known(model, ds), [select_known(model, of) for of in like]
+    for of in like:
+        _check_regions(model, ds, of, [region])
+    inside = [as_text(of[model.scope.region_map]) == region for of in like]
+    own = as_text(ds[model.scope.region_map]) == region
+    population = population_of(model, ds)
+    others = [str(of.attrs["eid"]) != str(ds.attrs["eid"]) for of in like]
+    rows = [
+        model.scope.rows_of(as_text(of.unit)[units])
+        for of, units, other in zip(like, inside, others, strict=True)
+        if other
+    ]
+    found = iter(_read_out(population, own, rows, region) if rows else [])
+    return [
+        next(found) if other else _own_units(population, own, np.flatnonzero(units), region)
+        for units, other in zip(inside, others, strict=True)
+    ]
+
+
+def _check_regions(model: MtM, ds: xr.Dataset, like: xr.Dataset, names: Sequence[str]) -> None:
+    """Whether a session has units of these regions, and the one to predict from has others."""
+    known = sorted(set(as_text(like[model.scope.region_map]).tolist()) - NO_REGION)
+    own = as_text(ds[model.scope.region_map])
+    for name in names:
+        if name not in known:
+            raise UserError(
+                f"session {like.attrs['eid']} has no units of '{name}' that the model knows; it "
+                f"has {', '.join(known) or 'none of any region'}"
+            )
+        if (own == name).all():
+            raise UserError(
+                f"session {ds.attrs['eid']} has units of {name} alone: nothing is left to "
+                "predict them from"
+            )
+
+
+def _own_units(
+    population: Population, hidden: np.ndarray, units: np.ndarray, region: str
+) -> np.ndarray:
+    """Rates of the session's own units, one region hidden, as predicted between regions."""
+    held = HeldOut(hidden[None], units, slice(None), region)
+    ((_, rates),) = predict_items(population, "inter_region", iter([held]))
+    return rates
+
+
 @torch.inference_mode()
 def _read_out(
-    population: Population, hidden: np.ndarray, rows: torch.Tensor, region: str
-) -> np.ndarray:
-    """Rates of other rows than the session's, one region of it hidden, (trial, time, row)."""
+    population: Population, hidden: np.ndarray, rows: Sequence[torch.Tensor], region: str
+) -> list[np.ndarray]:
+    """Rates of other rows than the session's, some of its units hidden, (trial, time, row) each."""
     model, device = population.model, population.counts.device
     scheme: Scheme = "inter_region"
     number = model.scope.regions.index(region) if region in model.scope.regions else -1
     mask = torch.from_numpy(hidden).to(device)[None, None]
+    together = torch.cat(list(rows)).to(device)
     parts = []
     for trials in torch.arange(len(population.counts), device=device).split(BATCH):
         named = torch.full((len(trials),), number, device=device)
         group = population.group(mask.expand(len(trials), 1, -1), trials, scheme, named)
         with torch.autocast(device.type, torch.bfloat16, enabled=population.bf16):
             encoded = model.encode([group])
-        parts.append(model.read_out_of(encoded.float(), rows.to(device)).exp())
-    return torch.cat(parts).cpu().numpy()
+        parts.append(model.read_out_of(encoded.float(), together).exp())
+    sizes = [len(of) for of in rows]
+    return [rates.cpu().numpy() for rates in torch.cat(parts).split(sizes, dim=2)]

@@ -229,7 +229,7 @@ def _predict_alike(
                 )
                 encoded = model.encode([group])
                 with torch.autocast(device.type, enabled=False):
-                    log_rate = model.decode(encoded.float(), group)
+                    log_rate = model.predict(encoded.float(), group)
                     if other is not None:
                         log_rates, gains = other
                         gain = None if gains is None else gains[item, trial]

@@ -48,7 +48,7 @@ def predict_given(
     for h, group in ask_trials(model, ds, scheme, shown, hide_spikes=SPIKES not in given):
         answers.append(model.decode_behaviour(h, group))
         if SPIKES in targets:
-            rates.append(model.decode(h, group).exp().cpu().numpy())
+            rates.append(model.predict(h, group).exp().cpu().numpy())
     found = measured(model, answers, float(ds.attrs["bin_size"]))
     variables: dict[str, tuple[tuple[str, ...], np.ndarray, dict[str, str]]] = {}
     dims: tuple[str, ...]

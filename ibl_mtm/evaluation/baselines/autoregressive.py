@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibl_mtm.evaluation.activity.tasks import ActivityTask
-from ibl_mtm.evaluation.baselines.descent import PoissonFit, PoissonRegression
 from ibl_mtm.evaluation.baselines.regression import is_past_best
 from ibl_mtm.evaluation.baselines.session_data import Array, BaselineData
 from ibl_mtm.evaluation.metrics import bits_per_spike
+from ibl_mtm.model.poisson_regression import PoissonFit, PoissonRegression
 
 __all__ = ["DECAYS", "FOLDS", "PENALTIES", "choose", "predict"]
 

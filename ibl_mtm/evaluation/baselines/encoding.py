@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from ibl_mtm.evaluation.activity.tasks import ActivityTask
-from ibl_mtm.evaluation.baselines.descent import PoissonFit, PoissonRegression
 from ibl_mtm.evaluation.baselines.poisson import LowRank
 from ibl_mtm.evaluation.baselines.regression import PENALTIES, RANKS, is_past_best
 from ibl_mtm.evaluation.baselines.session_data import Array, BaselineData
+from ibl_mtm.model.poisson_regression import PoissonFit, PoissonRegression
 from ibl_mtm.sessions.modalities import ModalityValues
 
 __all__ = [

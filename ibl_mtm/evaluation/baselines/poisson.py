@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ibl_mtm.evaluation.baselines.descent import (
+from ibl_mtm.model.poisson_regression import (
     PoissonFit,
     bounded_exp,
     highest_log_rate,

@@ -18,10 +18,10 @@ import xarray as xr
 
 from ibl_mtm.evaluation.activity.tasks import ACTIVITY_TASKS, ActivityTask, HeldOut
 from ibl_mtm.evaluation.baselines import autoregressive, encoding, poisson_lds, regression
-from ibl_mtm.evaluation.baselines.descent import log_mean_count
 from ibl_mtm.evaluation.baselines.session_data import Array, BaselineData
 from ibl_mtm.evaluation.behaviour.linear_decoders import Features
 from ibl_mtm.evaluation.predictors import Scored
+from ibl_mtm.model.poisson_regression import log_mean_count
 from ibl_mtm.sessions.modalities import variables_in
 
 __all__ = ["BASELINES", "Baseline", "BaselinePredictor"]

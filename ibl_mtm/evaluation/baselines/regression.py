@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ibl_mtm.evaluation.activity.tasks import ActivityTask
-from ibl_mtm.evaluation.baselines.descent import PoissonFit, PoissonRegression, highest_log_rate
 from ibl_mtm.evaluation.baselines.poisson import LowRank, fit_few
 from ibl_mtm.evaluation.baselines.session_data import Array, BaselineData
+from ibl_mtm.model.poisson_regression import PoissonFit, PoissonRegression, highest_log_rate
 
 __all__ = [
     "WIDTHS",

@@ -145,8 +145,8 @@ def initialise(model: MtM, trained: MtM, source: str) -> InitReport:
     sessions = _rows(report.sessions.matched, model.scope.sessions, trained.scope.sessions)
     regions = _rows(report.regions.matched, model.scope.regions, trained.scope.regions)
     for name, tensor in own.items():
-        # Scores are against the mean of the trials at hand, and dynamics are fitted to them.
-        if name == "null_log_rate" or name.startswith("dynamics_"):
+        # Scores are against the mean of the trials at hand; what is fitted last is fitted to them.
+        if name == "null_log_rate" or name.startswith(("dynamics_", "encoding_")):
             continue
         if name not in old:  # of modalities, of which the trained model has none
             continue

@@ -18,12 +18,12 @@ from ibl_mtm.errors import UserError
 from ibl_mtm.evaluation.activity import by_dynamics
 from ibl_mtm.evaluation.activity.tasks import ACTIVITY_TASKS, held_out
 from ibl_mtm.evaluation.baselines import autoregressive, poisson_lds
-from ibl_mtm.evaluation.baselines.descent import PoissonRegression
 from ibl_mtm.evaluation.baselines.poisson import LowRank
 from ibl_mtm.evaluation.baselines.registry import BASELINES, BaselinePredictor
 from ibl_mtm.evaluation.baselines.session_data import BaselineData
 from ibl_mtm.evaluation.evaluate import evaluate_baseline
 from ibl_mtm.evaluation.metrics import bits_per_spike
+from ibl_mtm.model.poisson_regression import PoissonRegression
 from ibl_mtm.training.settings import DataSettings
 
 CASES = [(name, task) for name, baseline in BASELINES.items() for task in baseline.tasks]

@@ -6,9 +6,9 @@ import torch
 from scipy.optimize import minimize
 from sklearn.linear_model import PoissonRegressor
 
-from ibl_mtm.evaluation.baselines.descent import PoissonFit, PoissonRegression
 from ibl_mtm.evaluation.baselines.poisson import SILENT, LowRank, fit_few
 from ibl_mtm.evaluation.baselines.regression import is_past_best, scores_from
+from ibl_mtm.model.poisson_regression import PoissonFit, PoissonRegression
 
 REGION = np.array([0, 0, 1, 1, 1, 2, 0])
 OTHERS = ~np.eye(7, dtype=bool)
