@@ -28,7 +28,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (pipelines / "workflows").mkdir()
     settings = yaml.safe_load((ROOT / "pipelines/workflows/benchmark.yaml").read_text())
     assert set(settings) == {"out", "data", "seeds", "labels"}
-    settings |= {"seeds": "1-3", "labels": {"quick": QUICK, "linear": "--baseline linear"}}
+    settings |= {"seeds": "1-3", "labels": {"quick": QUICK}}
+    for name in ("linear", "trailing_mean", "isi_histogram"):
+        settings["labels"][name] = f"--baseline {name}"
     (pipelines / "workflows" / "quick.yaml").write_text(yaml.safe_dump(settings))
     return folder
 
@@ -42,8 +44,10 @@ def test_from_files_to_a_page(folder: Path) -> None:
         assert {name.partition("/")[0] for name in archive.namelist()} == {"quick_multi"}
     names = {path.name for path in (folder / "experiments/benchmark").glob("*.zip")}
     assert names == {
-        f"{label}{more}.zip" for label in ("quick", "linear") for more in ("", "_multi")
-    }
+        f"{label}{more}.zip"
+        for label in ("quick", "linear", "isi_histogram")
+        for more in ("", "_multi")
+    } | {"trailing_mean.zip"}
     again = run(folder, "benchmark", "-n", size="quick")
     assert "Nothing to be done" in again
     # Of some recordings alone there is nothing to upload.

@@ -18,9 +18,10 @@ from typing import Any
 
 from ibl_mtm.benchmark.data import BenchmarkData
 from ibl_mtm.benchmark.predict.adaptation import WINDOWS, adapt, bins_before
-from ibl_mtm.benchmark.predict.baselines import BASELINES, fit_activity
+from ibl_mtm.benchmark.predict.baselines import fit_activity, predict_activity
 from ibl_mtm.benchmark.predict.decoded import predict_behaviour
 from ibl_mtm.benchmark.predict.neural import neural_tensors, predict_windows
+from ibl_mtm.benchmark.predict.registry import BASELINES
 from ibl_mtm.benchmark.predict.unit_regions import predict_regions
 from ibl_mtm.benchmark.submission import LABEL, Place, write_predictions
 from ibl_mtm.benchmark.tasks import SUITES, TASKS, Suite, Task
@@ -90,7 +91,7 @@ class Request:
     config, overrides
         Settings of the adaptations.
     baseline
-        Predict by this one of `BASELINES` instead of a model.
+        Predict by this one of `BASELINES` instead of a model: those of the tasks that it can do.
     end_to_end
         Also train the model for each task of TS1, and take that where val says so.
     """
@@ -116,6 +117,12 @@ class Request:
     def pretrained(self) -> PretrainedMtM | None:
         """The model to start from."""
         return None if self.init is None else load_model(find_model(self.init))
+
+    @property
+    def predicted(self) -> list[Task]:
+        """The tasks, but for those that a baseline does not predict."""
+        known = BASELINES[self.baseline].tasks if self.baseline else tuple(TASKS)
+        return [task for task in self.tasks if task.name in known]
 
     @property
     def work(self) -> Path:
@@ -190,7 +197,7 @@ def run_benchmark(request: Request, say: Say = lambda message: None) -> Report:
     _check(request)
     report = Report()
     for suite in SUITES:
-        tasks = [task for task in request.tasks if task.suite == suite]
+        tasks = [task for task in request.predicted if task.suite == suite]
         if not tasks:
             continue
         together = [request.seeds] if request.baseline else [[seed] for seed in request.seeds]
@@ -275,7 +282,8 @@ def _write_activity(
     task = TASKS[places[0].task]
     truth = NeuralTruth.of(recording, task, "test")
     if model is None:
-        predictions = fit_activity(recording, task).predict(truth)
+        fitted = fit_activity(recording, task, request.baseline or "linear")
+        predictions = predict_activity(fitted, truth)
     else:
         predictions = predict_windows(model, recording.eid, recording.unit_ids, truth)
     tensors, about = neural_tensors(truth, predictions)
@@ -289,6 +297,8 @@ def _write_behaviour(
     task = TASKS[places[0].task]
     if request.end_to_end:
         found = predict_behaviour(recording, task, model, end_to_end=True, seed=places[0].seed)
+    elif request.baseline == "reduced_rank":
+        found = predict_behaviour(recording, task, low_rank=True)
     else:
         found = predict_behaviour(recording, task, model)
     text = json.dumps(found.chosen, indent=1)
@@ -307,6 +317,9 @@ def _check(request: Request) -> None:
         )
     if request.baseline is not None and request.baseline not in BASELINES:
         raise UserError(f"no baseline '{request.baseline}'; known: {', '.join(BASELINES)}")
+    if request.baseline is not None and not request.predicted:
+        known = ", ".join(BASELINES[request.baseline].tasks)
+        raise UserError(f"baseline '{request.baseline}' predicts {known} alone; ask for that")
     if request.baseline is not None and request.init is not None:
         raise UserError("a baseline starts from no model; leave --init or --baseline out")
     if request.baseline is not None and request.end_to_end:
