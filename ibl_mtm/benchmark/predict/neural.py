@@ -5,6 +5,7 @@ for part, log_rates in predict_windows(model, eid, units, truth):
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -14,14 +15,17 @@ from ibl_mtm.benchmark.entity_ids import encode_ids
 from ibl_mtm.benchmark.predict.adaptation import bins_before
 from ibl_mtm.benchmark.tasks import BIN, N_BINS, N_FORECAST, WINDOW
 from ibl_mtm.benchmark.truth import NeuralTruth
+from ibl_mtm.model.dynamics.system import Posterior
 from ibl_mtm.model.group import Group
 from ibl_mtm.model.masking import Scheme
 from ibl_mtm.model.mtm import MtM
 
-__all__ = ["neural_tensors", "predict_windows"]
+__all__ = ["infer_in_turn", "neural_tensors", "predict_windows"]
 
 #: Log of the lowest and the highest rate that is written: finite in half precision too.
 _LOWEST, _HIGHEST = -16.0, 8.0
+#: Windows from one to the next whose dynamics are inferred without a neighbour's.
+_NEIGHBOURS = 8
 
 LogRates = NDArray[np.float32]
 
@@ -85,8 +89,31 @@ def predict_windows(
             times=torch.from_numpy(truth.starts[part]).to(device),
         )
         state = model.encode([group], embedded)[:, -truth.task.n_steps :]
-        log_rates = model.blend(model.decode(state, group), group)
+        posterior = infer_in_turn(model, group) if model.share_of(scheme) else None
+        log_rates = model.blend(model.decode(state, group), group, posterior)
         yield part, log_rates.clamp(_LOWEST, _HIGHEST).float().cpu().numpy()
+
+
+def infer_in_turn(model: MtM, group: Group) -> Posterior:
+    """What linear dynamics infer from windows that follow each other closely.
+
+    Of every eighth first; the others' modes are looked for at those of the nearest one, some bins
+    on, which is near. They are the same to the tolerance of any mode.
+    """
+    assert group.times is not None
+    system, n = model.dynamics_of(group.units, group.session), len(group.counts)
+    some = torch.arange(0, n, _NEIGHBOURS, device=group.counts.device)
+    first = model.infer_dynamics(replace(group, counts=group.counts[some], times=group.times[some]))
+    nearest = ((torch.arange(n) + _NEIGHBOURS // 2) // _NEIGHBOURS).clamp(max=len(some) - 1)
+    nearest = nearest.to(some.device)
+    on = ((group.times - group.times[some[nearest]]) / BIN).round().long()
+    bins = torch.arange(group.counts.shape[1], device=some.device)
+    at = (bins + on[:, None]).clamp(0, len(bins) - 1)
+    mean = first.mean[nearest].gather(1, at[..., None].expand(-1, -1, first.mean.shape[2]))
+    gain = None if first.gain is None else first.gain[nearest]
+    gains = system.gains(group.times, n)
+    start = replace(first, mean=mean, gain=gain)
+    return system.infer(group.counts, ~group.hidden, start, gains)
 
 
 def neural_tensors(

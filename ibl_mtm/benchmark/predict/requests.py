@@ -168,6 +168,8 @@ class Request:
         if suite == "ts3":
             # A unit's rows can be compared between sessions if the body is the same for all.
             tuned = tuned.model_copy(update={"stitchers_only": chosen.steps})
+            # … and they have no part in linear dynamics, which take their time to fit.
+            model = model.model_copy(update={"dynamics": 0})
         data = chosen.data.model_copy(update={"regions": self.pretrained.scope.region_map})
         return chosen.model_copy(update={"model": model, "finetune": tuned, "data": data})
 
