@@ -2,9 +2,9 @@
 
 python benchmarks/benchmark.py [--quick] [--data DIR] [--every N] [--dynamics K]
 
-The model is the shipped one, of random weights; its linear dynamics have random loadings, and units
-that drift. What is counted are the operations that the transformer and the dynamics need at the
-least: of the dynamics one elimination, and one Newton step beside it.
+The transformer is the shipped one, of random weights; its linear dynamics, with units that drift,
+are fitted to a part of the session. What is counted are the operations that both need at the least:
+of the dynamics one elimination, and one Newton step beside it.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import xarray as xr
 
 from ibl_mtm.benchmark.data import BenchmarkData
 from ibl_mtm.benchmark.predict.adaptation import WINDOWS, adaptation_data
@@ -25,6 +26,8 @@ from ibl_mtm.benchmark.score import score_submissions
 from ibl_mtm.benchmark.submission import Place, write_predictions
 from ibl_mtm.benchmark.tasks import N_BINS, TASKS
 from ibl_mtm.benchmark.truth import NeuralTruth
+from ibl_mtm.model.dynamics.fit import fit_dynamics
+from ibl_mtm.model.dynamics.system import LinearDynamics
 from ibl_mtm.model.mtm import MtM
 from ibl_mtm.model.scope import Scope
 from ibl_mtm.simulate.brainsets.wide_map import WideMap, simulate_map
@@ -63,7 +66,6 @@ def session(data: BenchmarkData, out: Path, every: int, only: int | None) -> Non
         )
         units = tuple(recording.unit_ids.tolist())
         settings = read_run_settings("benchmark").model
-        span = recording.domain()[0, [0, -1]]
         for dynamics in (0, settings.dynamics) if only is None else (only,):
             scope = Scope(units, (eid,), (), WINDOWS, ("neuron", "causal"))
             model = MtM(settings.model_copy(update={"dynamics": dynamics}), scope).eval()
@@ -73,14 +75,7 @@ def session(data: BenchmarkData, out: Path, every: int, only: int | None) -> Non
             model.start_units(rows, torch.zeros(n_units), torch.ones(n_units), null)
             if dynamics:
                 model.dynamics_share.fill_(0.6)
-                model.dynamics_offset[:] = null
-                model.dynamics_loading.normal_(std=0.2)
-                model.dynamics_transition[:] = 0.9 * torch.eye(dynamics)
-                model.dynamics_noise[:] = 0.19 * torch.eye(dynamics)
-                model.dynamics_span[:] = torch.from_numpy(span)
-                model.dynamics_gain.normal_(std=0.2)
-                model.dynamics_gain_variance.fill_(0.03)
-                model.dynamics_gain_spread.fill_(0.1)
+                model.start_dynamics(rows, 0, fitted(ds, dynamics))
             for name in ("ts2-co_smoothing", "ts2-forecasting"):
                 predict(model, recording, name, out, every)
     assert threads == torch.get_num_threads()
@@ -89,6 +84,17 @@ def session(data: BenchmarkData, out: Path, every: int, only: int | None) -> Non
     print(f"score of both: {time.perf_counter() - start:.1f} s {scores.failed or ''}")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(f"peak memory {peak:.1f} GB")
+
+
+def fitted(ds: xr.Dataset, components: int) -> LinearDynamics:
+    """Linear dynamics with drifting units, fitted to few windows and in few passes."""
+    some = slice(None, None, max(1, ds.sizes["trial"] // 200))
+    counts = torch.from_numpy(ds.spikes.values[some].astype(np.float32))
+    times = torch.from_numpy(ds.window_start.values[some])
+    start = time.perf_counter()
+    system = fit_dynamics(counts, components, iterations=8, times=times)
+    print(f"dynamics of {len(counts)} windows fitted in {time.perf_counter() - start:.1f} s")
+    return system
 
 
 def predict(model: MtM, recording, name: str, out: Path, every: int) -> None:

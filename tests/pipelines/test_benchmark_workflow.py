@@ -1,6 +1,8 @@
 """The benchmark's workflow on a simulated map: it runs to the page, and has nothing left to do."""
 
+import re
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -59,3 +61,25 @@ def test_from_files_to_a_page(folder: Path) -> None:
     assert "rule page" in plan
     assert "rule check" not in plan
     assert "rule pack" not in plan
+
+
+def test_a_cluster_gets_a_job_for_each_recording_with_a_gpu(folder: Path) -> None:
+    """As SLURM's profile says; its executor, which needs a cluster, is left out."""
+    profile = yaml.safe_load((ROOT / "pipelines/profiles/slurm/config.yaml").read_text())
+    assert profile.pop("executor") == "slurm"
+    (folder / "cluster").mkdir()
+    (folder / "cluster" / "config.yaml").write_text(yaml.safe_dump(profile))
+    settings = yaml.safe_load((folder / "pipelines/workflows/quick.yaml").read_text())
+    labels = {"quick": QUICK, "trailing_mean": "--baseline trailing_mean"}
+    (folder / "pipelines/workflows/cluster.yaml").write_text(
+        yaml.safe_dump(settings | {"out": "on_cluster", "labels": labels})
+    )
+    options = ("-n", "--profile", "cluster")
+    planned = run(folder, "benchmark", *options, size="cluster")
+    jobs = re.findall(r"^(?:local)?rule (\w+):((?:\n    .*)*)", planned, flags=re.MULTILINE)
+    n = len(BenchmarkData(folder / "bwb").recordings)
+    count = Counter(name for name, _ in jobs)
+    # A model's two suites and a baseline's one, of each recording; regions of all together.
+    assert (count["recording"], count["regions"], count["score"]) == (3 * n, 1, 1)
+    for name, text in jobs:
+        assert ("gpu=1" in text) == (name in ("recording", "regions")), (name, text)
