@@ -188,8 +188,12 @@ class LinearDynamics:
             if not moved.isfinite().all():
                 raise ArithmeticError("log rates are not finite")
             z[rows] = x + step * (LONGEST_STEP / moved.clamp(min=LONGEST_STEP))[:, None, None]
-            drift[rows] += moved
-            stale[rows] = (moved > SLOW * before[rows]) | (moved > LONGEST_STEP)
+            drift[rows] += moved + turned
+            slow = moved > SLOW * before[rows]
+            if gains is not None and gains.variance is not None:
+                # By turns with the gains it is slow whatever the curvature.
+                slow &= drift[rows] > STALE
+            stale[rows] = slow | (moved > LONGEST_STEP)
             before[rows] = moved
             rows = rows[(moved >= TOLERANCE) | (turned >= TOLERANCE)]
             if not len(rows):
