@@ -6,6 +6,7 @@ for part, log_rates in predict_windows(model, eid, units, truth):
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +27,8 @@ __all__ = ["infer_in_turn", "neural_tensors", "predict_windows"]
 _LOWEST, _HIGHEST = -16.0, 8.0
 #: Windows from one to the next whose dynamics are inferred without a neighbour's.
 _NEIGHBOURS = 8
+#: Windows at a time, at most.
+_AT_ONCE = 256
 
 LogRates = NDArray[np.float32]
 
@@ -72,7 +75,7 @@ def predict_windows(
     steps = hidden.shape[1] == n_time
     of_bin = torch.zeros_like(hidden[:, :1]) if steps else hidden
     unseen = Group(rows.new_zeros(1, 1, len(rows)), ~of_bin, rows, session, scheme)
-    for part, bins, which in truth.bins(n_before):
+    for part, bins, which in _together(truth.bins(n_before)):
         distinct = torch.from_numpy(bins.astype(np.int16)).to(device)
         at = torch.from_numpy(which).to(device)
         embedded = model.embed_counts(Group(distinct[None], of_bin, rows, session, scheme))[0][at]
@@ -95,25 +98,50 @@ def predict_windows(
 
 
 def infer_in_turn(model: MtM, group: Group) -> Posterior:
-    """What linear dynamics infer from windows that follow each other closely.
+    """What linear dynamics infer from windows that follow each other closely, in order of time.
 
     Of every eighth first; the others' modes are looked for at those of the nearest one, some bins
     on, which is near. They are the same to the tolerance of any mode.
     """
     assert group.times is not None
     system, n = model.dynamics_of(group.units, group.session), len(group.counts)
-    some = torch.arange(0, n, _NEIGHBOURS, device=group.counts.device)
-    first = model.infer_dynamics(replace(group, counts=group.counts[some], times=group.times[some]))
-    nearest = ((torch.arange(n) + _NEIGHBOURS // 2) // _NEIGHBOURS).clamp(max=len(some) - 1)
-    nearest = nearest.to(some.device)
-    on = ((group.times - group.times[some[nearest]]) / BIN).round().long()
-    bins = torch.arange(group.counts.shape[1], device=some.device)
-    at = (bins + on[:, None]).clamp(0, len(bins) - 1)
-    mean = first.mean[nearest].gather(1, at[..., None].expand(-1, -1, first.mean.shape[2]))
-    gain = None if first.gain is None else first.gain[nearest]
-    gains = system.gains(group.times, n)
+    times = group.times.cpu().numpy()
+    row = np.arange(n)
+    begins = np.append(True, np.diff(times) > 1.5 * BIN)  # of trials
+    some = np.flatnonzero((row - np.maximum.accumulate(row * begins)) % _NEIGHBOURS == 0)
+    nearest = np.searchsorted((times[some[1:]] + times[some[:-1]]) / 2, times)
+    on = np.rint((times - times[some[nearest]]) / BIN).astype(np.int64)
+    few, near, ahead = (torch.from_numpy(a).to(group.times.device) for a in (some, nearest, on))
+    first = model.infer_dynamics(replace(group, counts=group.counts[few], times=group.times[few]))
+    bins = torch.arange(group.counts.shape[1], device=near.device)
+    at = (bins + ahead[:, None]).clamp(0, len(bins) - 1)
+    mean = first.mean[near].gather(1, at[..., None].expand(-1, -1, first.mean.shape[2]))
+    gain = None if first.gain is None else first.gain[near]
     start = replace(first, mean=mean, gain=gain)
-    return system.infer(group.counts, ~group.hidden, start, gains)
+    return system.infer(group.counts, ~group.hidden, start, system.gains(group.times, n))
+
+
+def _together(
+    parts: Iterator[tuple[slice, NDArray[Any], NDArray[np.int64]]],
+) -> Iterator[tuple[slice, NDArray[Any], NDArray[np.int64]]]:
+    """Windows of several short trials at a time (see `NeuralTruth.bins`)."""
+    held: list[tuple[slice, NDArray[Any], NDArray[np.int64]]] = []
+    for part in parts:
+        if held and part[0].stop - held[0][0].start > _AT_ONCE:
+            yield _joined(held)
+            held = []
+        held.append(part)
+    if held:
+        yield _joined(held)
+
+
+def _joined(
+    parts: list[tuple[slice, NDArray[Any], NDArray[np.int64]]],
+) -> tuple[slice, NDArray[Any], NDArray[np.int64]]:
+    where, bins, which = zip(*parts, strict=True)
+    first = np.cumsum([0, *(len(b) for b in bins[:-1])])
+    moved = [of + at for of, at in zip(which, first, strict=True)]
+    return slice(where[0].start, where[-1].stop), np.concatenate(bins), np.concatenate(moved)
 
 
 def neural_tensors(
