@@ -10,11 +10,12 @@ import torch
 from ibl_mtm.benchmark.data import BenchmarkData
 from ibl_mtm.benchmark.predict.adaptation import WINDOWS, adaptation_data
 from ibl_mtm.benchmark.predict.features import window_features
-from ibl_mtm.benchmark.predict.neural import predict_windows
+from ibl_mtm.benchmark.predict.neural import infer_in_turn, predict_windows
 from ibl_mtm.benchmark.tasks import TASKS
 from ibl_mtm.benchmark.truth import NeuralTruth
 from ibl_mtm.brainsets.intervals import inside
 from ibl_mtm.brainsets.recording import Recording
+from ibl_mtm.model.dynamics.system import LinearDynamics
 from ibl_mtm.model.group import Group
 from ibl_mtm.model.mtm import MtM
 from ibl_mtm.model.scope import Scope
@@ -95,6 +96,57 @@ def test_predictions_are_those_of_each_window_on_its_own(
         with torch.inference_mode():
             expected = model.blend(model([group])[0], group)[0].numpy()
         np.testing.assert_allclose(predicted[at], expected[step][:, unit], atol=5e-3)
+
+
+def test_short_trials_are_predicted_together(data: BenchmarkData) -> None:
+    """In parts of up to 256 windows, each of whole trials, that leave no window out."""
+    with data.open("ts2", data.recordings[0]) as recording:
+        truth = NeuralTruth.of(recording, TASKS["ts2-forecasting"], "test")
+        truth = replace(truth, pieces=truth.pieces[:9])
+        model = make_model(recording, WINDOWS, 0)
+        units = recording.unit_ids
+        parts = [part for part, _ in predict_windows(model, recording.eid, units, truth)]
+    edges = np.cumsum([0, *map(len, truth.pieces)]).tolist()
+    assert [part.start for part in parts] == [0, *(part.stop for part in parts[:-1])]
+    assert parts[-1].stop == edges[-1]
+    assert 1 < len(parts) < len(truth.pieces)
+    assert all(part.stop in edges and part.stop - part.start <= 256 for part in parts)
+
+
+def test_windows_that_follow_each_other_have_the_modes_of_their_own(
+    data: BenchmarkData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found beside a neighbour's, with less work, over trials and their last windows."""
+    with data.open("ts2", data.recordings[0]) as recording:
+        truth = NeuralTruth.of(recording, TASKS["ts2-forecasting"], "test")
+        truth = replace(truth, pieces=truth.pieces[1:3])
+        model = make_model(recording, WINDOWS, 3)
+        rows = rows_of(model, recording)
+    counts = np.concatenate([counts for _, counts in truth.windows()]).astype(np.int16)
+    hidden = torch.zeros(1, 50, 1, dtype=torch.bool)
+    hidden[:, -5:] = True
+    group = Group(torch.from_numpy(counts), hidden, rows, 0, "causal", causal=True)
+    group = replace(group, times=torch.from_numpy(truth.starts))
+    looked: list[int] = []
+    rates = LinearDynamics._rates
+
+    def note(self: LinearDynamics, z: torch.Tensor, *more: torch.Tensor) -> torch.Tensor:
+        looked.append(len(z))
+        return rates(self, z, *more)
+
+    monkeypatch.setattr(LinearDynamics, "_rates", note)
+    with torch.inference_mode():
+        alone = model.infer_dynamics(group)
+        n_alone, _ = sum(looked), looked.clear()
+        in_turn = infer_in_turn(model, group)
+    assert sum(looked) < 0.8 * n_alone
+    assert alone.gain is not None
+    assert in_turn.gain is not None
+    # Of log rates, which is what is used of them.
+    system = model.dynamics_of(group.units, group.session)
+    torch.testing.assert_close(
+        system.log_rates(in_turn), system.log_rates(alone), atol=5e-3, rtol=0
+    )
 
 
 @pytest.mark.parametrize(("format_", "dynamics"), [(WINDOWS, 3), (LONG, 0)])
