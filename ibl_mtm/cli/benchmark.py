@@ -157,8 +157,11 @@ def score(
     from ibl_mtm.benchmark.tasks import choose_tasks
     from ibl_mtm.cli.benchmark_terminal import show_benchmark
     from ibl_mtm.cli.terminal import say
+    from ibl_mtm.disk.targets import check_folder
 
     opened = BenchmarkData(data)
+    if out:
+        check_folder(out)
     scores = score_submissions(
         path,
         opened,
