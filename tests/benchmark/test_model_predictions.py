@@ -139,12 +139,12 @@ def test_windows_that_follow_each_other_have_the_modes_of_their_own(
     with torch.inference_mode():
         alone = model.infer_dynamics(group)
         n_alone, _ = sum(looked), looked.clear()
-        in_turn = infer_in_turn(model, group)
+        system = model.dynamics_of(group.units, group.session)
+        in_turn = infer_in_turn(system, group.counts, ~hidden, torch.from_numpy(truth.starts))
     assert sum(looked) < 0.8 * n_alone
     assert alone.gain is not None
     assert in_turn.gain is not None
     # Of log rates, which is what is used of them.
-    system = model.dynamics_of(group.units, group.session)
     away = (system.log_rates(in_turn) - system.log_rates(alone)).abs()
     assert away.max() < 1e-2
     assert away.mean() < 5e-4

@@ -21,6 +21,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from ibl_mtm.benchmark.metrics import PoissonSums
 from ibl_mtm.benchmark.predict.adaptation import windows_to_adapt
+from ibl_mtm.benchmark.predict.neural import infer_in_turn
 from ibl_mtm.benchmark.tasks import BIN, N_BINS, N_FORECAST, Task
 from ibl_mtm.benchmark.truth import NeuralTruth
 from ibl_mtm.brainsets.recording import Recording
@@ -265,11 +266,12 @@ class DynamicsOfActivity:
             visible[:, -N_FORECAST:] = False
         else:
             visible[..., torch.from_numpy(self.columns)] = False
-        times = None if starts is None else torch.from_numpy(starts)
-        gains = self.system.gains(times, len(counts))
-        posterior = self.system.infer(
-            torch.from_numpy(counts.astype(np.int16)), visible, None, gains
-        )
+        shown = torch.from_numpy(counts.astype(np.int16))
+        if starts is None:
+            gains = self.system.gains(None, len(counts))
+            posterior = self.system.infer(shown, visible, gains=gains)
+        else:
+            posterior = infer_in_turn(self.system, shown, visible, torch.from_numpy(starts))
         units = torch.from_numpy(self.columns)
         found = self.system.log_rates(posterior.last(self.task.n_steps), units)
         log_rates: Array = found.double().numpy().clip(LOWEST, 8.0)

@@ -16,7 +16,7 @@ from ibl_mtm.benchmark.entity_ids import encode_ids
 from ibl_mtm.benchmark.predict.adaptation import bins_before
 from ibl_mtm.benchmark.tasks import BIN, N_BINS, N_FORECAST, WINDOW
 from ibl_mtm.benchmark.truth import NeuralTruth
-from ibl_mtm.model.dynamics.system import Posterior
+from ibl_mtm.model.dynamics.system import LinearDynamics, Posterior
 from ibl_mtm.model.group import Group
 from ibl_mtm.model.masking import Scheme
 from ibl_mtm.model.mtm import MtM
@@ -81,44 +81,52 @@ def predict_windows(
         embedded = model.embed_counts(Group(distinct[None], of_bin, rows, session, scheme))[0][at]
         if steps:
             embedded = torch.where(hidden, model.embed_counts(unseen), embedded)
+        times = torch.from_numpy(truth.starts[part]).to(device)
         group = Group(
-            distinct[at],
-            hidden,
-            rows,
-            session,
-            scheme,
-            causal,
-            outputs=outputs,
-            times=torch.from_numpy(truth.starts[part]).to(device),
+            distinct[at], hidden, rows, session, scheme, causal, outputs=outputs, times=times
         )
         state = model.encode([group], embedded)[:, -truth.task.n_steps :]
-        posterior = infer_in_turn(model, group) if model.share_of(scheme) else None
+        posterior = None
+        if model.share_of(scheme):
+            system = model.dynamics_of(rows, session)
+            posterior = infer_in_turn(system, group.counts, ~hidden, times)
         log_rates = model.blend(model.decode(state, group), group, posterior)
         yield part, log_rates.clamp(_LOWEST, _HIGHEST).float().cpu().numpy()
 
 
-def infer_in_turn(model: MtM, group: Group) -> Posterior:
+def infer_in_turn(
+    system: LinearDynamics, counts: torch.Tensor, visible: torch.Tensor, times: torch.Tensor
+) -> Posterior:
     """What linear dynamics infer from windows that follow each other closely, in order of time.
 
     Of every eighth first; the others' modes are looked for at those of the nearest one, some bins
     on, which is near. They are the same to the tolerance of any mode.
+
+    Parameters
+    ----------
+    system
+        Of the session.
+    counts : Tensor (B, T, N)
+        Of the windows.
+    visible : Tensor, bool, broadcastable to (1, T, N)
+        Entries that may be looked at, the same in all windows.
+    times : Tensor (B,), float64
+        When they begin, s on the session's clock.
     """
-    assert group.times is not None
-    system, n = model.dynamics_of(group.units, group.session), len(group.counts)
-    times = group.times.cpu().numpy()
+    at, n = times.cpu().numpy(), len(counts)
     row = np.arange(n)
-    begins = np.append(True, np.diff(times) > 1.5 * BIN)  # of trials
+    begins = np.append(True, np.diff(at) > 1.5 * BIN)  # of trials
     some = np.flatnonzero((row - np.maximum.accumulate(row * begins)) % _NEIGHBOURS == 0)
-    nearest = np.searchsorted((times[some[1:]] + times[some[:-1]]) / 2, times)
-    on = np.rint((times - times[some[nearest]]) / BIN).astype(np.int64)
-    few, near, ahead = (torch.from_numpy(a).to(group.times.device) for a in (some, nearest, on))
-    first = model.infer_dynamics(replace(group, counts=group.counts[few], times=group.times[few]))
-    bins = torch.arange(group.counts.shape[1], device=near.device)
-    at = (bins + ahead[:, None]).clamp(0, len(bins) - 1)
-    mean = first.mean[near].gather(1, at[..., None].expand(-1, -1, first.mean.shape[2]))
+    nearest = np.searchsorted((at[some[1:]] + at[some[:-1]]) / 2, at)
+    on = np.rint((at - at[some[nearest]]) / BIN).astype(np.int64)
+    few, near, ahead = (torch.from_numpy(a).to(times.device) for a in (some, nearest, on))
+    first = system.infer(counts[few], visible, gains=system.gains(times[few], len(few)))
+    bins = torch.arange(counts.shape[1], device=near.device)
+    place = (bins + ahead[:, None]).clamp(0, len(bins) - 1)
+    mean = first.mean[near].gather(1, place[..., None].expand(-1, -1, first.mean.shape[2]))
     gain = None if first.gain is None else first.gain[near]
     start = replace(first, mean=mean, gain=gain)
-    return system.infer(group.counts, ~group.hidden, start, system.gains(group.times, n))
+    return system.infer(counts, visible, start, system.gains(times, n))
 
 
 def _together(
