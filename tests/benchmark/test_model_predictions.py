@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from ibl_mtm.benchmark.data import BenchmarkData
+from ibl_mtm.benchmark.metrics import PoissonSums
+from ibl_mtm.benchmark.predict import neural
 from ibl_mtm.benchmark.predict.adaptation import WINDOWS, adaptation_data
 from ibl_mtm.benchmark.predict.features import window_features
-from ibl_mtm.benchmark.predict.neural import infer_in_turn, predict_windows
+from ibl_mtm.benchmark.predict.neural import choose_share, infer_in_turn, predict_windows
 from ibl_mtm.benchmark.tasks import TASKS
 from ibl_mtm.benchmark.truth import NeuralTruth
 from ibl_mtm.brainsets.intervals import inside
@@ -148,6 +150,54 @@ def test_windows_that_follow_each_other_have_the_modes_of_their_own(
     away = (system.log_rates(in_turn) - system.log_rates(alone)).abs()
     assert away.max() < 1e-2
     assert away.mean() < 5e-4
+
+
+@pytest.mark.parametrize(
+    ("name", "bad", "likes"),
+    [
+        ("ts2-co_smoothing", "dynamics", "0"),
+        ("ts2-co_smoothing", "transformer", "0.6"),
+        ("ts2-forecasting", "dynamics", "0.3"),
+        ("ts2-forecasting", "transformer", "0.6"),
+    ],
+)
+def test_the_share_of_dynamics_is_what_val_likes_best(
+    data: BenchmarkData, name: str, bad: str, likes: str
+) -> None:
+    """Little or none of those that are far too high; all of it where the transformer is worse."""
+    with data.open("ts2", data.recordings[0]) as recording:
+        truth, units = NeuralTruth.of(recording, TASKS[name], "val"), recording.unit_ids
+        truth = replace(truth, pieces=truth.pieces[:4])
+        model, eid = make_model(recording, WINDOWS, 3), recording.eid
+        with torch.no_grad():
+            if bad == "dynamics":  # hidden units fire too much, and hidden bins may do anything
+                model.dynamics_offset.add_(4.0)
+                model.dynamics_noise.mul_(50.0)
+            else:
+                model.dynamics_loading.mul_(0.1)
+                model.read_out_bias.add_(4.0)
+        index = 0 if name == "ts2-co_smoothing" else 1
+        others = np.delete(model.dynamics_share.numpy(), index).copy()
+        scores = choose_share(model, eid, units, truth)
+        assert list(scores) == ["0.6", "0.3", "0"]
+        best = max(scores, key=lambda share: scores[share])
+        assert best == likes
+        assert model.dynamics_share[index] == pytest.approx(float(best))
+        np.testing.assert_array_equal(np.delete(model.dynamics_share.numpy(), index), others)
+        sums = PoissonSums(len(truth.columns))  # of all of its windows, which are few
+        predicted = np.concatenate([p for _, p in predict_windows(model, eid, units, truth)])
+        sums.add(predicted, np.concatenate([counts for _, counts in truth.targets()]))
+        assert scores[best] == pytest.approx(sums.scores()["poisson_d2"], abs=1e-6)
+        model.dynamics_share.zero_()
+        assert choose_share(model, eid, units, truth) == {}
+
+
+def test_windows_to_choose_by_are_thinned_in_every_trial() -> None:
+    pieces = [np.arange(n) / 50 for n in (1200, 3, 900)]
+    thinned = neural._thinned(pieces)
+    assert [len(starts) for starts in thinned] == [400, 1, 300]
+    assert thinned[2][1] == 3 / 50
+    assert [len(starts) for starts in neural._thinned(pieces[1:2])] == [3]
 
 
 @pytest.mark.parametrize(("format_", "dynamics"), [(WINDOWS, 3), (LONG, 0)])

@@ -13,22 +13,28 @@ import torch
 from numpy.typing import NDArray
 
 from ibl_mtm.benchmark.entity_ids import encode_ids
+from ibl_mtm.benchmark.metrics import PoissonSums
 from ibl_mtm.benchmark.predict.adaptation import bins_before
 from ibl_mtm.benchmark.tasks import BIN, N_BINS, N_FORECAST, WINDOW
 from ibl_mtm.benchmark.truth import NeuralTruth
 from ibl_mtm.model.dynamics.system import LinearDynamics, Posterior
 from ibl_mtm.model.group import Group
-from ibl_mtm.model.masking import Scheme
+from ibl_mtm.model.masking import SCHEMES, Scheme
 from ibl_mtm.model.mtm import MtM
 
-__all__ = ["infer_in_turn", "neural_tensors", "predict_windows"]
+__all__ = ["choose_share", "infer_in_turn", "neural_tensors", "predict_windows"]
 
 #: Log of the lowest and the highest rate that is written: finite in half precision too.
 _LOWEST, _HIGHEST = -16.0, 8.0
 #: Windows from one to the next whose dynamics are inferred without a neighbour's.
 _NEIGHBOURS = 8
+#: Windows of val, about, by which the share of linear dynamics is chosen.
+_CHOOSE_BY = 1000
 #: Windows at a time, at most.
 _AT_ONCE = 256
+
+#: The prompt under which a model is asked.
+_SCHEMES: dict[str, Scheme] = {"ts2-co_smoothing": "neuron", "ts2-forecasting": "causal"}
 
 LogRates = NDArray[np.float32]
 
@@ -57,16 +63,15 @@ def predict_windows(
     log_rates : ndarray (w, 50 or 5, n)
     """
     device, n_before = model.read_in.device, bins_before(model.scope.trial_format)
+    scheme = _SCHEMES[truth.task.name]
     rows = model.scope.rows_of(units).to(device)
     session = model.scope.sessions.index(eid)
     n_time = n_before + N_BINS
     outputs: torch.Tensor | None = None
     if truth.task.n_steps == N_FORECAST:
-        scheme: Scheme = "causal"
         hidden = torch.zeros(1, n_time, 1, dtype=torch.bool, device=device)
         hidden[:, -N_FORECAST:] = True
     else:
-        scheme = "neuron"
         hidden = torch.zeros(1, 1, len(units), dtype=torch.bool, device=device)
         hidden[..., torch.from_numpy(truth.columns)] = True
         outputs = torch.from_numpy(truth.columns).to(device)
@@ -92,6 +97,50 @@ def predict_windows(
             posterior = infer_in_turn(system, group.counts, ~hidden, times)
         log_rates = model.blend(model.decode(state, group), group, posterior)
         yield part, log_rates.clamp(_LOWEST, _HIGHEST).float().cpu().numpy()
+
+
+def choose_share(
+    model: MtM, eid: str, units: NDArray[np.str_], truth: NeuralTruth
+) -> dict[str, float]:
+    """Give linear dynamics the part in log rates that a task's own score on val likes best.
+
+    What training chose it by are random masks, and all units; the task asks for a tenth of them.
+
+    Parameters
+    ----------
+    model
+        Adapted to the session; its share in the task is changed.
+    eid, units
+        As for `predict_windows`.
+    truth
+        Of the val domain, whose windows are thinned.
+
+    Returns
+    -------
+    Poisson D² by the share that was tried.
+    """
+    at = SCHEMES.index(_SCHEMES[truth.task.name])
+    chosen = model.share_of(SCHEMES[at])
+    if not chosen:
+        return {}
+    thinned = replace(truth, pieces=_thinned(truth.pieces))
+    scores = {}
+    for share in (chosen, chosen / 2, 0.0):  # of equals the first
+        model.dynamics_share[at] = share
+        sums = PoissonSums(len(truth.columns))
+        parts = predict_windows(model, eid, units, thinned)
+        found = np.concatenate([log_rates for _, log_rates in parts])
+        for part, counts in thinned.targets():
+            sums.add(found[part], counts)
+        scores[share] = sums.scores()["poisson_d2"]
+    model.dynamics_share[at] = max(scores, key=lambda share: scores[share])
+    return {f"{share:.3g}": score for share, score in scores.items()}
+
+
+def _thinned(pieces: list[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
+    """Every so many windows of each trial, so that about `_CHOOSE_BY` are left."""
+    n = sum(map(len, pieces))
+    return [starts[:: -(-n // _CHOOSE_BY)] for starts in pieces]
 
 
 def infer_in_turn(
@@ -121,6 +170,8 @@ def infer_in_turn(
     on = np.rint((at - at[some[nearest]]) / BIN).astype(np.int64)
     few, near, ahead = (torch.from_numpy(a).to(times.device) for a in (some, nearest, on))
     first = system.infer(counts[few], visible, gains=system.gains(times[few], len(few)))
+    if len(few) == n:
+        return first
     bins = torch.arange(counts.shape[1], device=near.device)
     place = (bins + ahead[:, None]).clamp(0, len(bins) - 1)
     mean = first.mean[near].gather(1, place[..., None].expand(-1, -1, first.mean.shape[2]))

@@ -20,7 +20,7 @@ from ibl_mtm.benchmark.data import BenchmarkData
 from ibl_mtm.benchmark.predict.adaptation import WINDOWS, adapt, bins_before
 from ibl_mtm.benchmark.predict.baselines import fit_activity, predict_activity
 from ibl_mtm.benchmark.predict.decoded import predict_behaviour
-from ibl_mtm.benchmark.predict.neural import neural_tensors, predict_windows
+from ibl_mtm.benchmark.predict.neural import choose_share, neural_tensors, predict_windows
 from ibl_mtm.benchmark.predict.registry import BASELINES
 from ibl_mtm.benchmark.predict.unit_regions import predict_regions
 from ibl_mtm.benchmark.submission import LABEL, Place, write_predictions
@@ -287,7 +287,11 @@ def _write_activity(
         fitted = fit_activity(recording, task, request.baseline or "linear")
         predictions = predict_activity(fitted, truth)
     else:
-        predictions = predict_windows(model, recording.eid, recording.unit_ids, truth)
+        asked = (model, recording.eid, recording.unit_ids)
+        chosen = choose_share(*asked, NeuralTruth.of(recording, task, "val"))
+        for place in places:
+            _note(request, "ts2", place, {"val poisson_d2 by share of dynamics": chosen})
+        predictions = predict_windows(*asked, truth)
     tensors, about = neural_tensors(truth, predictions)
     for place in places:
         write_predictions(request.out, place, tensors, _about(recording) | about)
@@ -303,12 +307,17 @@ def _write_behaviour(
         found = predict_behaviour(recording, task, low_rank=True)
     else:
         found = predict_behaviour(recording, task, model)
-    text = json.dumps(found.chosen, indent=1)
     for place in places:
         write_predictions(request.out, place, found.tensors, _about(recording))
-        note = request.work / "ts1" / recording.eid / f"seed_{place.seed}"
-        note.mkdir(parents=True, exist_ok=True)
-        replace_file(note / f"{place.task}.json", lambda aside: aside.write_text(text))
+        _note(request, "ts1", place, found.chosen)
+
+
+def _note(request: Request, suite: Suite, place: Place, chosen: dict[str, Any]) -> None:
+    """Keep what was chosen on val beside the model."""
+    folder = request.work / suite / place.recording / f"seed_{place.seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(chosen, indent=1)
+    replace_file(folder / f"{place.task}.json", lambda aside: aside.write_text(text))
 
 
 def _check(request: Request) -> None:
