@@ -157,7 +157,7 @@ def test_windows_that_follow_each_other_have_the_modes_of_their_own(
     [
         ("ts2-co_smoothing", "dynamics", "0"),
         ("ts2-co_smoothing", "transformer", "0.6"),
-        ("ts2-forecasting", "dynamics", "0.3"),
+        ("ts2-forecasting", "dynamics", "0"),
         ("ts2-forecasting", "transformer", "0.6"),
     ],
 )
@@ -173,30 +173,45 @@ def test_the_share_of_dynamics_is_what_val_likes_best(
             if bad == "dynamics":  # hidden units fire too much, and hidden bins may do anything
                 model.dynamics_offset.add_(4.0)
                 model.dynamics_noise.mul_(50.0)
+                model.dynamics_share.fill_(0.9)
             else:
                 model.dynamics_loading.mul_(0.1)
                 model.read_out_bias.add_(4.0)
         index = 0 if name == "ts2-co_smoothing" else 1
         others = np.delete(model.dynamics_share.numpy(), index).copy()
         scores = choose_share(model, eid, units, truth)
-        assert list(scores) == ["0.6", "0.3", "0"]
+        assert list(scores) == ["0.9" if bad == "dynamics" else "0.6", "0"]
         best = max(scores, key=lambda share: scores[share])
         assert best == likes
         assert model.dynamics_share[index] == pytest.approx(float(best))
         np.testing.assert_array_equal(np.delete(model.dynamics_share.numpy(), index), others)
-        sums = PoissonSums(len(truth.columns))  # of all of its windows, which are few
-        predicted = np.concatenate([p for _, p in predict_windows(model, eid, units, truth)])
-        sums.add(predicted, np.concatenate([counts for _, counts in truth.targets()]))
-        assert scores[best] == pytest.approx(sums.scores()["poisson_d2"], abs=1e-6)
+        if name == "ts2-forecasting":
+            sums = PoissonSums(len(truth.columns))
+            predicted = np.concatenate([p for _, p in predict_windows(model, eid, units, truth)])
+            sums.add(predicted, np.concatenate([counts for _, counts in truth.targets()]))
+            assert scores[best] == pytest.approx(sums.scores()["poisson_d2"], abs=1e-6)
         model.dynamics_share.zero_()
         assert choose_share(model, eid, units, truth) == {}
+
+
+def test_five_tenths_of_the_units_are_hidden_to_choose_by(data: BenchmarkData) -> None:
+    with data.open("ts2", data.recordings[0]) as recording:
+        co, forecast = (
+            NeuralTruth.of(recording, TASKS[name], "val", spikes=False)
+            for name in ("ts2-co_smoothing", "ts2-forecasting")
+        )
+    assert neural._folds(forecast) == [forecast]
+    folds = [fold.columns.tolist() for fold in neural._folds(co)]
+    assert folds == [list(range(at, co.n_units, 10)) for at in (0, 2, 4, 6, 8)]
+    few = [fold.columns.tolist() for fold in neural._folds(replace(co, n_units=4))]
+    assert few == [[0], [2]]
 
 
 def test_windows_to_choose_by_are_thinned_in_every_trial() -> None:
     pieces = [np.arange(n) / 50 for n in (1200, 3, 900)]
     thinned = neural._thinned(pieces)
-    assert [len(starts) for starts in thinned] == [400, 1, 300]
-    assert thinned[2][1] == 3 / 50
+    assert [len(starts) for starts in thinned] == [240, 1, 180]
+    assert thinned[2][1] == 5 / 50
     assert [len(starts) for starts in neural._thinned(pieces[1:2])] == [3]
 
 
