@@ -101,8 +101,10 @@ class KnownWindows:
             for split, at in starts.items()
         }
         columns = NeuralTruth.of(recording, task, "test", spikes=False).columns
-        hidden = columns if task.n_steps != N_FORECAST else []
-        return cls(task, counts, starts, np.setdiff1d(np.arange(n_units), hidden), columns)
+        visible = np.arange(n_units)
+        if task.n_steps != N_FORECAST:
+            visible = np.setdiff1d(visible, columns)
+        return cls(task, counts, starts, visible, columns)
 
     def asked(self, split: str) -> np.ndarray:
         """What is predicted of a split's windows: (window, 50 or 5, n)."""
@@ -150,8 +152,8 @@ class PopulationCoupling:
     width: float
     centre: float
     scale: float
-    weight: Array
-    offset: Array
+    weight: NDArray[np.float32]
+    offset: NDArray[np.float32]
 
     def log_rates(self, counts: np.ndarray, starts: Array | None = None) -> Array:
         """See `ActivityModel`."""
