@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 from ibl_mtm.benchmark.data import BenchmarkData
+from ibl_mtm.benchmark.predict.registry import BASELINES
 from ibl_mtm.brainsets.layout import EVAL_RECORDING_IDS
 
 if not config:
@@ -19,7 +20,16 @@ EVERY = BenchmarkData(Path(DATA)).recordings
 RECORDINGS = config.get("recordings") or EVERY
 LABELS = config["labels"]
 SUITES = config.get("suites", ["ts1", "ts2", "ts3"])
-MULTI = [f"{label}_multi" for label in LABELS] if "ts3" in SUITES else []
+
+
+def suites_of(label):
+    """The suites that a label's jobs are of: a baseline may know but one."""
+    named = re.search(r"--baseline[ =](\S+)", LABELS[label] or "")
+    known = BASELINES[named[1]].suites if named and named[1] in BASELINES else SUITES
+    return [suite for suite in SUITES if suite in known]
+
+
+MULTI = [f"{label}_multi" for label in LABELS if "ts3" in suites_of(label)]
 # The benchmark takes no part of its recordings: there is nothing to upload of some.
 PART = set(RECORDINGS) < set(EVERY) or 0 < len(set(EVAL_RECORDING_IDS) - set(RECORDINGS)) < 29
 SUBMISSIONS = [] if PART else [*LABELS, *MULTI]
@@ -51,9 +61,9 @@ rule page:
 
 
 def finished(label):
-    by_recording = [suite for suite in SUITES if suite != "ts3"]
+    by_recording = [suite for suite in suites_of(label) if suite != "ts3"]
     jobs = [f"{DONE}/{label}/{suite}/{eid}" for suite in by_recording for eid in RECORDINGS]
-    return jobs + ([f"{DONE}/{label}/ts3/all"] if "ts3" in SUITES else [])
+    return jobs + ([f"{DONE}/{label}/ts3/all"] if "ts3" in suites_of(label) else [])
 
 
 rule score:

@@ -27,6 +27,7 @@ from ibl_mtm.benchmark.submission import Entry, Place, open_submission
 from ibl_mtm.benchmark.tasks import TASKS, Task
 from ibl_mtm.benchmark.truth import NeuralTruth, TrialTruth, scored_units, trial_truth
 from ibl_mtm.disk.replace import replace_file
+from ibl_mtm.disk.targets import check_folder
 from ibl_mtm.errors import SessionError
 
 __all__ = ["Scores", "score_submissions", "scores_as_json", "write_scores"]
@@ -174,7 +175,9 @@ def _score_ts3(tensors: dict[str, np.ndarray], units: pd.DataFrame) -> dict[str,
 
 
 def write_scores(scores: Scores, folder: Path) -> Path:
-    """Write scores beside the predictions; those of other files that are there stay."""
+    """Write scores into a folder, made if need be; those of other files that are there stay."""
+    check_folder(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     file = folder / SCORES
     table = scores.table
     if file.is_file():

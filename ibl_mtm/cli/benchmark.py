@@ -55,7 +55,11 @@ def run(
     ] = None,
     baseline: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Predict by this baseline instead: linear."),
+        typer.Option(
+            metavar="NAME",
+            help="Predict by this baseline instead: linear, or of some tasks reduced_rank, "
+            "poisson_lds, poisson_lds_drift, trailing_mean, population_coupling, isi_histogram.",
+        ),
     ] = None,
     config: Annotated[
         str, typer.Option(help="Settings of the adaptations: a YAML file, or a shipped one.")
@@ -153,8 +157,11 @@ def score(
     from ibl_mtm.benchmark.tasks import choose_tasks
     from ibl_mtm.cli.benchmark_terminal import show_benchmark
     from ibl_mtm.cli.terminal import say
+    from ibl_mtm.disk.targets import check_folder
 
     opened = BenchmarkData(data)
+    if out:
+        check_folder(out)
     scores = score_submissions(
         path,
         opened,

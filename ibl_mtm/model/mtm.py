@@ -314,7 +314,7 @@ class MtM(nn.Module):
             return 0.0
         return float(self.dynamics_share[SCHEMES.index(scheme)]) if self.settings.dynamics else 0.0
 
-    def blend(self, log_rate: Tensor, group: Group) -> Tensor:
+    def blend(self, log_rate: Tensor, group: Group, known: Posterior | None = None) -> Tensor:
         """Average the transformer's log rates with those of the session's dynamical system.
 
         Both are asked to predict the same from the same visible entries. Under causal attention
@@ -327,12 +327,14 @@ class MtM(nn.Module):
             The transformer's, of `group`; or those of its last bins alone.
         group
             What was asked.
+        known
+            What `infer_dynamics` would find, where that is known already.
         """
         share = self.share_of(group.scheme)
         if not share or (group.causal and not hides_the_end(group.hidden)):
             return log_rate
         system = self.dynamics_of(group.units, group.session)
-        posterior = self.infer_dynamics(group).last(log_rate.shape[1])
+        posterior = (known or self.infer_dynamics(group)).last(log_rate.shape[1])
         other = system.log_rates(posterior, group.outputs)
         return average(log_rate, other, posterior.gain_of(group.outputs), share)
 

@@ -51,6 +51,14 @@ def test_from_a_baseline_to_a_zip(wide_map: Path, tmp_path: Path) -> None:
     assert 0 <= found["score"] <= 1
     assert found["n_seeds"] == 3
     assert (tmp_path / "scores.csv").is_file()
+    code, _ = call("score", tmp_path, "--data", wide_map, "--out", tmp_path / "new" / "scores")
+    assert code == 0
+    assert (tmp_path / "new" / "scores" / "scores.csv").is_file()
+    taken = tmp_path / "linear.zip"
+    taken.write_text("x")
+    code, text = call("score", tmp_path, "--data", wide_map, "--out", taken)
+    assert (code, "is a file" in text) == (2, True)
+    taken.unlink()
     code, text = call("pack", tmp_path)
     assert (code, text.strip()) == (0, str(tmp_path / "linear.zip"))
     code, text = call(*run, "--seeds", "43,45")

@@ -44,6 +44,7 @@ def test_a_body_thaws_after_a_fifth_and_for_regions_never(
     assert (ts2.finetune.stitchers_only, ts2.finetune.body_rate) == (40, 0.3)
     assert ts3.finetune.stitchers_only == ts3.steps == 200
     assert ts2.model.width == 8  # the model's own
+    assert (ts2.model.dynamics, ts3.model.dynamics) == (20, 0)  # rows have no part in them
     scratch = make_request(data, tmp_path, None, "steps=200").settings("ts2", 43)
     assert scratch.finetune.stitchers_only == 0
 

@@ -123,12 +123,13 @@ def test_what_is_in_the_test_domain_reaches_no_decoder(data: BenchmarkData, tmp_
         ):
             for name in ("timestamps", "unit_index"):
                 after[f"spikes/{name}"][...] = before[f"spikes/{name}"][()]
-    for name in ("ts1-choice", "ts1-wheel_speed", "ts1-licking_rate"):
+    names = ("ts1-choice", "ts1-wheel_speed", "ts1-licking_rate")
+    for name, low_rank in [(name, low_rank) for name in names for low_rank in (False, True)]:
         with data.open("ts1", eid) as recording:
-            expected = predict_behaviour(recording, TASKS[name])
+            expected = predict_behaviour(recording, TASKS[name], low_rank=low_rank)
             truth = trial_truth(recording, TASKS[name], "test")
         with others.open("ts1", eid) as recording:
-            found = predict_behaviour(recording, TASKS[name])
+            found = predict_behaviour(recording, TASKS[name], low_rank=low_rank)
             changed = trial_truth(recording, TASKS[name], "test")
         assert not np.array_equal(truth.values, changed.values)
         assert found.chosen == expected.chosen
@@ -215,7 +216,7 @@ def test_what_cannot_become_a_submission_is_refused(data: BenchmarkData, tmp_pat
         ({"label": "a b"}, "make a label"),
         ({"recordings": ["zzz"]}, "no such recording"),
         ({"out": tmp_path / "other"}, "folder of label 'other'"),
-        ({"baseline": "magic"}, "known: linear"),
+        ({"baseline": "magic"}, "known: linear, reduced_rank"),
         ({"init": tmp_path / "nowhere"}, "no trained model"),
     ):
         with pytest.raises(UserError, match=match):

@@ -1,6 +1,8 @@
 """The benchmark's workflow on a simulated map: it runs to the page, and has nothing left to do."""
 
+import re
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -28,7 +30,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (pipelines / "workflows").mkdir()
     settings = yaml.safe_load((ROOT / "pipelines/workflows/benchmark.yaml").read_text())
     assert set(settings) == {"out", "data", "seeds", "labels"}
-    settings |= {"seeds": "1-3", "labels": {"quick": QUICK, "linear": "--baseline linear"}}
+    settings |= {"seeds": "1-3", "labels": {"quick": QUICK}}
+    for name in ("linear", "trailing_mean", "isi_histogram"):
+        settings["labels"][name] = f"--baseline {name}"
     (pipelines / "workflows" / "quick.yaml").write_text(yaml.safe_dump(settings))
     return folder
 
@@ -42,8 +46,10 @@ def test_from_files_to_a_page(folder: Path) -> None:
         assert {name.partition("/")[0] for name in archive.namelist()} == {"quick_multi"}
     names = {path.name for path in (folder / "experiments/benchmark").glob("*.zip")}
     assert names == {
-        f"{label}{more}.zip" for label in ("quick", "linear") for more in ("", "_multi")
-    }
+        f"{label}{more}.zip"
+        for label in ("quick", "linear", "isi_histogram")
+        for more in ("", "_multi")
+    } | {"trailing_mean.zip"}
     again = run(folder, "benchmark", "-n", size="quick")
     assert "Nothing to be done" in again
     # Of some recordings alone there is nothing to upload.
@@ -55,3 +61,25 @@ def test_from_files_to_a_page(folder: Path) -> None:
     assert "rule page" in plan
     assert "rule check" not in plan
     assert "rule pack" not in plan
+
+
+def test_a_cluster_gets_a_job_for_each_recording_with_a_gpu(folder: Path) -> None:
+    """As SLURM's profile says; its executor, which needs a cluster, is left out."""
+    profile = yaml.safe_load((ROOT / "pipelines/profiles/slurm/config.yaml").read_text())
+    assert profile.pop("executor") == "slurm"
+    (folder / "cluster").mkdir()
+    (folder / "cluster" / "config.yaml").write_text(yaml.safe_dump(profile))
+    settings = yaml.safe_load((folder / "pipelines/workflows/quick.yaml").read_text())
+    labels = {"quick": QUICK, "trailing_mean": "--baseline trailing_mean"}
+    (folder / "pipelines/workflows/cluster.yaml").write_text(
+        yaml.safe_dump(settings | {"out": "on_cluster", "labels": labels})
+    )
+    options = ("-n", "--profile", "cluster")
+    planned = run(folder, "benchmark", *options, size="cluster")
+    jobs = re.findall(r"^(?:local)?rule (\w+):((?:\n    .*)*)", planned, flags=re.MULTILINE)
+    n = len(BenchmarkData(folder / "bwb").recordings)
+    count = Counter(name for name, _ in jobs)
+    # A model's two suites and a baseline's one, of each recording; regions of all together.
+    assert (count["recording"], count["regions"], count["score"]) == (3 * n, 1, 1)
+    for name, text in jobs:
+        assert ("gpu=1" in text) == (name in ("recording", "regions")), (name, text)

@@ -1,39 +1,44 @@
-"""What needs no network, scored by the same code: Poisson regressions for TS2.
+"""What needs no network, scored by the same code: baselines for TS2, above all ``linear``.
 
-    fitted = fit_activity(recording, TASKS["ts2-forecasting"])
-    for part, log_rates in fitted.predict(truth):
+    fitted = fit_activity(recording, TASKS["ts2-forecasting"], "linear")
+    for part, log_rates in predict_activity(fitted, truth):
         ...
 
-Co-smoothing: a unit from the components of all visible units around each bin (population
-coupling). Forecasting: a unit from its own trailing means and those of the components. Penalties
-are chosen on val by D²; ``linear`` for TS1 decodes spikes alone, and for TS3 reads when units fire.
+``linear`` is Poisson regression. Co-smoothing: a unit from the components of all visible units
+around each bin. Forecasting: a unit from its own trailing means and those of the components.
+Penalties are chosen on val by D²; for TS1 it decodes spikes alone, and for TS3 it reads when units
+fire. The others are in `ibl_mtm.benchmark.predict.activity_baselines`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 from sklearn.linear_model import PoissonRegressor
 
-from ibl_mtm.benchmark.metrics import PoissonSums
-from ibl_mtm.benchmark.predict.adaptation import windows_to_adapt
+from ibl_mtm.benchmark.predict.activity_baselines import (
+    LOWEST,
+    ActivityModel,
+    KnownWindows,
+    poisson_lds,
+    population_coupling,
+    reduced_rank,
+    trailing_mean,
+)
 from ibl_mtm.benchmark.predict.features import Reduced
-from ibl_mtm.benchmark.tasks import BIN, N_BINS, N_FORECAST, Task
+from ibl_mtm.benchmark.tasks import N_BINS, N_FORECAST, Task
 from ibl_mtm.benchmark.truth import NeuralTruth
 from ibl_mtm.brainsets.recording import Recording
-from ibl_mtm.ingest.align import count_from_start
 
-__all__ = ["BASELINES", "LinearActivity", "fit_activity"]
-
-BASELINES = ("linear",)
+__all__ = ["LinearActivity", "fit_activity", "linear", "predict_activity"]
 
 _PENALTIES = (1e-3, 1e-1)
 _COMPONENTS = 30
 _TRAILING = (3, 10, 45)  # bins before the forecast
 _MOST = 40_000  # bins to fit to
-_LOWEST = -14.0
 
 Array = NDArray[np.float64]
 
@@ -59,55 +64,65 @@ class LinearActivity:
     weights: Array
     offset: Array
 
-    def log_rates(self, counts: np.ndarray) -> Array:
-        """Of windows (w, 50, unit): (w, 50 or 5, n)."""
+    def log_rates(self, counts: np.ndarray, starts: Array | None = None) -> Array:
+        """See `ActivityModel`."""
         if self.task.n_steps != N_FORECAST:
             x = _around(counts, self.visible, self.reduced)
-            found: Array = (x @ self.weights + self.offset).clip(_LOWEST, 3.0)
+            found: Array = (x @ self.weights + self.offset).clip(LOWEST, 3.0)
             return found
         own, shared = _trailing(counts, self.reduced)
         n_own = len(_TRAILING)
         rates = np.einsum("wlu,lu->wu", own, self.weights[:n_own]) + self.offset
-        rates = (rates + shared @ self.weights[n_own:]).clip(_LOWEST, 3.0)
+        rates = (rates + shared @ self.weights[n_own:]).clip(LOWEST, 3.0)
         return np.repeat(rates[:, None], N_FORECAST, axis=1)
 
-    def predict(self, truth: NeuralTruth) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-        """Every window of a split (see `ibl_mtm.benchmark.predict.neural.predict_windows`)."""
-        for part, counts in truth.windows():
-            yield part, self.log_rates(counts).astype(np.float32)
+
+def predict_activity(
+    fitted: ActivityModel, truth: NeuralTruth
+) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+    """Every window of a split (see `ibl_mtm.benchmark.predict.neural.predict_windows`)."""
+    for part, counts in truth.windows():
+        yield part, fitted.log_rates(counts, truth.starts[part]).astype(np.float32)
 
 
-def fit_activity(recording: Recording, task: Task) -> LinearActivity:
-    """Fit to the train domain; the units that test holds out are the ones that are asked for."""
-    spikes, n_units = recording.spikes(), len(recording.unit_ids)
-    truth = NeuralTruth.of(recording, task, "test", spikes=False)
-    counts = {
-        split: count_from_start(
-            spikes.times,
-            spikes.units,
-            n_units,
-            windows_to_adapt(recording, "ts2", split),
-            BIN,
-            N_BINS,
-        )
-        for split in ("train", "val")
-    }
-    columns = truth.columns
-    visible = np.setdiff1d(np.arange(n_units), columns)
-    seen = visible if task.n_steps != N_FORECAST else np.arange(n_units)
-    smooth = _smooth(counts["train"], seen)
-    reduced = Reduced(smooth.reshape(-1, len(seen)), _COMPONENTS)
-    best: tuple[float, LinearActivity] | None = None
-    for penalty in _PENALTIES:
-        fitted = _fit(task, counts["train"], seen, columns, reduced, penalty)
-        sums = PoissonSums(len(columns))
-        asked = counts["val"][:, -task.n_steps :][..., columns]
-        sums.add(fitted.log_rates(counts["val"]), asked)
-        score = sums.scores()["poisson_d2"]
-        if best is None or score > best[0]:
-            best = score, fitted
-    assert best is not None
-    return best[1]
+def fit_activity(recording: Recording, task: Task, baseline: str = "linear") -> ActivityModel:
+    """Fit a baseline of TS2 to the train and val domains.
+
+    Parameters
+    ----------
+    baseline
+        One of `BASELINES` that predicts the task.
+
+    Raises
+    ------
+    SessionError
+        If nothing fits.
+    """
+    try:
+        return _FITS[baseline](KnownWindows.of(recording, task))
+    except ArithmeticError as error:
+        raise recording.wrong(f"{baseline} does not fit it ({error})") from error
+
+
+def linear(known: KnownWindows) -> LinearActivity:
+    """Poisson regression on components; the penalty is chosen on val."""
+    train = known.counts["train"]
+    smooth = _smooth(train, known.visible)
+    reduced = Reduced(smooth.reshape(-1, len(known.visible)), _COMPONENTS)
+    return known.best(
+        _fit(known.task, train, known.visible, known.columns, reduced, penalty)
+        for penalty in _PENALTIES
+    )
+
+
+_FITS: dict[str, Callable[[KnownWindows], ActivityModel]] = {
+    "linear": linear,
+    "reduced_rank": reduced_rank,
+    "poisson_lds": poisson_lds,
+    "poisson_lds_drift": partial(poisson_lds, drift=True),
+    "trailing_mean": trailing_mean,
+    "population_coupling": population_coupling,
+}
 
 
 def _fit(

@@ -28,6 +28,7 @@ __all__ = ["Found", "predict_behaviour"]
 
 INVERSE_PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)
 PENALTIES = (1.0, 10.0, 100.0, 1e3, 1e4)
+RANKS = (1, 2, 4)
 LAGS = np.arange(-8, 9, 2)
 """Bins around a sample that a trace is read from."""
 _COMPONENTS = 40
@@ -69,6 +70,7 @@ def predict_behaviour(
     *,
     end_to_end: bool = False,
     seed: int = 0,
+    low_rank: bool = False,
 ) -> Found:
     """Decode the test windows of a task.
 
@@ -85,6 +87,8 @@ def predict_behaviour(
         best on val.
     seed
         Of that training.
+    low_rank
+        Decode a trace as a whole, by a regression of low rank, instead of sample by sample.
 
     Raises
     ------
@@ -96,7 +100,7 @@ def predict_behaviour(
         if not len(of.trial_id):
             raise recording.wrong(f"no window of {task.name} in ts1_{split}_domain")
     features = {split: window_features(recording, of.start, model) for split, of in truth.items()}
-    fit = _fit_classes if task.is_class else _fit_traces
+    fit = _fit_classes if task.is_class else _fit_low_rank if low_rank else _fit_traces
     best, best_score = None, -np.inf
     candidates = fit(task, features, truth["train"])
     if end_to_end and model is not None:
@@ -175,14 +179,44 @@ def _fit_traces(task: Task, features: Features, train: TrialTruth) -> Iterator[_
                 )
                 for split in ("val", "test")
             }
-            if task.metric != "poisson_d2":
-                yield _Candidate(about, traces["val"][..., None], traces["test"][..., None])
-                continue
-            mean = max(float(target.mean()), 1e-4)
-            for floor in _FLOORS:
-                logs = {s: np.log(np.maximum(t, floor * mean)) for s, t in traces.items()}
-                more = {**about, "floor": floor}
-                yield _Candidate(more, logs["val"][..., None], logs["test"][..., None])
+            yield from _of_traces(task, about, traces, float(target.mean()))
+
+
+def _fit_low_rank(task: Task, features: Features, train: TrialTruth) -> Iterator[_Candidate]:
+    """Ridge regression of whole traces on whole windows, by few courses in time.
+
+    The best weights of low rank are those of full rank, projected onto the first singular vectors
+    of what they fit and weigh (Mukherjee & Zhu, 2011, doi 10.1002/sam.10138).
+    """
+    target = train.values[..., 0].astype(np.float64)
+    counts = np.ones_like(target, bool) if train.mask is None else train.mask
+    course = _course(target, counts)
+    rest = np.where(counts, target - course, 0.0)  # of a sample that does not count, nothing
+    for source, known in features["train"].items():
+        reduced = Reduced(known.reshape(-1, known.shape[-1]), _COMPONENTS)
+        x = {split: _whole(reduced, of[source]) for split, of in features.items()}
+        x = {split: values - x["train"].mean(0) for split, values in x.items()}
+        for penalty in PENALTIES:
+            weights = Ridge(alpha=penalty, fit_intercept=False).fit(x["train"], rest).coef_.T
+            both = np.concatenate([x["train"] @ weights, np.sqrt(penalty) * weights])
+            directions = np.linalg.svd(both, full_matrices=False)[2]
+            for rank in RANKS:
+                keep = directions[:rank].T @ directions[:rank]
+                traces = {split: course + x[split] @ (weights @ keep) for split in ("val", "test")}
+                about = {"features": source, "alpha": penalty, "rank": rank}
+                yield from _of_traces(task, about, traces, float(target.mean()))
+
+
+def _of_traces(
+    task: Task, about: dict[str, Any], traces: dict[str, Array], mean: float
+) -> Iterator[_Candidate]:
+    """Traces as they are asked for; of licks the logs, with several floors."""
+    if task.metric != "poisson_d2":
+        yield _Candidate(about, traces["val"][..., None], traces["test"][..., None])
+        return
+    for floor in _FLOORS:
+        logs = {s: np.log(np.maximum(t, floor * max(mean, 1e-4))) for s, t in traces.items()}
+        yield _Candidate({**about, "floor": floor}, logs["val"][..., None], logs["test"][..., None])
 
 
 def _course(target: Array, counts: NDArray[np.bool_]) -> Array:
@@ -191,6 +225,11 @@ def _course(target: Array, counts: NDArray[np.bool_]) -> Array:
     total = np.where(counts, target, 0).sum(0)
     course: Array = np.where(n > 0, total / np.maximum(n, 1), total.sum() / max(n.sum(), 1))
     return course
+
+
+def _whole(reduced: Reduced, values: np.ndarray) -> Array:
+    """Components of all bins side by side, (window, 50 x component)."""
+    return reduced(values.reshape(-1, values.shape[-1])).reshape(len(values), -1)
 
 
 def _lagged(reduced: Reduced, values: np.ndarray) -> Array:

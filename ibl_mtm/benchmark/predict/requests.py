@@ -18,9 +18,10 @@ from typing import Any
 
 from ibl_mtm.benchmark.data import BenchmarkData
 from ibl_mtm.benchmark.predict.adaptation import WINDOWS, adapt, bins_before
-from ibl_mtm.benchmark.predict.baselines import BASELINES, fit_activity
+from ibl_mtm.benchmark.predict.baselines import fit_activity, predict_activity
 from ibl_mtm.benchmark.predict.decoded import predict_behaviour
-from ibl_mtm.benchmark.predict.neural import neural_tensors, predict_windows
+from ibl_mtm.benchmark.predict.neural import choose_share, neural_tensors, predict_windows
+from ibl_mtm.benchmark.predict.registry import BASELINES
 from ibl_mtm.benchmark.predict.unit_regions import predict_regions
 from ibl_mtm.benchmark.submission import LABEL, Place, write_predictions
 from ibl_mtm.benchmark.tasks import SUITES, TASKS, Suite, Task
@@ -90,7 +91,7 @@ class Request:
     config, overrides
         Settings of the adaptations.
     baseline
-        Predict by this one of `BASELINES` instead of a model.
+        Predict by this one of `BASELINES` instead of a model: those of the tasks that it can do.
     end_to_end
         Also train the model for each task of TS1, and take that where val says so.
     """
@@ -116,6 +117,12 @@ class Request:
     def pretrained(self) -> PretrainedMtM | None:
         """The model to start from."""
         return None if self.init is None else load_model(find_model(self.init))
+
+    @property
+    def predicted(self) -> list[Task]:
+        """The tasks, but for those that a baseline does not predict."""
+        known = BASELINES[self.baseline].tasks if self.baseline else tuple(TASKS)
+        return [task for task in self.tasks if task.name in known]
 
     @property
     def work(self) -> Path:
@@ -161,6 +168,8 @@ class Request:
         if suite == "ts3":
             # A unit's rows can be compared between sessions if the body is the same for all.
             tuned = tuned.model_copy(update={"stitchers_only": chosen.steps})
+            # … and they have no part in linear dynamics, which take their time to fit.
+            model = model.model_copy(update={"dynamics": 0})
         data = chosen.data.model_copy(update={"regions": self.pretrained.scope.region_map})
         return chosen.model_copy(update={"model": model, "finetune": tuned, "data": data})
 
@@ -190,7 +199,7 @@ def run_benchmark(request: Request, say: Say = lambda message: None) -> Report:
     _check(request)
     report = Report()
     for suite in SUITES:
-        tasks = [task for task in request.tasks if task.suite == suite]
+        tasks = [task for task in request.predicted if task.suite == suite]
         if not tasks:
             continue
         together = [request.seeds] if request.baseline else [[seed] for seed in request.seeds]
@@ -275,9 +284,14 @@ def _write_activity(
     task = TASKS[places[0].task]
     truth = NeuralTruth.of(recording, task, "test")
     if model is None:
-        predictions = fit_activity(recording, task).predict(truth)
+        fitted = fit_activity(recording, task, request.baseline or "linear")
+        predictions = predict_activity(fitted, truth)
     else:
-        predictions = predict_windows(model, recording.eid, recording.unit_ids, truth)
+        asked = (model, recording.eid, recording.unit_ids)
+        chosen = choose_share(*asked, NeuralTruth.of(recording, task, "val"))
+        for place in places:
+            _note(request, "ts2", place, {"val poisson_d2 by share of dynamics": chosen})
+        predictions = predict_windows(*asked, truth)
     tensors, about = neural_tensors(truth, predictions)
     for place in places:
         write_predictions(request.out, place, tensors, _about(recording) | about)
@@ -289,14 +303,21 @@ def _write_behaviour(
     task = TASKS[places[0].task]
     if request.end_to_end:
         found = predict_behaviour(recording, task, model, end_to_end=True, seed=places[0].seed)
+    elif request.baseline == "reduced_rank":
+        found = predict_behaviour(recording, task, low_rank=True)
     else:
         found = predict_behaviour(recording, task, model)
-    text = json.dumps(found.chosen, indent=1)
     for place in places:
         write_predictions(request.out, place, found.tensors, _about(recording))
-        note = request.work / "ts1" / recording.eid / f"seed_{place.seed}"
-        note.mkdir(parents=True, exist_ok=True)
-        replace_file(note / f"{place.task}.json", lambda aside: aside.write_text(text))
+        _note(request, "ts1", place, found.chosen)
+
+
+def _note(request: Request, suite: Suite, place: Place, chosen: dict[str, Any]) -> None:
+    """Keep what was chosen on val beside the model."""
+    folder = request.work / suite / place.recording / f"seed_{place.seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(chosen, indent=1)
+    replace_file(folder / f"{place.task}.json", lambda aside: aside.write_text(text))
 
 
 def _check(request: Request) -> None:
@@ -307,6 +328,9 @@ def _check(request: Request) -> None:
         )
     if request.baseline is not None and request.baseline not in BASELINES:
         raise UserError(f"no baseline '{request.baseline}'; known: {', '.join(BASELINES)}")
+    if request.baseline is not None and not request.predicted:
+        known = ", ".join(BASELINES[request.baseline].tasks)
+        raise UserError(f"baseline '{request.baseline}' predicts {known} alone; ask for that")
     if request.baseline is not None and request.init is not None:
         raise UserError("a baseline starts from no model; leave --init or --baseline out")
     if request.baseline is not None and request.end_to_end:

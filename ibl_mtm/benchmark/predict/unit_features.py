@@ -13,10 +13,13 @@ from numpy.typing import NDArray
 from ibl_mtm.brainsets.recording import Recording
 from ibl_mtm.model.mtm import MtM
 
-__all__ = ["firing_features", "interval_histogram", "model_rows"]
+__all__ = ["HISTOGRAM", "firing_features", "interval_histogram", "model_rows"]
 
 _INTERVALS = np.logspace(-3, 1, 25)  # s
 _LAGS = np.linspace(0, 0.1, 26)  # s
+
+HISTOGRAM = slice(1, len(_INTERVALS))
+"""Where the histogram of intervals stands among `firing_features`."""
 
 Array = NDArray[np.float64]
 

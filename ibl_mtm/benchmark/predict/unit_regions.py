@@ -26,7 +26,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from ibl_mtm.benchmark.entity_ids import encode_ids
-from ibl_mtm.benchmark.predict.unit_features import firing_features, model_rows
+from ibl_mtm.benchmark.predict.unit_features import HISTOGRAM, firing_features, model_rows
 from ibl_mtm.benchmark.submission import Place, write_predictions
 from ibl_mtm.benchmark.tasks import BUILD_OF, COSMOS_LABELS, Task
 from ibl_mtm.benchmark.truth import scored_units
@@ -146,7 +146,10 @@ def _units(
                 file.parent.mkdir(parents=True, exist_ok=True)
                 firing = firing_features(recording)
                 replace_file(file, partial(_save, firing))
-            units["firing"] = list(np.load(file)[units.index])
+            firing = np.load(file)[units.index]
+            if request.baseline == "isi_histogram":
+                firing = firing[:, HISTOGRAM]
+            units["firing"] = list(firing)
             units["subject"] = recording.subject or eid
             units["version"] = recording.version
         if model_of is not None:

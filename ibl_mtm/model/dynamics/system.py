@@ -38,6 +38,8 @@ LONGEST_STEP = 1.5
 #: for covariances where log rates have moved by more than so much since.
 SLOW = 0.3
 STALE = 0.5
+#: … for covariances, where gains took turns with components, which stood still the sooner.
+STALE_BY_TURNS = 0.1
 #: Log of the largest expected count per bin: keeps single precision finite far from the mode.
 HIGHEST = 10.0
 
@@ -181,6 +183,7 @@ class LinearDynamics:
         rows = torch.arange(len(z), device=z.device)
         before = z.new_full((len(z),), torch.inf)
         drift, stale = torch.zeros_like(before), torch.ones_like(before, dtype=torch.bool)
+        by_turns = gains is not None and gains.variance is not None
         for _ in range(NEWTON_STEPS):
             x, y, weight = (a if len(rows) == len(a) else a[rows] for a in (z, shown, seen))
             rates, anew = self._rates(x, gain, rows) * weight, stale[rows]
@@ -193,8 +196,11 @@ class LinearDynamics:
             if not moved.isfinite().all():
                 raise ArithmeticError("log rates are not finite")
             z[rows] = x + step * (LONGEST_STEP / moved.clamp(min=LONGEST_STEP))[:, None, None]
-            drift[rows] += moved
-            stale[rows] = (moved > SLOW * before[rows]) | (moved > LONGEST_STEP)
+            drift[rows] += moved + turned
+            slow = moved > SLOW * before[rows]
+            if by_turns:  # … it is slow whatever the curvature
+                slow &= drift[rows] > STALE
+            stale[rows] = slow | (moved > LONGEST_STEP)
             before[rows] = moved
             rows = rows[(moved >= TOLERANCE) | (turned >= TOLERANCE)]
             if not len(rows):
@@ -208,7 +214,8 @@ class LinearDynamics:
             # Single precision is too coarse for these trials.
             self._find_exactly(shown, seen, rows, z, gain, gains)
             stale[rows] = True
-        (rows,) = torch.nonzero(stale | (drift > STALE), as_tuple=True)
+        limit = STALE_BY_TURNS if by_turns else STALE
+        (rows,) = torch.nonzero(stale | (drift > limit), as_tuple=True)
         if len(rows):
             self._factorise(self._rates(z[rows], gain, rows) * seen[rows], factors, rows)
         return Posterior(z, *factors.covariances(), gain)

@@ -22,12 +22,12 @@ from ibl_mtm.simulate.brainsets.bench_files import write_file
 from ibl_mtm.simulate.brainsets.placed_units import Probe
 from ibl_mtm.simulate.brainsets.recorded import Plan, record
 from ibl_mtm.simulate.marked_folder import experiment_in, in_turn
-from ibl_mtm.simulate.trials import FULL_PACING, Pacing
+from ibl_mtm.simulate.trials import Pacing
 from ibl_mtm.simulate.truth import write_truth
 
 __all__ = ["WideMap", "plan_recording", "simulate_map"]
 
-GENERATOR = 1  # raised whenever the same settings no longer give the same experiment
+GENERATOR = 2  # raised whenever the same settings no longer give the same experiment
 PURPOSES = (
     "ids",
     "trials",
@@ -41,9 +41,14 @@ PURPOSES = (
 )
 FIRST_DAY = datetime.date(2025, 9, 1)
 LABS = ("simlab_a", "simlab_b", "simlab_c")
-FULL_UNITS, FULL_TRIALS = 700, 500
+# 700 and more of them are selected, as in the largest sessions of the map; an hour of trials.
+FULL_UNITS, FULL_TRIALS = 1000, 500
+_GOOD = {"small": 0.75, "full": 0.85}
 # Longer pauses than in the other simulation: chunks of 300 s are dealt out in fives.
-_PACING = Pacing(pause=(2.0, 4.6), response_window=12.0)
+_PACING = {
+    "small": Pacing(pause=(2.0, 4.6), response_window=12.0),
+    "full": Pacing(pause=(1.0, 3.6), response_window=60.0),
+}
 _QUALITIES = ("qc_neural_raw", "qc_neural_spikesorting", "qc_neural_alignment", "qc_neural")
 
 
@@ -55,13 +60,14 @@ class WideMap(Settings):
     sessions
         Number of sessions; a third of them, at least one, for evaluation.
     units
-        Units in a session, before any is selected; 700 at full scale unless told otherwise.
+        Units in a session, before any is selected; 1000 at full scale unless told otherwise.
     trials
         Trials in a session; 500 at full scale unless told otherwise.
     seed
         Draws the animals. The brain that they share is the same for every seed.
     scale
-        ``small``: 20 minutes, mostly good units; ``full``: an hour, mostly poorly isolated ones.
+        ``small``: 20 minutes; ``full``: an hour, 700 units or more of each session selected, which
+        no probe of an evaluated session fails.
     """
 
     sessions: int = Field(default=6, ge=2)
@@ -138,11 +144,11 @@ def plan_recording(settings: WideMap, index: int) -> Plan:
         lab=LABS[index % len(LABS)],
         date=(FIRST_DAY + datetime.timedelta(days=index)).isoformat(),
         regime=regime,
-        probes=_probes(regime, of_regime, pids),
+        probes=_probes(regime, of_regime, pids, full),
         n_units=settings.units - (index % 3),
         n_trials=settings.trials - (index % 4),
-        good=0.25 if full else 0.75,
-        pacing=FULL_PACING if full else _PACING,
+        good=_GOOD[settings.scale],
+        pacing=_PACING[settings.scale],
         missing={1: ("licks",), 3: ("whisker",), 5: ("paws", "whisker")}.get(of_regime, ())
         if regime == "pretrain"
         else (),
@@ -158,11 +164,16 @@ def _subject(settings: WideMap, regime: Regime, number: int) -> str:
     return f"WIDE{settings.seed}_{'E' if regime == 'eval' else 'P'}{animal + 1:02d}"
 
 
-def _probes(regime: Regime, number: int, pids: list[str]) -> tuple[Probe, ...]:
-    """Two probes, or in every fourth session one; some of them of poor quality."""
+def _probes(regime: Regime, number: int, pids: list[str], full: bool) -> tuple[Probe, ...]:
+    """Two probes, or in every fourth session one; some of them of poor quality.
+
+    At full scale none is whose units the evaluation would lose.
+    """
     second = "FAIL" if regime == "eval" and number == 0 else ("PASS", "WARNING")[number % 2]
     if number == 2 and regime == "pretrain":
         second = "FAIL"
+    if full and regime == "eval":
+        second = "PASS"
     worst = {"probe00": "PASS", "probe01": second}
     names = ("probe00",) if number % 4 == 3 else ("probe00", "probe01")
     return tuple(

@@ -1,6 +1,7 @@
 """The simulated brain-wide map as a whole: what is irregular, what can be known, what is kept."""
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from ibl_mtm.brainsets.layout import BUILDS, REGIMES, file_of, recordings_in
 from ibl_mtm.brainsets.recording import open_recording
 from ibl_mtm.errors import UserError
 from ibl_mtm.simulate.brainsets.wide_map import WideMap, plan_recording, simulate_map
+from ibl_mtm.simulate.trials import draw_trials
 from ibl_mtm.simulate.truth import open_truth
 
 
@@ -39,6 +41,41 @@ def test_selected_units_are_those_that_pass(wide_map: Path) -> None:
             assert 0 < kept.sum() < len(units)
             assert len(some.times) == units["spike_count"][kept].sum()
             assert domain[0, 0] == spikes.times[kept.to_numpy()[spikes.units]][0]
+
+
+def test_full_sessions_have_700_selected_units_and_last_an_hour(tmp_path: Path) -> None:
+    """A tenth of their units, and few trials: the share that is selected is that of whole ones."""
+    full = WideMap(scale="full")
+    assert (full.units, full.trials) == (1000, 500)
+    few = WideMap(sessions=4, units=100, trials=25, scale="full", seed=1)
+    simulate_map(tmp_path, few)
+    for regime in REGIMES:
+        for eid in recordings_in(tmp_path, "selected_units", regime):
+            with open_recording(file_of(tmp_path, "selected_units", regime, eid)) as recording:
+                assert 70 <= len(recording.unit_ids) < 95
+    for index in range(4):
+        plan = plan_recording(full, index)
+        trials = draw_trials(plan.generator("trials"), plan.n_trials, plan.pacing)
+        assert 3500 < trials.end < 3900
+
+
+@pytest.mark.parametrize("scale", ["small", "full"])
+def test_an_evaluated_session_loses_a_probe_at_small_scale_alone(
+    scale: Literal["small", "full"],
+) -> None:
+    settings = WideMap(sessions=18, scale=scale)
+    qualities = {
+        regime: [
+            probe.qc["qc_neural"]
+            for index in range(18)
+            if (plan := plan_recording(settings, index)).regime == regime
+            for probe in plan.probes
+        ]
+        for regime in REGIMES
+    }
+    assert set(qualities["pretrain"]) == {"PASS", "WARNING", "FAIL"}
+    lost = {"WARNING", "FAIL"} if scale == "small" else set()
+    assert set(qualities["eval"]) == {"PASS"} | lost
 
 
 def test_spikes_have_the_rates_beside_them(wide_map: Path) -> None:
