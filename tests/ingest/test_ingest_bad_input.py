@@ -36,9 +36,6 @@ from ibl_mtm.config.dataset import Dataset
 from ibl_mtm.config.sources import LocalSource
 from ibl_mtm.ingest.run import ingest
 
-# Its set-up takes long: once, however many processes tests run in.
-pytestmark = pytest.mark.xdist_group("bad_input")
-
 TIMES, CLUSTERS = f"{SORTING}/spikes.times.npy", f"{SORTING}/spikes.clusters.npy"
 METRICS = f"{SORTING}/clusters.metrics.pqt"
 
