@@ -364,3 +364,13 @@ def test_recordings_by_the_beginning_of_their_ids(tmp_path: Path) -> None:
         data.choose(["ab"])
     with pytest.raises(UserError, match="--session d: no such recording"):
         data.choose(["d"])
+
+
+def test_grids_and_steps_stay_what_they_were() -> None:
+    """With others, predictions do not compare with those of before."""
+    from ibl_mtm.benchmark import check, windows
+
+    assert decoded.INVERSE_PENALTIES == (1e-3, 1e-2, 1e-1, 1.0)
+    assert decoded.PENALTIES == (1.0, 10.0, 100.0, 1e3, 1e4)
+    assert decoded.LAGS.tolist() == [-8, -6, -4, -2, 0, 2, 4, 6, 8]
+    assert (check.LEAST_SEEDS, windows.VAL_STRIDE) == (3, 3)
