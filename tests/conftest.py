@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +24,19 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"the development data are not at {SHARED_DATA}")
     return SHARED_DATA
+
+
+def _threads() -> int | None:
+    torch = sys.modules.get("torch")
+    return None if torch is None else int(torch.get_num_threads())
+
+
+@pytest.fixture(autouse=True)
+def _threads_stay() -> Iterator[None]:
+    """PyTorch's threads are the process's: a test that leaves it more slows all that follow."""
+    before = _threads()
+    yield
+    assert before in (None, _threads()), "a test leaves PyTorch with another number of threads"
 
 
 @pytest.fixture

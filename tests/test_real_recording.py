@@ -12,8 +12,7 @@ from ibl_mtm.ingest.run import ingest
 from ibl_mtm.training.run import train
 from ibl_mtm.training.settings import read_run_settings
 
-# Its set-up takes long: once, however many processes tests run in.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("real_recording")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

@@ -129,6 +129,19 @@ def _said(node: ast.AST) -> Iterator[ast.AST]:
             yield from ast.walk(node)  # an amount of work or a tolerance of this module alone
         case ast.If(test=ast.Name(id="TYPE_CHECKING")):
             yield from ast.walk(node)
+        case ast.keyword(arg="strict" | "indent", value=value):
+            # As an assertion, of lengths that are equal anyway; how a file looks to the eye.
+            yield from ast.walk(value)
+        case ast.Compare(left=left, ops=[ast.Lt() | ast.LtE() | ast.Gt() | ast.GtE()]):
+            if any(_is_drawn(side) for side in (left, *node.comparators)):
+                yield node  # a real number that is drawn never is its limit
+
+
+def _is_drawn(side: ast.expr) -> bool:
+    match side:
+        case ast.Call(func=ast.Attribute(attr="rand" | "random" | "uniform")):
+            return True
+    return False
 
 
 def _is_log(func: ast.expr) -> bool:

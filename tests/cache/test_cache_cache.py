@@ -6,12 +6,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from synthetic import make_regions, make_session
 
 import ibl_mtm
-from ibl_mtm.cache.cache import Cache, open_cache
+from ibl_mtm.cache.cache import Cache, UnknownSessionError, as_cache, open_cache
+from ibl_mtm.cache.guard import reading
 from ibl_mtm.cache.store import create_cache, write_session
 from ibl_mtm.errors import SessionError, UserError
 
@@ -204,3 +206,63 @@ def test_reading_needs_neither_torch_nor_one_nor_dask() -> None:
         "assert not {'torch', 'one', 'dask', 'matplotlib'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def named(*eids: str) -> Cache:
+    """A cache that has but a table: of sessions of these ids, of animals in turn."""
+    subjects = [("KS014", "KS014", "abcd")[n % 3] for n in range(len(eids))]
+    table = pd.DataFrame({"subject": subjects}, index=pd.Index(eids, name="eid"))
+    return Cache(Path("nowhere"), table)
+
+
+def test_sessions_are_found_by_id_beginning_or_animal() -> None:
+    cache = named("abcd1234-1", "abce1234-2", "abcd1235-3")
+    assert cache.find("abcd1234-1") == ["abcd1234-1"]
+    assert cache.find("abcd1234") == ["abcd1234-1"]
+    assert cache.find("abce") == ["abce1234-2"]
+    assert cache.find("KS014") == ["abcd1234-1", "abce1234-2"]
+    with pytest.raises(UnknownSessionError, match=r"'abcd' begins the ids of 2 sessions: abcd1234"):
+        cache.find("abcd")  # an animal's name, too
+    for unknown in ("abc", "ks014", "bcd1234"):
+        with pytest.raises(UnknownSessionError, match=unknown):
+            cache.find(unknown)
+    assert named("abcd", "xyz").find("xyz") == ["xyz"]
+
+
+def test_short_names_are_as_long_as_they_must_be() -> None:
+    assert named("12345678-a", "1234567a-a").short_names == {
+        "12345678-a": "12345678",
+        "1234567a-a": "1234567a",
+    }
+    assert set(named("12345678-abc", "12345678-abd").short_names.values()) == {
+        "12345678-abc",
+        "12345678-abd",
+    }
+    same = named("12345678-abcd-1", "12345678-abcd-2")
+    assert list(same.short_names.values()) == ["12345678-abcd-1", "12345678-abcd-2"]
+
+
+def test_what_is_open_stays_as_it_is(root: Path) -> None:
+    cache = open_cache(root)
+    assert as_cache(cache) is cache
+    assert set(as_cache(root)) == set(cache)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (SessionError("x", "lost; run ibl-mtm check"), "lost"),
+        (OSError("io"), r"cannot be read \(io\)"),
+    ],
+)  # fmt: skip
+def test_damage_that_readers_meet_is_told_with_the_mend(error: Exception, told: str) -> None:
+    with (
+        pytest.raises(SessionError, match=rf"e: {told}; ibl-mtm check CACHE --repair"),
+        reading("e"),
+    ):
+        raise error
+
+
+def test_a_user_s_error_is_told_as_it_is() -> None:
+    with pytest.raises(UserError, match=r"^mine$"), reading("e"):
+        raise UserError("mine")

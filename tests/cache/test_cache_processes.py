@@ -21,9 +21,19 @@ from ibl_mtm.cache.staging import stage, staging_folder
 from ibl_mtm.cache.store import create_cache, write_session
 from ibl_mtm.errors import SessionError
 
-# A forked process must not inherit Zarr's threads; this server has imported it, and run none.
+# A forked process must not inherit Zarr's threads; this server has imported it, and run none. What
+# this file imports is imported there once, and not in every process.
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["ibl_mtm.cache.store"])
+PROCESSES.set_forkserver_preload(
+    [
+        "pytest",
+        "xarray",
+        "dask.array",
+        "ibl_mtm.cache.cache",
+        "ibl_mtm.cache.check",
+        "ibl_mtm.cache.store",
+    ]
+)
 
 UNTOUCHED = make_session(seed=99)
 

@@ -1,6 +1,8 @@
 """What is written is what is read, by this package and by any other Zarr reader."""
 
 import json
+import os
+import time
 from pathlib import Path
 
 import google_crc32c
@@ -12,7 +14,7 @@ import xarray as xr
 from synthetic import make_regions, make_session
 
 from ibl_mtm.cache.cache import open_cache
-from ibl_mtm.cache.staging import staging_folder
+from ibl_mtm.cache.staging import _age, staging_folder
 from ibl_mtm.cache.store import (
     create_cache,
     list_sessions,
@@ -252,3 +254,30 @@ def test_something_else_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no cache at"):
         write_session(tmp_path / "none", make_session(), make_regions())
     assert (tmp_path / "thesis.tex").read_text() == "..."
+
+
+def test_damaged_attributes_are_no_absent_session(root: Path) -> None:
+    ds = make_session()
+    write_session(root, ds, make_regions())
+    file = root / ds.eid / "zarr.json"
+    whole = file.read_text()
+    assert "chunk_checksums" not in (session_attrs(root, ds.eid) or {"chunk_checksums": 0})
+    for spoilt in ("{", whole.replace(ds.attrs["subject"], "another")):
+        file.write_text(spoilt)
+        with pytest.raises(
+            SessionError, match=r"zarr\.json is damaged; run ibl-mtm check --repair"
+        ):
+            session_attrs(root, ds.eid)
+    assert session_attrs(root, "not-there") is None
+
+
+def test_a_folder_is_as_old_as_what_is_newest_in_it(tmp_path: Path) -> None:
+    now = time.time()
+    for name, age in (("a", 500), ("b", 100), ("c", 300)):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (now - age, now - age))
+    os.utime(tmp_path, (now - 400, now - 400))
+    assert _age(tmp_path) == pytest.approx(100, abs=30)
+    (tmp_path / "b").unlink()
+    os.utime(tmp_path, (now - 200, now - 200))
+    assert _age(tmp_path) == pytest.approx(200, abs=30)

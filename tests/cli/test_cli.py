@@ -18,9 +18,6 @@ from ibl_mtm.cache.store import create_cache, write_session
 from ibl_mtm.cli import main
 from ibl_mtm.errors import UserError
 
-# Its set-up takes long: once, however many processes tests run in.
-pytestmark = pytest.mark.xdist_group("cli")
-
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):

@@ -274,10 +274,14 @@ def test_sessions_side_by_side_fit_into_memory(trained, monkeypatch):
         return ThreadPoolExecutor(workers)
 
     monkeypatch.setattr("ibl_mtm.evaluation.side_by_side.ThreadPoolExecutor", pool)
+    threads = []
+    # What was asked for last is what is left when all is done: tests after this one would have it.
     monkeypatch.setattr("torch.get_num_threads", lambda: 8)
+    monkeypatch.setattr("torch.set_num_threads", threads.append)
     for memory_gb in (1e-9, None):
         evaluate(run, cache, tasks=["forward_prediction"], memory_gb=memory_gb)
     assert side_by_side == [1, 2]
+    assert threads == [8, 8, 4, 8]
 
 
 def test_a_device_can_be_chosen_and_one_that_is_missing_is_told(trained):

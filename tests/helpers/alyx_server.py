@@ -219,6 +219,8 @@ class AlyxServer:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # Or a body waits for the client's receipt of its header.
+    disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
         self._handle(self._get)

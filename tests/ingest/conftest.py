@@ -10,9 +10,17 @@ from alyx_server import PASSWORD, AlyxServer
 
 from ibl_mtm.config.dataset import Dataset
 from ibl_mtm.config.sources import LocalSource
+from ibl_mtm.ingest import retry
 from ibl_mtm.ingest.recording import session_id
 from ibl_mtm.ingest.run import ingest
 from ibl_mtm.simulate.simulation import Simulation, simulate
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch):
+    """Attempts follow each other at once; `test_ingest_retry` tells how waits grow."""
+    monkeypatch.setattr(retry, "_FIRST_WAIT", 0.01)
+    monkeypatch.setattr(retry, "_LONGEST_WAIT", 0.05)
 
 
 @dataclass(frozen=True)

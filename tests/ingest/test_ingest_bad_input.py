@@ -36,9 +36,6 @@ from ibl_mtm.config.dataset import Dataset
 from ibl_mtm.config.sources import LocalSource
 from ibl_mtm.ingest.run import ingest
 
-# Its set-up takes long: once, however many processes tests run in.
-pytestmark = pytest.mark.xdist_group("bad_input")
-
 TIMES, CLUSTERS = f"{SORTING}/spikes.times.npy", f"{SORTING}/spikes.clusters.npy"
 METRICS = f"{SORTING}/clusters.metrics.pqt"
 
@@ -186,7 +183,7 @@ WHEEL, CAMERA = "_ibl_wheel", "_ibl_leftCamera.times.npy"
 
 
 LACKING: dict[str, tuple[Spoil, str | None, str]] = {
-    # what is wrong, the variable that is missing for it, and the note that says so
+    # what is wrong, the variables that are missing for it, and the note that says so
     "sound": (lambda alf: None, None, "^$"),
     "events missing": (events_missing, None, "^$"),
     "zero good units": (
@@ -258,6 +255,11 @@ LACKING: dict[str, tuple[Spoil, str | None, str]] = {
         "channels: no histology",
     ),
     "no channels": (remove(f"{SORTING}/channels.*"), "x", "no channels"),
+    "no clusters": (
+        remove(f"{SORTING}/clusters.*"),
+        "label x",
+        "no clusters.*; units are the clusters that have spikes",
+    ),
     "no channel of each unit": (
         remove(f"{SORTING}/clusters.channels.npy"),
         "x",
@@ -294,7 +296,8 @@ def test_what_cannot_be_trusted_fails_and_is_named(outcome, name):
 @pytest.mark.parametrize("name", LACKING)
 def test_what_is_lacking_is_noted_and_missing(outcome, name):
     found, folder = outcome(name)
-    _, variable, note = LACKING[name]
+    _, variables, note = LACKING[name]
+    lost = (variables or "").split()
     assert found.status == "ingested"
     notes = found.notes or ("",)
     assert any(re.search(note, text) for text in notes)
@@ -302,9 +305,19 @@ def test_what_is_lacking_is_noted_and_missing(outcome, name):
         assert list(found.notes) == ds.attrs["notes"]
         continuous = ("whisker_motion_energy", "wheel_velocity", "label", "x")
         for other in continuous:
-            assert np.isnan(ds[other].values).all() == (other == variable)
-        expected = "unknown" if variable == "x" else "CA1"
+            assert np.isnan(ds[other].values).all() == (other in lost)
+        expected = "unknown" if "x" in lost else "CA1"
         assert expected in ds["region"].values
+
+
+def test_without_clusters_each_that_has_spikes_is_a_unit(outcome):
+    with (
+        xr.open_zarr(outcome("no clusters")[1], chunks=None) as ds,
+        xr.open_zarr(outcome("sound")[1], chunks=None) as sound,
+    ):
+        its = np.isin(sound["cluster_id"], ds["cluster_id"])
+        np.testing.assert_array_equal(ds["spikes"], sound["spikes"][:, :, its])
+        assert not sound["spikes"][:, :, ~its].any()
 
 
 def test_events_that_are_missing_are_no_trials(outcome):

@@ -49,12 +49,6 @@ def runs(tmp_path_factory):
     return {name: keep(write_run(folder / name), tasks) for name, tasks in PARTS.items()}
 
 
-@pytest.fixture
-def undrawn(monkeypatch):
-    """What a page shows is made, but no file of it, which takes long."""
-    monkeypatch.setattr("ibl_mtm.report.page.save_figure", lambda figure, path: "<svg></svg>")
-
-
 @pytest.mark.parametrize("name", [name for name in PARTS if name != "all"])  # see test_report
 def test_a_run_of_any_tasks_has_a_report(runs, tmp_path, name):
     write_report([runs[name]], tmp_path / "r.html")

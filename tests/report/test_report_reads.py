@@ -113,7 +113,7 @@ def test_regions_and_good_units_are_counted(runs):
     assert int(counted["good units"].replace(",", "")) == len(good)
 
 
-def test_a_page_says_what_it_shows(folder, tmp_path):
+def test_a_page_says_what_it_shows(folder, tmp_path, undrawn):
     run = shutil.copytree(folder / "mtm", tmp_path / "mtm")
     metrics = json.loads((run / "metrics.json").read_text())
     metrics["provenance"]["trials"] = "-0.5 to 1.5 s around stimOn_times, 100 bins of 20 ms"

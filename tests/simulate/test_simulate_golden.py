@@ -2,7 +2,7 @@
 
 `golden.json` tells of every file of a tiny experiment: shapes, and sums that no rounding of a
 machine's arithmetic moves. After a change of what is simulated, raise `GENERATOR` and write it
-anew: ``python tests/simulate/test_simulate_golden.py``.
+anew: ``PYTHONPATH=tests/helpers python tests/simulate/test_simulate_golden.py``.
 """
 
 import json
@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pandas as pd
 import pytest
+from golden import numbers_of
 
 from ibl_mtm.simulate.simulation import GENERATOR, Simulation, simulate
 
@@ -36,19 +37,11 @@ def facts(root: Path) -> Facts:
         else:
             continue
         found[name] = {
-            key: _numbers(values) for key, values in columns.items() if values.dtype.kind in "biuf"
+            key: numbers_of(values)
+            for key, values in columns.items()
+            if values.dtype.kind in "biuf"
         }
     return found
-
-
-def _numbers(values: np.ndarray) -> list[float]:
-    x = values.astype(float).ravel()
-    known = x[np.isfinite(x)]
-    if not len(known):
-        return [len(x), 0.0, 0.0, 0.0]
-    ramp = np.linspace(0, 1, len(known))
-    numbers = known.mean(), known.std(), known @ ramp / len(known)
-    return [len(x), *(float(f"{number:.9g}") for number in numbers)]
 
 
 @pytest.fixture(scope="module")

@@ -170,6 +170,7 @@ def test_the_command_gives_the_document_of_a_run_and_files_to_compare(cache, tmp
 @pytest.mark.parametrize("name", [n for n, b in BASELINES.items() if b.pairs])
 def test_a_region_is_predicted_from_another_one_alone(ds, name, monkeypatch):
     shorten(monkeypatch)
+    ds = ds.isel(unit=np.isin(ds.beryl, np.unique(ds.beryl)[:3]))
     split, region = ds.split.values.astype(str), ds.beryl.values.astype(str)
     test = (split == "test")[:, None, None]
     own, other = np.unique(region)[:2]

@@ -78,6 +78,7 @@ def test_a_session_that_is_no_stand_in_is_passed_over(cache, how):
 
 
 def test_too_few_sessions_are_no_null(cache):
+    assert FEWEST == 19  # 1 / (19 + 1) is 0.05
     for i in range(FEWEST, 22):
         del cache[f"s{i}"]
     assert Imposters(cache).traces(WHISKERS, cache["s0"]) == []
@@ -89,7 +90,7 @@ def test_of_many_sessions_so_many_are_drawn_alike_each_time():
     cache = Sessions({f"s{i}": session(i) for i in range(MOST + 9)})
     first, again = (Imposters(cache).traces(WHISKERS, cache["s0"]) for _ in range(2))
     other = Imposters(cache).traces(WHISKERS, cache["s1"])
-    assert len(first) == MOST
+    assert len(first) == MOST == 49
     np.testing.assert_array_equal(first, again)
     assert {t[0, 0] for t in first} != {t[0, 0] for t in other}
 

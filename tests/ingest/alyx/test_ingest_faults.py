@@ -49,11 +49,6 @@ def cases(faults: dict[str, server_faults.Fault]) -> list:
     ]
 
 
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch):
-    monkeypatch.setattr("ibl_mtm.ingest.retry._FIRST_WAIT", 0.02)
-
-
 @pytest.fixture
 def dataset(server, experiment) -> Dataset:
     return single(server, experiment, timeout=0.5, attempts=3)
@@ -66,7 +61,7 @@ def assert_refused(cache: Path, eid: str) -> None:
 class TestAPassingFault:
     def test_all_of_them(self, server, experiment, from_disk, tmp_path, monkeypatch):
         """Every one of the database, one after the other; every one of the files, each of one."""
-        monkeypatch.setattr(server_faults, "STALL", 2.0)
+        monkeypatch.setattr(server_faults, "STALL", 1.0)
         for fault in OF_REST.values():
             server.fail("/sessions/", fault)
         parts = (

@@ -16,6 +16,8 @@ from ibl_mtm import logs
 NOISY = """
 import os, sys
 import ibl_mtm.ingest.job as job
+import ibl_mtm.ingest.retry as retry
+retry._FIRST_WAIT = 0.01
 run_job = job.run_job
 
 def noisy(*arguments):

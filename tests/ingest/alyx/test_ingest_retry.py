@@ -10,6 +10,14 @@ import requests
 from ibl_mtm.ingest import retry as module
 from ibl_mtm.ingest.retry import GaveUpError, Patience, Transient, check_status, retry
 
+FIRST_WAIT, LONGEST_WAIT = module._FIRST_WAIT, module._LONGEST_WAIT
+
+
+def with_own_waits(monkeypatch):
+    """Waits as users have them, where other tests wait for nothing."""
+    monkeypatch.setattr(module, "_FIRST_WAIT", FIRST_WAIT)
+    monkeypatch.setattr(module, "_LONGEST_WAIT", LONGEST_WAIT)
+
 
 @pytest.fixture
 def waits(monkeypatch):
@@ -20,7 +28,7 @@ def waits(monkeypatch):
         slept.append(seconds)
         assert len(slept) <= 20, "without end"
 
-    monkeypatch.setattr(module, "_FIRST_WAIT", 1.0)
+    with_own_waits(monkeypatch)
     monkeypatch.setattr("time.sleep", sleep)
     return slept
 
@@ -78,7 +86,7 @@ def test_faults_of_a_network_are_tried_again(waits):
 class TestWaiting:
     def test_waits_grow_and_vary(self, monkeypatch):
         waits = []
-        monkeypatch.setattr("ibl_mtm.ingest.retry._FIRST_WAIT", 1.0)
+        with_own_waits(monkeypatch)
         monkeypatch.setattr("time.sleep", waits.append)
         with pytest.raises(GaveUpError, match=r"the file: busy \(9 attempts\)"):
             retry(self.busy, Patience(attempts=9), "the file")

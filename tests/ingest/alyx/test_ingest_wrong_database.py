@@ -22,11 +22,6 @@ def dataset(server, experiment) -> Dataset:
     return single(server, experiment, timeout=0.5, attempts=3)
 
 
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch):
-    monkeypatch.setattr("ibl_mtm.ingest.retry._FIRST_WAIT", 0.02)
-
-
 class TestADatabaseThatIsWrong:
     """About one file; the session is refused, or the loss is harmless and noted."""
 

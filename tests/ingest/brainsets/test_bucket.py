@@ -16,7 +16,6 @@ from ibl_mtm.brainsets.layout import file_of, key_of, recordings_in
 from ibl_mtm.config.dataset import Dataset
 from ibl_mtm.config.sources import BrainsetsSource
 from ibl_mtm.errors import SessionError, UserError
-from ibl_mtm.ingest import retry
 from ibl_mtm.ingest.brainsets import bucket as bucket_module
 from ibl_mtm.ingest.brainsets.bucket import (
     describe,
@@ -75,7 +74,6 @@ class Server:
 @pytest.fixture
 def server(wide_map: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setattr(bucket_module, "_BLOCK", 1 << 19)
-    monkeypatch.setattr(retry, "_FIRST_WAIT", 0.01)
     published = tmp_path / "published"
     for eid in recordings_in(wide_map, "all_units", "eval"):
         target = file_of(published / "brainsets", "all_units", "eval", eid)
@@ -316,8 +314,7 @@ def test_a_recording_that_is_gone_fails_alone(
     assert report.sessions[there].status == "ingested"
 
 
-def test_a_bucket_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "_FIRST_WAIT", 0.01)
+def test_a_bucket_that_does_not_answer(tmp_path: Path) -> None:
     nobody = Server("http://127.0.0.1:9")
     with pytest.raises(UserError, match=r"s3://brain-wide-bench/brainsets/.* cannot be read"):
         ingest(dataset(nobody), "x", tmp_path / "c.zarr")
@@ -351,10 +348,7 @@ class _Refuser(BaseHTTPRequestHandler):
 
 
 @pytest.mark.parametrize(("status", "n_asked"), [(503, 2), (429, 2), (403, 1), (400, 1)])
-def test_attempts_are_as_many_as_are_told(
-    status: int, n_asked: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(retry, "_FIRST_WAIT", 0.01)
+def test_attempts_are_as_many_as_are_told(status: int, n_asked: int, tmp_path: Path) -> None:
     with OutOfOrder(status) as server:
         Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         nobody = Server(f"http://127.0.0.1:{server.server_port}")

@@ -11,7 +11,13 @@ from ibl_mtm.brainsets.intervals import inside
 from ibl_mtm.brainsets.layout import BUILDS, REGIMES, file_of, recordings_in
 from ibl_mtm.brainsets.recording import open_recording
 from ibl_mtm.errors import UserError
-from ibl_mtm.simulate.brainsets.wide_map import WideMap, plan_recording, simulate_map
+from ibl_mtm.simulate.brainsets.wide_map import (
+    FULL_TRIALS,
+    FULL_UNITS,
+    WideMap,
+    plan_recording,
+    simulate_map,
+)
 from ibl_mtm.simulate.trials import draw_trials
 from ibl_mtm.simulate.truth import open_truth
 
@@ -179,3 +185,13 @@ def test_same_settings_same_arrays_and_nothing_is_replaced(tmp_path: Path) -> No
 def test_the_fixture_is_what_it_says(wide_map: Path) -> None:
     assert make_wide_map(wide_map) == wide_map
     assert SETTINGS.n_eval == len(recordings_in(wide_map, "all_units", "eval"))
+
+
+def test_at_full_scale_sizes_are_full_unless_told() -> None:
+    small, full = WideMap(), WideMap(scale="full")
+    assert (small.sessions, small.units, small.trials, small.seed) == (6, 80, 180, 0)
+    assert (full.units, full.trials) == (FULL_UNITS, FULL_TRIALS)
+    assert full.trials == 500
+    told = WideMap(scale="full", trials=90)
+    assert (told.units, told.trials) == (FULL_UNITS, 90)
+    assert [WideMap(sessions=n).n_eval for n in (2, 5, 6, 9)] == [1, 1, 2, 3]

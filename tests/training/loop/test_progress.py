@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from rich.console import Console
+from short_fits import shorten
 from training_runs import make_cache, tiny_settings
 
 from ibl_mtm.cache.cache import open_cache
@@ -66,7 +67,8 @@ def test_a_bar_shows_what_matters_however_narrow(width):
     assert "…" not in shown
 
 
-def test_evaluation_tells_of_every_task_and_of_the_time_left(folder):
+def test_evaluation_tells_of_every_task_and_of_the_time_left(folder, monkeypatch):
+    shorten(monkeypatch)
     cache = open_cache(folder / "cache.zarr")
     if not (folder / "run" / "model.safetensors").is_file():
         train(tiny_settings(), cache, folder / "run", progress=False)

@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import warnings
 import zipfile
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import nn
 
 from ibl_mtm.errors import UserError
 from ibl_mtm.training.published.convert import read_published
-from ibl_mtm.training.published.inert import names_in
+from ibl_mtm.training.published.inert import _checked, _pickle_of, names_in
 
 TINY = {"width": 8, "layers": 2, "heads": 2, "mlp": 12, "stitch": 6, "n_time": 7}
 
@@ -202,3 +203,64 @@ def test_nothing_but_the_reading_of_this_file_is_allowed_afterwards(tmp_path):
     assert set(torch.serialization.get_safe_globals()) == before
     with pytest.raises(pickle.UnpicklingError):
         torch.load(io.BytesIO(file.read_bytes()), weights_only=True)
+
+
+def archive(path, names, how=zipfile.ZIP_STORED):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a name that comes twice
+        with zipfile.ZipFile(path, "w", how) as file:
+            for name in names:
+                file.writestr(name, b"what is in " + name.encode())
+    return path
+
+
+def test_the_pickle_of_an_archive(tmp_path):
+    path = archive(tmp_path / "a", ["x/data.pkl", "x/data/0"])
+    assert _pickle_of(path) == b"what is in x/data.pkl"
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["x/data/0"], "0 pickles in it"),
+        (["x/data.pkl", "y/data.pkl"], "2 pickles in it"),
+        (["x/data.pkl", "x/0", "x/0"], "a name twice"),
+        (["x/other.pkl"], r"no data\.pkl"),
+    ],
+)
+def test_archives_that_hold_another_number_of_pickles(tmp_path, names, told):
+    with pytest.raises(ValueError, match=told):
+        _pickle_of(archive(tmp_path / "a", names))
+
+
+def test_what_is_no_archive_is_not_what_is_not_there(tmp_path):
+    (tmp_path / "a").write_bytes(b"no archive")
+    with pytest.raises(ValueError, match=r"no archive of PyTorch 1\.6 or newer"):
+        _pickle_of(tmp_path / "a")
+    with pytest.raises(FileNotFoundError):
+        _pickle_of(tmp_path / "b")
+    with pytest.raises(ValueError, match="compressed"):
+        _pickle_of(archive(tmp_path / "c", ["x/data.pkl"], zipfile.ZIP_DEFLATED))
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ([1.0], "no table of single-precision numbers"),
+        (torch.ones(2, dtype=torch.float64), "no table"),
+        (torch.ones(1).expand(5), "no table"),
+        (torch.ones(2, 2).to_sparse(), "no table"),
+        (torch.tensor([1.0, torch.nan]), "not finite"),
+        (torch.tensor([torch.inf]), "not finite"),
+    ],
+)
+def test_parameters_are_tables_of_finite_numbers(value, told):
+    with pytest.raises(ValueError, match=rf"'a\.b' .*{told}"):
+        _checked("a.b", value)
+
+
+def test_a_parameter_is_taken_as_it_is():
+    value = torch.arange(4.0).reshape(2, 2).requires_grad_()
+    found = _checked("a", value)
+    assert torch.equal(found, value)
+    assert not found.requires_grad

@@ -1,0 +1,395 @@
+"""Single steps of a request, without data or training: what is made, kept, told and refused."""
+
+import json
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from ibl_mtm.benchmark import score
+from ibl_mtm.benchmark.entity_ids import encode_ids
+from ibl_mtm.benchmark.predict import adaptation, decoded, requests, unit_regions
+from ibl_mtm.benchmark.predict.adaptation import WINDOWS, adapt
+from ibl_mtm.benchmark.predict.requests import Report, Request, adapted, read_seeds
+from ibl_mtm.benchmark.predict.unit_features import interval_histogram, model_rows
+from ibl_mtm.benchmark.tasks import TASKS
+from ibl_mtm.errors import SessionError, UserError
+
+EID = "0" * 8
+
+
+def data_of(*eids: str) -> Any:
+    """Files that are opened as their own names."""
+
+    @contextmanager
+    def opened(suite: Any, eid: str, regime: str = "eval") -> Any:
+        yield SimpleNamespace(eid=eid, build="b", version="v", subject=None)
+
+    return SimpleNamespace(
+        recordings=list(eids), root=Path("root"), open=opened, choose=lambda names: list(eids)
+    )
+
+
+def request_of(out: Path, *eids: str, **more: Any) -> Request:
+    return Request(data_of(*eids), out, "l", [43, 44], **more)
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds"), [("43", [43]), ("43-45", [43, 44, 45]), (" 45,43 , 44", [43, 44, 45])]
+)
+def test_seeds(text: str, seeds: list[int]) -> None:
+    assert read_seeds(text) == seeds
+
+
+@pytest.mark.parametrize("text", ["", "a", "43,45", "45-43", "43-", "1,,2"])
+def test_seeds_that_the_benchmark_refuses(text: str) -> None:
+    with pytest.raises(UserError, match="--seeds"):
+        read_seeds(text)
+
+
+def test_a_model_is_adapted_once_and_then_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(requests, "adapt", lambda work, *rest: asked.append((work, *rest)) or work)
+    monkeypatch.setattr(requests, "model_digest", lambda run: f"digest of {run.name}")
+    monkeypatch.setattr(requests, "load_model", lambda run: run)
+    request, told = request_of(tmp_path, EID), list[str]()
+    recording: Any = SimpleNamespace(eid=EID)
+    work = tmp_path / ".work" / "l" / "ts1" / EID / "seed_44"
+    for _ in range(2):
+        assert adapted(request, recording, "ts1", 44, told.append) == work / "run"
+    ((folder, given, suite, settings, init, format_),) = asked
+    assert (folder, given, suite, init, format_) == (work, recording, "ts1", None, WINDOWS)
+    assert settings.seed == 44
+    assert told == [f"ts1 {EID}, seed 44: adapting"]
+    written = (work / "adapted.json").read_text()
+    assert json.loads(written) == {"weights": "digest of seed_44"}
+    assert written.splitlines()[1].startswith(' "')
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_an_adaptation_goes_on_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begun: bool
+) -> None:
+    steps: list[Any] = []
+    for name in ("create_cache", "write_session"):
+        monkeypatch.setattr(adaptation, name, lambda *a, name=name: steps.append((name, *a)))
+    monkeypatch.setattr(adaptation, "adaptation_data", lambda *a: ("ds", a))
+    monkeypatch.setattr(adaptation, "open_cache", lambda path: f"open {path}")
+    monkeypatch.setattr(adaptation, "train", lambda *a, **k: steps.append((a, k)))
+    work = tmp_path / "w"
+    if begun:
+        (work / "run" / "checkpoints").mkdir(parents=True)
+        (work / "run" / "checkpoints" / "last.ckpt").touch()
+    recording, settings, say = object(), object(), print
+    assert adapt(work, recording, "ts2", settings, "init", say=say) == work / "run"  # type: ignore[arg-type]
+    cache = work / "cache.zarr"
+    assert steps[:2] == [
+        ("create_cache", cache),
+        ("write_session", cache, "ds", (recording, "ts2", WINDOWS)),
+    ]
+    ((given, options),) = steps[2:]
+    assert given == (settings, f"open {cache}", work / "run")
+    assert options == {
+        "init": "init",
+        "resume": begun,
+        "overwrite": True,
+        "progress": False,
+        "refit": False,
+        "say": say,
+    }
+
+
+def test_the_windows_are_those_of_the_model_to_start_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model: Any = SimpleNamespace(scope=SimpleNamespace(trial_format="its own", sessions=("s", "t")))
+    monkeypatch.setattr(requests, "find_model", lambda init: f"found {init}")
+    monkeypatch.setattr(requests, "load_model", lambda init: model)
+    request = request_of(tmp_path, EID, init="x")
+    assert request.pretrained is model
+    assert request.format == "its own"
+    assert request_of(tmp_path, EID).format == WINDOWS
+    assert request_of(tmp_path, EID).pretrained is None
+    for found, told in (({"t": "why"}, "session t: why.*without it$"),
+                        ({"s": "1", "t": "2"}, "session s: 1.*without these 2$")):  # fmt: skip
+        monkeypatch.setattr(requests, "evaluated_among", lambda known, asked, found=found: found)
+        with pytest.raises(UserError, match=told):
+            requests._check_animals(request, model)
+    seen: list[Any] = []
+    monkeypatch.setattr(
+        requests, "evaluated_among", lambda known, asked: seen.append((known, asked)) or {}
+    )
+    requests._check_animals(request, model)
+    assert seen == [({"s": "", "t": ""}, {EID: "eval"})]
+
+
+@pytest.mark.parametrize("pretrained", [True, False])
+def test_what_a_model_starts_from_is_looked_at_before_anything_is_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pretrained: bool
+) -> None:
+    looked: list[str] = []
+    model: Any = SimpleNamespace(scope=SimpleNamespace(trial_format=WINDOWS))
+    monkeypatch.setattr(requests, "find_model", lambda init: init)
+    monkeypatch.setattr(requests, "load_model", lambda init: model)
+    monkeypatch.setattr(requests, "model_digest", lambda run: "digest")
+    monkeypatch.setattr(requests, "bins_before", lambda format_: looked.append("windows"))
+    monkeypatch.setattr(requests, "_check_animals", lambda r, m: looked.append("animals"))
+    settings = SimpleNamespace(model_dump=lambda **k: {"k": sorted(k["exclude"])})
+    monkeypatch.setattr(Request, "settings", lambda self, suite, seed: settings)
+    request = request_of(tmp_path, EID, init="x" if pretrained else None)
+    for more, told in (({}, None), ({"end_to_end": True}, "begun with other end_to_end")):
+        again = request_of(tmp_path, EID, init=request.init, **more)
+        if told is None:
+            requests._check(again)
+        else:
+            with pytest.raises(UserError, match=told):
+                requests._check(again)
+    assert looked == ["windows", "animals"] * 2 * pretrained
+    asked = json.loads((request.work / "request.json").read_text())
+    digest = "digest" if pretrained else None
+    assert asked == {"baseline": None, "init": digest, "settings": {"k": ["seed", "trainer"]}}
+
+
+class TestOneRecording:
+    TASKS = (TASKS["ts1-choice"], TASKS["ts1-reward"])
+
+    def predict(
+        self, out: Path, monkeypatch: pytest.MonkeyPatch, fails: str = "", **more: Any
+    ) -> tuple[Report, list[Any], list[str]]:
+        """Predict with seed 43; `fails` at a task, or at the model."""
+        calls, told, report = list[Any](), list[str](), Report()
+
+        def write(request: Request, recording: Any, model: Any, places: list[Any]) -> None:
+            if fails == places[0].task:
+                raise SessionError(EID, "no such trials")
+            calls.append((model, [place.path for place in places]))
+
+        def model_of(*arguments: Any) -> str:
+            if fails == "model":
+                raise SessionError(EID, "no units")
+            return "model"
+
+        monkeypatch.setattr(requests, "_write_behaviour", write)
+        monkeypatch.setattr(requests, "adapted", model_of)
+        request = request_of(out, EID, **more)
+        requests._predict_recording(
+            request, "ts1", list(self.TASKS), EID, [43, 44], report, told.append
+        )
+        return report, calls, told
+
+    def path(self, task: int, seed: int) -> str:
+        return f"l/{self.TASKS[task].name}/{EID}/seed_{seed}.safetensors"
+
+    def test_what_is_there_is_passed_over(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for path in (self.path(0, 43), self.path(0, 44), self.path(1, 44)):
+            (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / path).touch()
+        report, calls, told = self.predict(tmp_path, monkeypatch)
+        assert calls == [("model", [self.path(1, 43)])]
+        assert report.written == [self.path(1, 43)]
+        assert report.skipped == [self.path(0, 43), self.path(0, 44), self.path(1, 44)]
+        assert told == [f"ts1-reward {EID}, seed 43: predicting"]
+        (tmp_path / self.path(1, 43)).touch()
+        report, calls, _ = self.predict(tmp_path, monkeypatch)
+        assert calls == []
+        assert len(report.skipped) == 4
+
+    def test_a_task_that_fails_fails_alone(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        report, calls, told = self.predict(tmp_path, monkeypatch, "ts1-choice", baseline="linear")
+        assert report.failed == dict.fromkeys(
+            [self.path(0, 43), self.path(0, 44)], "no such trials"
+        )
+        assert calls == [(None, [self.path(1, 43), self.path(1, 44)])]
+        assert told[1] == f"ts1-reward {EID}, seed 43, 44: predicting"
+
+    def test_without_a_model_all_fail(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        report, calls, _ = self.predict(tmp_path, monkeypatch, "model")
+        assert calls == []
+        paths = [self.path(task, seed) for task in (0, 1) for seed in (43, 44)]
+        assert report.failed == dict.fromkeys(paths, "no units")
+
+
+@pytest.mark.parametrize("end_to_end", [True, False])
+def test_seeds_are_told_to_what_is_trained_end_to_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end_to_end: bool
+) -> None:
+    asked, written = list[Any](), list[Any]()
+    found = SimpleNamespace(tensors={"a": 1}, chosen={"c": 0.5})
+    monkeypatch.setattr(
+        requests, "predict_behaviour", lambda *a, **k: asked.append((a, k)) or found
+    )
+    monkeypatch.setattr(requests, "write_predictions", lambda *a: written.append(a))
+    recording: Any = SimpleNamespace(eid=EID, build="b", version="v")
+    places = [requests.Place("l", "ts1-choice", EID, seed) for seed in (44, 45)]
+    request = request_of(tmp_path, EID, end_to_end=end_to_end)
+    requests._write_behaviour(request, recording, "model", places)  # type: ignore[arg-type]
+    more = {"end_to_end": True, "seed": 44} if end_to_end else {}
+    assert asked == [((recording, TASKS["ts1-choice"], "model"), more)]
+    about = {"unit_filtering": "b", "dataset_version": "v"}
+    assert written == [(tmp_path, place, {"a": 1}, about) for place in places]
+    for seed in (44, 45):
+        note = request.work / "ts1" / EID / f"seed_{seed}" / "ts1-choice.json"
+        assert note.read_text() == '{\n "c": 0.5\n}'
+
+
+def test_of_one_class_every_window_is_of_it() -> None:
+    task = TASKS["ts1-choice"]
+    train: Any = SimpleNamespace(values=np.ones((4, 1, 1)))
+    features = {split: {"x": np.zeros((n, 3, 2))} for split, n in
+                (("train", 4), ("val", 3), ("test", 5))}  # fmt: skip
+    (found,) = decoded._fit_classes(task, features, train)
+    assert found.about == {"features": "none"}
+    assert found.val.shape == (3, 1, task.n_outputs)
+    assert found.test.shape == (5, 1, task.n_outputs)
+    for odds in (found.val, found.test):
+        assert (odds == np.eye(task.n_outputs)[1]).all()
+
+
+def test_rows_of_a_unit_stand_side_by_side() -> None:
+    table = torch.arange(12.0).reshape(4, 3)
+    model: Any = SimpleNamespace(
+        scope=SimpleNamespace(rows_of=lambda units: torch.tensor([int(u) for u in units])),
+        read_in=table,
+        read_out=table[:, :2] + 100,
+        read_out_bias=torch.tensor([7.0, 8, 9, 10]),
+    )
+    found = model_rows(model, np.array(["2", "0"]))
+    np.testing.assert_array_equal(found, [[6, 7, 8, 106, 107, 9], [0, 1, 2, 100, 101, 7]])
+    assert found.dtype == np.float64
+
+
+def test_shares_of_intervals_by_hand() -> None:
+    counts = np.histogram([0.01, 0.01, 0.5], unit_features_intervals())[0]
+    expected = np.log(counts / 3 + 0.003)
+    np.testing.assert_allclose(interval_histogram(np.array([1.0, 1.01, 1.02, 1.52])), expected)
+    silent = interval_histogram(np.array([3.0]))
+    np.testing.assert_allclose(silent, np.full(len(expected), np.log(0.003)))
+
+
+def unit_features_intervals() -> Any:
+    from ibl_mtm.benchmark.predict import unit_features
+
+    return unit_features._INTERVALS
+
+
+@pytest.mark.parametrize("regime", ["eval", "pretrain"])
+def test_units_that_an_adapted_model_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, regime: Any
+) -> None:
+    """Of a recording that was adapted to it is a fault; of others they are left out."""
+    units = pd.DataFrame({"id": ["a", "b", "c"], "target": [1, 2, 3]}, index=[0, 2, 3])
+    monkeypatch.setattr(unit_regions, "scored_units", lambda recording, regime: units.copy())
+    monkeypatch.setattr(unit_regions, "recordings_in", lambda *a: [EID])
+    monkeypatch.setattr(
+        unit_regions, "firing_features", lambda recording: np.arange(8.0).reshape(4, 2)
+    )
+    model: Any = SimpleNamespace(scope=SimpleNamespace(units=("c", "a", "x")))
+    monkeypatch.setattr(unit_regions, "model_rows", lambda model, ids: [f"row {i}" for i in ids])
+    told: list[str] = []
+    request = request_of(tmp_path, EID)
+
+    def found() -> pd.DataFrame:
+        return unit_regions._units(
+            request, TASKS["ts3-unit_cosmos"], regime, lambda eid: model, told.append
+        )
+
+    if regime == "eval":
+        with pytest.raises(SessionError, match="the adapted model lacks units of the file"):
+            found()
+        model.scope.units = ("c", "b", "a", "x")
+    table = found()
+    kept = ["a", "b", "c"] if regime == "eval" else ["a", "c"]
+    assert table["id"].tolist() == kept
+    assert table["rows"].tolist() == [f"row {i}" for i in kept]
+    firing = {"a": [0, 1], "b": [4, 5], "c": [6, 7]}
+    assert [list(row) for row in table["firing"]] == [firing[i] for i in kept]
+    assert set(table["subject"]) == {EID}  # nobody says whose
+    assert len(told) == 1
+    assert "when its units fire" in told[0]
+
+
+def test_no_unit_and_no_recording_to_learn_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, request = TASKS["ts3-unit_cosmos"], request_of(tmp_path, EID)
+    monkeypatch.setattr(unit_regions, "recordings_in", lambda *a: [])
+    with pytest.raises(UserError, match=r"holds no .* recording for pre-training"):
+        unit_regions._units(request, task, "pretrain", None, print)
+    empty = pd.DataFrame({"id": []})
+    monkeypatch.setattr(unit_regions, "scored_units", lambda recording, regime: empty)
+    with pytest.raises(UserError, match="no unit for eval has a region"):
+        unit_regions._units(request, task, "eval", None, print)
+
+
+@pytest.mark.parametrize("best", [("firing",), ("firing", "rows"), ("rows",)])
+def test_features_are_those_that_tell_regions_of_other_animals(
+    monkeypatch: pytest.MonkeyPatch, best: tuple[str, ...]
+) -> None:
+    target = np.tile([3, 8], 30)
+    units = pd.DataFrame({"subject": np.repeat(["A", "B", "C"], 20), "target": target})
+    for name, value in (("firing", 1.0), ("rows", 2.0)):
+        units[name] = list(np.full((60, 1), value))
+
+    def predict(classifier: Any, x: Any, target: Any, cv: Any) -> Any:
+        right = x[0].tolist() == [{"firing": 1.0, "rows": 2.0}[name] for name in best]
+        return target if right else target[::-1]
+
+    monkeypatch.setattr(unit_regions, "cross_val_predict", predict)
+    _, columns, chosen = unit_regions._choose(units, 0)
+    assert columns == chosen["features"] == best
+    assert chosen["F1 of other animals"] == 1.0
+    *_, chosen = unit_regions._choose(units.drop(columns="rows"), 0)
+    assert chosen["features"] == ("firing",)
+
+
+def test_a_recording_that_is_not_there_and_units_that_are_missing() -> None:
+    failed: dict[str, str] = {}
+    task: Any = TASKS["ts1-choice"]
+    group: Any = [(None, SimpleNamespace(name="a")), (None, SimpleNamespace(name="b"))]
+    assert list(score._score_group(task, "x", group, data_of(EID), failed)) == []
+    assert failed == dict.fromkeys("ab", "no file of recording x in root")
+    odds = np.eye(10)[[3, 0, 8]]
+    tensors = {"pred_proba": odds, "entity_ids": encode_ids(pd.Series(["u3", "other", "u8"]))}
+    units = pd.DataFrame({"name": ["u8", "u3"], "target": [8, 3]})
+    right = score._score_ts3(tensors, units)
+    wrong = score._score_ts3(tensors, units.assign(target=[3, 8]))
+    assert (right["HB/recall"], right["macro/f1-score"]) == (1.0, 0.2)
+    assert set(wrong.values()) == {0.0}
+    with pytest.raises(ValueError, match="1 units are missing, as u9"):
+        score._score_ts3(tensors, pd.DataFrame({"name": ["u8", "u9"], "target": [8, 3]}))
+
+
+def test_a_recording_that_cannot_be_read_fails_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*arguments: Any) -> Any:
+        raise SessionError(EID, "fetch it anew")
+        yield
+
+    entries = [SimpleNamespace(name=f"l/ts1-choice/{EID}/seed_{s}.safetensors") for s in (1, 2)]
+
+    @contextmanager
+    def submissions(path: Path, label: str | None) -> Any:
+        yield {"l": entries}
+
+    monkeypatch.setattr(score, "open_submission", submissions)
+    monkeypatch.setattr(score, "_score_group", breaks)
+    told: list[str] = []
+    found = score.score_submissions(tmp_path, data_of(EID), say=told.append)
+    assert set(found.failed) == {entry.name for entry in entries}
+    assert all("fetch it anew" in why for why in found.failed.values())
+    assert told == [f"ts1-choice {EID}: 2 files"]
+    assert found.table.empty

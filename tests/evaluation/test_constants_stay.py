@@ -1,0 +1,57 @@
+"""Numbers that scores follow from: with others, scores do not compare with those of before.
+
+Who changes one says so in CHANGELOG.md, and here.
+"""
+
+import importlib
+
+import numpy as np
+import pytest
+
+CONSTANTS = {
+    "evaluation.activity.response": {"FEWEST_TRIALS": 5, "SMOOTHING": 0.03},
+    "evaluation.baselines.autoregressive": {
+        "BUMP_SCALE": 10.0,
+        "DECAYS": (0.0, 0.8, 0.96),
+        "FOLDS": 3,
+        "PENALTIES": (1000.0, 100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1),
+        "TIME_BUMPS": 10,
+    },
+    "evaluation.baselines.encoding": {"LAGS": range(-5, 6), "N_BUMPS": 10},
+    "evaluation.baselines.poisson": {"SILENT": 1e-6},
+    "evaluation.baselines.poisson_lds": {"COMPONENTS": 20},
+    "evaluation.baselines.registry": {"PRIOR_TRIALS": (1.0, 5.0, 20.0, 100.0)},
+    "evaluation.baselines.regression": {
+        "COMPONENTS": (3, 6, 12),
+        "PCA_PENALTY": 3e-3,
+        "PENALTIES": (100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1),
+        "RANKS": (2, 4, 8, 16),
+        "WIDTHS": (1.5, 3.0, 5.0, 8.0),
+    },
+    "evaluation.behaviour.behaviours": {"MOST_CLASSES": 20},
+    "evaluation.behaviour.decodable_trials": {"FOLDS": 4},
+    "evaluation.behaviour.decode_session": {"PSEUDO_SESSIONS": 99, "SHUFFLES": 50},
+    "evaluation.behaviour.imposters": {"FEWEST": 19, "MOST": 49},
+    "evaluation.behaviour.pseudo_sessions": {
+        "MEAN_LENGTH": 60.0,
+        "PRIORS": (0.2, 0.8),
+        "UNBIASED": 90,
+    },
+    "evaluation.metrics": {"ZERO_RATE": 1e-9},
+    "evaluation.score_session": {"N_EXAMPLES": 4},
+}
+
+
+@pytest.mark.parametrize("module", CONSTANTS)
+def test_numbers_are_what_they_were(module: str) -> None:
+    found = importlib.import_module(f"ibl_mtm.{module}")
+    assert {name: getattr(found, name) for name in CONSTANTS[module]} == CONSTANTS[module]
+
+
+@pytest.mark.parametrize("module", ["autoregressive", "regression"])
+def test_penalties_fall_by_threes(module: str) -> None:
+    """From the strongest on, since a search ends where they no longer help."""
+    grid = np.array(CONSTANTS[f"evaluation.baselines.{module}"]["PENALTIES"])
+    steps = grid[:-1] / grid[1:]
+    assert (steps > 1).all()
+    assert (steps[steps < 9] < 3.5).all()
