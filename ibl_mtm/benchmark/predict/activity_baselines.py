@@ -25,11 +25,11 @@ from ibl_mtm.benchmark.predict.neural import infer_in_turn
 from ibl_mtm.benchmark.tasks import BIN, N_BINS, N_FORECAST, Task
 from ibl_mtm.benchmark.truth import NeuralTruth
 from ibl_mtm.brainsets.recording import Recording
-from ibl_mtm.model.poisson_regression import PoissonFit, PoissonRegression, log_mean_count
 from ibl_mtm.evaluation.baselines.poisson import LowRank, fit_few
 from ibl_mtm.ingest.align import count_from_start
 from ibl_mtm.model.dynamics.fit import fit_dynamics
 from ibl_mtm.model.dynamics.system import LinearDynamics
+from ibl_mtm.model.poisson_regression import PoissonFit, PoissonRegression, log_mean_count
 
 __all__ = [
     "LOWEST",
