@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from ibl_mtm.evaluation.baselines.descent import _Pair, _times_curvature
 from synthetic import make_session
 
 from ibl_mtm.evaluation.baselines import registry
 from ibl_mtm.evaluation.baselines.registry import BASELINES, BaselinePredictor
 from ibl_mtm.evaluation.baselines.session_data import BaselineData
+from ibl_mtm.model.poisson_regression import _Pair, _times_curvature
 
 T = 20  # the last two are forward
 
