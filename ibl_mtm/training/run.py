@@ -239,13 +239,10 @@ def fit(
             "what it holds is whole: free some space and go on with --resume"
         ) from error
     begun = time.perf_counter()
+    last = settings.model.dynamics or settings.model.refit_encoding
     # Of behaviour they say nothing.
-    if settings.model.dynamics and settings.target is None and on_first_process():
-        _add_dynamics(run, sessions, settings, say, refit)
-    if settings.model.refit_encoding and settings.target is None and on_first_process():
-        trained = load_model(run)
-        fit_encoding(trained, sessions, settings, refit=refit)
-        save_model(trained, run)
+    if last and settings.target is None and on_first_process():
+        _fit_last(run, sessions, settings, say, refit)
     taken = _read_init(run)
     report = TrainReport(
         run=str(run),
@@ -267,20 +264,22 @@ def fit(
     return report
 
 
-def _add_dynamics(
+def _fit_last(
     run: Path,
     sessions: Sequence[Session],
     settings: RunSettings,
     say: Callable[[str], None],
     refit: bool,
 ) -> None:
-    """Put linear dynamics beside the best transformer: no step of its training needed them."""
+    """Fit what no step of training needs to the best transformer: dynamics, rows of `encoding`."""
     model = load_model(run)
-    fit_systems(model, sessions, ("train",), say)
-    choose_shares(model, sessions, settings)
-    if refit:
-        # As baselines are: to all but the test trials, now that nothing is left to choose.
-        fit_systems(model, sessions, ("train", "val"), say, again=True)
+    if settings.model.dynamics:
+        fit_systems(model, sessions, ("train",), say)
+        choose_shares(model, sessions, settings)
+        if refit:
+            # As baselines are: to all but the test trials, now that nothing is left to choose.
+            fit_systems(model, sessions, ("train", "val"), say, again=True)
+    fit_encoding(model, sessions, settings, refit=refit)
     save_model(model, run)
 
 

@@ -13,7 +13,7 @@ from ibl_mtm.benchmark.predict import neural
 from ibl_mtm.benchmark.predict.adaptation import WINDOWS, adaptation_data
 from ibl_mtm.benchmark.predict.features import window_features
 from ibl_mtm.benchmark.predict.neural import choose_share, infer_in_turn, predict_windows
-from ibl_mtm.benchmark.tasks import TASKS
+from ibl_mtm.benchmark.tasks import BIN, N_BINS, N_FORECAST, TASKS
 from ibl_mtm.benchmark.truth import NeuralTruth
 from ibl_mtm.brainsets.intervals import inside
 from ibl_mtm.brainsets.recording import Recording
@@ -150,6 +150,36 @@ def test_windows_that_follow_each_other_have_the_modes_of_their_own(
     away = (system.log_rates(in_turn) - system.log_rates(alone)).abs()
     assert away.max() < 1e-2
     assert away.mean() < 5e-4
+
+
+def test_no_window_begins_where_a_later_one_has_seen_what_it_forecasts() -> None:
+    """In double precision, where nothing but the start could tell."""
+    g = torch.Generator().manual_seed(2)
+    n_units, n_components, n_windows, bins = 6, 2, 20, torch.arange(N_BINS)
+    eye = torch.eye(n_components).double()
+    system = LinearDynamics(
+        torch.randn(n_units, n_components, generator=g).double(),
+        torch.zeros(n_units).double(),
+        0.95 * eye,
+        0.1 * eye,
+        eye,
+        torch.zeros(N_BINS, n_components).double(),
+    )
+    whole = torch.poisson(torch.full((n_windows + N_BINS, n_units), 0.7), generator=g).double()
+    visible = (bins < N_BINS - N_FORECAST)[None, :, None]
+    times = 3.0 + BIN * torch.arange(n_windows).double()
+
+    def means(counts: torch.Tensor) -> torch.Tensor:
+        windows = torch.stack([counts[at : at + N_BINS] for at in range(n_windows)])
+        return infer_in_turn(system, windows, visible, times).mean
+
+    before = means(whole)
+    for window in (1, 5, 7, 12):
+        changed = whole.clone()
+        changed[window + N_BINS - N_FORECAST :] += 3
+        after = means(changed)
+        torch.testing.assert_close(after[: window + 1], before[: window + 1], rtol=0, atol=1e-10)
+        assert not torch.allclose(after[window + 1 :], before[window + 1 :], atol=0.1)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from training_runs import tiny_settings
+from training_runs import TINY, tiny_settings
 
 from ibl_mtm.errors import UserError
 from ibl_mtm.training import folder, run
@@ -262,7 +262,10 @@ def test_dynamics_are_fitted_to_the_validation_trials_too_unless_told_otherwise(
         run, "fit_systems", lambda model, sessions, splits, say, **k: done.append((splits, k))
     )
     monkeypatch.setattr(run, "choose_shares", lambda *a: done.append("shares"))
+    monkeypatch.setattr(run, "fit_encoding", lambda *a, **k: done.append(k))
     monkeypatch.setattr(run, "save_model", lambda *a: done.append(a))
-    run._add_dynamics(Path("r"), [], tiny_settings(), print, refit)
+    chosen = tiny_settings(model={**TINY["model"], "dynamics": 3})
+    run._fit_last(Path("r"), [], chosen, print, refit)
     again = [(("train", "val"), {"again": True})] if refit else []
-    assert done == [(("train",), {}), "shares", *again, ("model of r", Path("r"))]
+    saved = {"refit": refit}, ("model of r", Path("r"))
+    assert done == [(("train",), {}), "shares", *again, *saved]

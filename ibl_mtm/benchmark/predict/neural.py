@@ -164,8 +164,9 @@ def infer_in_turn(
 ) -> Posterior:
     """What linear dynamics infer from windows that follow each other closely, in order of time.
 
-    Of every eighth first; the others' modes are looked for at those of the nearest one, some bins
-    on, which is near. They are the same to the tolerance of any mode.
+    Of every eighth first; the others' modes are looked for at those of the one before, some bins
+    on, which is near. They are the same to the tolerance of any mode. (A later one would have seen
+    bins that are to be forecast: of these, not even the tolerance may tell.)
 
     Parameters
     ----------
@@ -182,14 +183,14 @@ def infer_in_turn(
     row = np.arange(n)
     begins = np.append(True, np.diff(at) > 1.5 * BIN)  # of trials
     some = np.flatnonzero((row - np.maximum.accumulate(row * begins)) % _NEIGHBOURS == 0)
-    nearest = np.searchsorted((at[some[1:]] + at[some[:-1]]) / 2, at)
-    on = np.rint((at - at[some[nearest]]) / BIN).astype(np.int64)
-    few, near, ahead = (torch.from_numpy(a).to(times.device) for a in (some, nearest, on))
+    earlier = np.searchsorted(some, row, side="right") - 1
+    on = np.rint((at - at[some[earlier]]) / BIN).astype(np.int64)
+    few, near, ahead = (torch.from_numpy(a).to(times.device) for a in (some, earlier, on))
     first = system.infer(counts[few], visible, gains=system.gains(times[few], len(few)))
     if len(few) == n:
         return first
     bins = torch.arange(counts.shape[1], device=near.device)
-    place = (bins + ahead[:, None]).clamp(0, len(bins) - 1)
+    place = (bins + ahead[:, None]).clamp(max=len(bins) - 1)
     mean = first.mean[near].gather(1, place[..., None].expand(-1, -1, first.mean.shape[2]))
     gain = None if first.gain is None else first.gain[near]
     start = replace(first, mean=mean, gain=gain)
