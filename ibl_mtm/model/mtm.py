@@ -274,6 +274,7 @@ class MtM(nn.Module):
             }
         for name, table in tables.items():
             self.register_buffer(name, table)
+        # PyTorch gives it no types.
         self.register_load_state_dict_pre_hook(_without_highest)  # type: ignore[no-untyped-call]
 
     @torch.no_grad()
