@@ -249,6 +249,7 @@ def main() -> None:
 def _now(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize()
+        return time.perf_counter()
     return time.process_time() if torch.get_num_threads() == 1 else time.perf_counter()
 
 

@@ -3,13 +3,15 @@
 for log_rates, gain in by_dynamics(system, counts, items): ...     # one pair for each item
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from ibl_mtm.evaluation.activity.tasks import HeldOut
-from ibl_mtm.model.dynamics.system import LinearDynamics
+from ibl_mtm.model.dynamics.system import Gains, LinearDynamics, Posterior
 
 __all__ = ["Predicted", "by_dynamics"]
 
@@ -72,6 +74,7 @@ def _from_one_start(
     outputs = [torch.from_numpy(items[at].outputs).to(counts.device) for at in some]
     parts: list[list[Tensor]] = [[] for _ in some]
     own: list[list[Tensor]] = [[] for _ in some]
+    at_once = _at_once(counts.device)
     for trials in torch.arange(len(counts), device=counts.device).split(_BATCH):
         y = counts[trials]
         gains = system.gains(None if times is None else times[trials], len(y))
@@ -82,12 +85,58 @@ def _from_one_start(
             # Of whole regions, together nearly everything is hidden: such a start knows nothing.
             if (~together).sum() > (~masks).sum((1, 2)).max() / 2:
                 start = system.infer(y, ~together[None], gains=gains)
-        for part, gain, mask, units in zip(parts, own, hidden, outputs, strict=True):
-            posterior = system.infer(y, ~mask[None], start, gains)
-            part.append(system.log_rates(posterior, units))
-            if (of_units := posterior.gain_of(units)) is not None:
-                gain.append(of_units)
+        for first in range(0, len(some), at_once):
+            few = slice(first, first + at_once)
+            found = _infer(system, y, hidden[few], start, gains)
+            for part, gain, units, posterior in zip(
+                parts[few], own[few], outputs[few], found, strict=True
+            ):
+                part.append(system.log_rates(posterior, units))
+                if (of_units := posterior.gain_of(units)) is not None:
+                    gain.append(of_units)
     return [
         (torch.cat(part), torch.cat(gain) if gain else None)
         for part, gain in zip(parts, own, strict=True)
     ]
+
+
+def _at_once(device: torch.device) -> int:
+    """Items: many small steps keep a GPU waiting, a few large ones a CPU's caches."""
+    return 1 if device.type == "cpu" else _TOGETHER
+
+
+def _infer(
+    system: LinearDynamics,
+    y: Tensor,
+    hidden: Sequence[Tensor],
+    start: Posterior | None,
+    gains: Gains | None,
+) -> list[Posterior]:
+    """Posteriors of the same trials under several masks, in one call."""
+    n, B = len(hidden), len(y)
+    if n == 1:
+        return [system.infer(y, ~hidden[0][None], start, gains)]
+    visible = torch.cat([(~mask).expand(B, *y.shape[1:]) for mask in hidden])
+    found = system.infer(y.repeat(n, 1, 1), visible, _repeat(start, n), _repeat(gains, n))
+    return [_take(found, slice(i * B, (i + 1) * B)) for i in range(n)]
+
+
+_OfTrials = TypeVar("_OfTrials", Posterior, Gains)
+
+
+def _repeat(table: _OfTrials | None, n: int) -> _OfTrials | None:
+    """Of the same trials, n times one after the other."""
+    return (
+        None
+        if table is None
+        else _each(table, lambda tensor: tensor.repeat(n, *[1] * (tensor.ndim - 1)))
+    )
+
+
+def _take(table: _OfTrials, rows: slice) -> _OfTrials:
+    return _each(table, lambda tensor: tensor[rows])
+
+
+def _each(table: _OfTrials, change: Callable[[Tensor], Tensor]) -> _OfTrials:
+    there = {name: tensor for name, tensor in vars(table).items() if tensor is not None}
+    return replace(table, **{name: change(tensor) for name, tensor in there.items()})

@@ -55,8 +55,10 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-#: Trials in a forward pass: few enough for their activations to stay near the processor.
+#: Trials in a forward pass: few enough for their activations to stay near the processor, or many
+#: enough to keep a GPU busy.
 BATCH = 32
+GPU_BATCH = 512
 
 #: Bytes of predictions that are held at a time.
 _ROOM = 1 << 28
@@ -64,6 +66,10 @@ _ROOM = 1 << 28
 Precision = Literal["auto", "32", "bf16"]
 
 _WIDE = 256  # a narrower model gains nothing from bfloat16 on a CPU
+
+
+def _batch(device: torch.device) -> int:
+    return BATCH if device.type == "cpu" else GPU_BATCH
 
 
 def uses_bf16(model: MtM, precision: Precision) -> bool:
@@ -222,7 +228,7 @@ def _predict_alike(
         # Trial by trial, because the items of a trial differ in few bins.
         recurring = len(some) > 1 and device.type == "cpu"
         with torch.autocast(device.type, torch.bfloat16, enabled=population.bf16):
-            for pairs in torch.arange(len(some) * n_trials, device=device).split(BATCH):
+            for pairs in torch.arange(len(some) * n_trials, device=device).split(_batch(device)):
                 trial, item = pairs // len(some), pairs % len(some)
                 group = population.group(
                     hidden[item], trial, scheme, region[item], outputs[item], recurring
@@ -278,7 +284,7 @@ def _whole_trials(population: Population, scheme: Scheme) -> Iterator[Group]:
     """All trials in batches, nothing hidden."""
     device = population.counts.device
     nothing = torch.zeros(1, 1, 1, dtype=torch.bool, device=device)
-    for trials in torch.arange(len(population.counts), device=device).split(BATCH):
+    for trials in torch.arange(len(population.counts), device=device).split(_batch(device)):
         yield population.group(nothing.expand(len(trials), 1, 1), trials, scheme)
 
 

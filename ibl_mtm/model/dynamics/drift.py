@@ -78,7 +78,9 @@ class Drift:
     def of(cls, posterior: DriftPosterior, times: Tensor, spread: Tensor) -> "Drift":
         """From the posterior at the trials' times (J,), in order."""
         span = times[[0, -1]]
-        knots = torch.linspace(float(span[0]), float(span[1]), KNOTS, dtype=torch.float64)
+        knots = torch.linspace(
+            float(span[0]), float(span[1]), KNOTS, dtype=torch.float64, device=times.device
+        )
         mean, variance = _bridge(posterior, times, spread, knots)
         return cls(mean.T.contiguous(), variance.T.contiguous(), spread, span)
 

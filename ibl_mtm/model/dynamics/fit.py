@@ -87,8 +87,8 @@ def fit_dynamics(
     if begin:
         precision = 1 / (begin.loading**2).mean(0).clamp(min=SMALL)
     else:
-        precision = torch.full((components,), START_PRECISION, dtype=counts.dtype)
-    visible = torch.ones(1, 1, 1, dtype=torch.bool)
+        precision = counts.new_full((components,), START_PRECISION)
+    visible = torch.ones(1, 1, 1, dtype=torch.bool, device=counts.device)
     posterior: Posterior | None = None
     drifting = None if times is None else _Drifting.start(counts, times, begin)
     gain: Tensor | None = None
@@ -160,7 +160,7 @@ def start_dynamics(counts: Tensor, components: int) -> LinearDynamics:
     """
     B, T, N = counts.shape
     found = min(components, N)
-    time = torch.arange(T, dtype=counts.dtype)
+    time = torch.arange(T, dtype=counts.dtype, device=counts.device)
     kernel = (-(((time[:, None] - time) / START_WIDTH) ** 2) / 2).exp()
     kernel /= kernel.sum(1, keepdim=True)
     x = (kernel @ counts.sqrt()).flatten(0, 1)
@@ -170,7 +170,7 @@ def start_dynamics(counts: Tensor, components: int) -> LinearDynamics:
     z = z / z.std(0).clamp(min=SMALL)
     mean = (counts.sum((0, 1)) + 0.5) / (B * T)
     relative = ((kernel @ counts) / mean - 1).flatten(0, 1)
-    identity = torch.eye(components, dtype=counts.dtype)
+    identity = torch.eye(components, dtype=counts.dtype, device=counts.device)
     loading = counts.new_zeros(N, components)
     square = z.T @ z + len(z) * SMALL * identity[:found, :found]
     loading[:, :found] = torch.linalg.solve(square, z.T @ relative).T.clamp(-1, 1)
@@ -224,7 +224,7 @@ def fit_moves(system: LinearDynamics, posterior: Posterior) -> LinearDynamics:
     """
     z = posterior.mean
     B, T, K = z.shape
-    identity = torch.eye(K, dtype=z.dtype)
+    identity = torch.eye(K, dtype=z.dtype, device=z.device)
     course = z.mean(0)
     away = z - course
     now, after = away[:, :-1].flatten(0, 1), away[:, 1:].flatten(0, 1)
@@ -238,7 +238,8 @@ def fit_moves(system: LinearDynamics, posterior: Posterior) -> LinearDynamics:
     after_now = after.T @ now + posterior.between.sum((0, 1)).T + PERSISTENCE * added
     n = (B + PRIOR_TRIALS) * (T - 1)
     transition = torch.linalg.solve(now_now + n * SMALL * identity, after_now.T).T
-    largest = torch.linalg.eigvals(transition).abs().amax()
+    # Of so few components the CPU is the quicker.
+    largest = torch.linalg.eigvals(transition.cpu()).abs().amax().to(z.device)
     transition = transition * (STABLE / largest.clamp(min=STABLE))
     crossed = transition @ after_now.T
     noise = after_after - crossed - crossed.T + transition @ now_now @ transition.T
@@ -309,7 +310,7 @@ def _fit_block(
         return gain, rates
 
     best, rates = value(w)
-    curvature = torch.empty(0)
+    curvature = w.new_empty(0)
     for _ in range(2):
         weighted = (rates.T @ flat).unflatten(1, (K1 - 1, K1 - 1))
         slope = spikes - rates.T @ h - prior * (w - centre)

@@ -137,10 +137,15 @@ def test_log_rates_are_averaged_by_the_share(cache, run):
     np.testing.assert_array_equal(predict_unmasked(population, "causal")[:4], alone.numpy())
 
 
+@pytest.mark.parametrize("at_once", [1, 3])
 @pytest.mark.parametrize("task", ACTIVITY_TASKS)
-def test_what_is_held_out_is_predicted_by_the_average_too(cache, run, task, monkeypatch):
-    """Item by item, each from what it shows, in any order, and trial by trial at its time."""
-    monkeypatch.setattr("ibl_mtm.evaluation.activity.by_dynamics._BATCH", 5)
+def test_what_is_held_out_is_predicted_by_the_average_too(cache, run, task, at_once, monkeypatch):
+    """Item by item or several together as on a GPU, each from what it shows, in any order, and
+    trial by trial at its time.
+    """
+    module = "ibl_mtm.evaluation.activity.by_dynamics"
+    monkeypatch.setattr(f"{module}._BATCH", 5)
+    monkeypatch.setattr(f"{module}._at_once", lambda device: at_once)
     model = load_model(run)
     model.dynamics_share.fill_(0.25)
     model.dynamics_gain.normal_(std=0.5, generator=torch.Generator().manual_seed(0))
