@@ -191,7 +191,7 @@ def measure(settings: RunSettings, n_units: int, n_sessions: int, steps: int) ->
     step = float(np.median(watch.seconds))
     limit = float(np.median(yardstick.rates))
     flops = settings.batch_size * flops_per_trial(settings.model, n_units)
-    on_gpu = module.device.type == "cuda"
+    on_gpu = yardstick.a.is_cuda  # the module itself is back on the CPU by now
     memory = (
         torch.cuda.max_memory_allocated()
         if on_gpu

@@ -111,7 +111,7 @@ class TrainerSettings(Settings):
 
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     precision: Literal["32", "bf16-mixed"] = "32"
-    #: Compile the transformer's layers: pays on GPUs.
+    #: Compile the transformer's layers: a little faster on a GPU at the paper's sizes.
     compile: bool = False
     #: Devices of each node; every batch is shared out over all of them.
     devices: int = Field(1, gt=0)

@@ -105,7 +105,9 @@ def test_what_is_hidden_reaches_no_prediction(cache, run):
     (_, rates), (_, changed) = (
         next(iter(predict_held_out(population_of(model, d), "co_smoothing"))) for d in (ds, other)
     )
-    np.testing.assert_array_equal(rates[..., 0], changed[..., 0])
+    # Not to the bit: items that share a call take other numbers of steps, and a GPU's matrix
+    # products round otherwise where other numbers of rows are left.
+    np.testing.assert_allclose(changed[..., 0], rates[..., 0], rtol=1e-5)
 
 
 def test_scores_are_those_of_the_cpu(cache, run):
