@@ -8,28 +8,26 @@ Source: Zhang, Wang, et al., arXiv 2407.14668; sizes of NDT-1: Ye & Pandarinath,
 """
 
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import Literal, overload
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ibl_mtm.model.dynamics.drift import KNOTS, Drift
-from ibl_mtm.model.dynamics.system import HIGHEST, LinearDynamics, Posterior
 from ibl_mtm.model.group import Group
 from ibl_mtm.model.layers import Block, Dropout, TemporalConvolution
 from ibl_mtm.model.masking import BEHAVIOUR_SCHEMES, SCHEMES, Scheme
-from ibl_mtm.model.modalities import Answer, Modalities, Scales
+from ibl_mtm.model.modalities import Answer
 from ibl_mtm.model.scope import Scope
 from ibl_mtm.model.settings import ModelSettings
-from ibl_mtm.sessions.modalities import ModalityStatistics, classes_in, traces_in
+from ibl_mtm.model.with_dynamics import WithDynamics
+from ibl_mtm.model.with_modalities import WithModalities
 from ibl_mtm.sessions.text import counted
 
-__all__ = ["MtM", "average"]
+__all__ = ["MtM"]
 
 
-class MtM(nn.Module):
+class MtM(WithDynamics, WithModalities):
     """Multi-task-masking model.
 
     Parameters
@@ -52,36 +50,10 @@ class MtM(nn.Module):
         "null_log_rate",
     )
     SESSION_TABLES = ("read_in_bias", "session_token")
-    #: Rows of sessions that no gradient reaches: the scales of their modalities.
-    BEHAVIOUR_TABLES = (
-        "behaviour_offset",
-        "behaviour_scale",
-        "behaviour_log_odds",
-        "behaviour_null",
-    )
-    #: Rows of the same kinds that are fitted once, and no gradient reaches.
-    DYNAMICS_UNIT_TABLES = ("dynamics_loading", "dynamics_offset", "dynamics_highest")
-    DYNAMICS_SESSION_TABLES = (
-        "dynamics_transition",
-        "dynamics_noise",
-        "dynamics_first_noise",
-        "dynamics_course",
-    )
-
-    #: Rows of units that are fitted once: of the read-out of spikes from behaviour alone.
-    ENCODING_UNIT_TABLES = ("encoding_read_out", "encoding_read_out_bias")
-    #: Of dynamics whose units' gains drift over a session.
-    DRIFT_UNIT_TABLES = ("dynamics_gain", "dynamics_gain_variance", "dynamics_gain_spread")
-    DRIFT_SESSION_TABLES = ("dynamics_span",)
 
     input_mean: Tensor
     input_scale: Tensor
     null_log_rate: Tensor
-    dynamics_share: Tensor
-    dynamics_span: Tensor
-    encoding_read_out: Tensor
-    encoding_read_out_bias: Tensor
-    encoding_is_fitted: Tensor
 
     def __init__(self, settings: ModelSettings, scope: Scope) -> None:
         super().__init__()
@@ -144,53 +116,6 @@ class MtM(nn.Module):
         if settings.modalities:
             self._make_modalities()
 
-    def _make_modalities(self) -> None:
-        settings, n_sessions = self.settings, len(self.scope.sessions)
-        names, width, std = settings.modalities, settings.width, settings.embedding_std
-        self.modalities = Modalities(names, self.scope.trial_format.n_time, width, std)
-        if settings.prompt:
-            self.modality_prompt = nn.Parameter(std * torch.randn(len(BEHAVIOUR_SCHEMES), width))
-        K, V = len(self.modalities.traces), len(self.modalities.classes)
-        self.register_buffer("behaviour_offset", torch.zeros(n_sessions, K))
-        self.register_buffer("behaviour_scale", torch.ones(n_sessions, K))
-        self.register_buffer("behaviour_log_odds", torch.zeros(n_sessions, V))
-        self.register_buffer("behaviour_null", torch.zeros(n_sessions, K + V))
-        if settings.refit_encoding:
-            n_units = len(self.scope.units)
-            self.register_buffer("encoding_read_out", torch.zeros(n_units, width))
-            self.register_buffer("encoding_read_out_bias", torch.zeros(n_units))
-            self.register_buffer("encoding_is_fitted", torch.tensor(False))
-
-    @torch.no_grad()
-    def start_encoding(self, units: Tensor, weights: Tensor, bias: Tensor) -> None:
-        """Keep the rows (N, D) and (N,) that read these units out under `encoding`.
-
-        Whoever is not given any keeps the rows that it has under other prompts.
-        """
-        if not self.encoding_is_fitted:
-            self.encoding_read_out.copy_(self.read_out)
-            self.encoding_read_out_bias.copy_(self.read_out_bias)
-            self.encoding_is_fitted.fill_(True)
-        self.encoding_read_out[units] = weights
-        self.encoding_read_out_bias[units] = bias
-
-    @torch.no_grad()
-    def start_behaviour(self, session: int, statistics: ModalityStatistics) -> None:
-        """Keep the scales of a session's modalities (those of its training trials)."""
-        for field in fields(Scales):
-            table = getattr(self, f"behaviour_{field.name}")
-            table[session] = torch.from_numpy(getattr(statistics, field.name))
-
-    @property
-    def names_of_modalities(self) -> tuple[str, ...]:
-        """Traces, then classes: the order of all that has an entry for each."""
-        names = self.settings.modalities
-        return (*traces_in(names), *classes_in(names))
-
-    def scales_of(self, session: int) -> Scales:
-        """The scales of a session's modalities."""
-        return Scales(*(getattr(self, f"behaviour_{f.name}")[session] for f in fields(Scales)))
-
     def __repr__(self) -> str:
         """What it knows, and its size; modules stand in ``named_modules()``."""
         scope, settings = self.scope, self.settings
@@ -251,99 +176,9 @@ class MtM(nn.Module):
             bound = self.settings.width**-0.5
             self.read_out_bias[units] += torch.empty(len(units)).uniform_(-bound, bound)
 
-    def _make_dynamics(self, K: int) -> None:
-        n_units, n_sessions = len(self.scope.units), len(self.scope.sessions)
-        n_time, identity = self.scope.trial_format.n_time, torch.eye(K).repeat(n_sessions, 1, 1)
-        tables = {
-            "dynamics_loading": torch.zeros(n_units, K),
-            "dynamics_offset": torch.zeros(n_units),
-            "dynamics_highest": torch.full((n_units,), HIGHEST),
-            "dynamics_transition": torch.zeros(n_sessions, K, K),
-            "dynamics_noise": identity.clone(),
-            "dynamics_first_noise": identity.clone(),
-            "dynamics_course": torch.zeros(n_sessions, n_time, K),
-            # Of the log rates under each scheme's prompt; none until they are fitted.
-            "dynamics_share": torch.zeros(len(SCHEMES)),
-        }
-        if self.settings.drift:
-            tables |= {
-                "dynamics_gain": torch.zeros(n_units, KNOTS),
-                "dynamics_gain_variance": torch.zeros(n_units, KNOTS),
-                "dynamics_gain_spread": torch.zeros(n_units),
-                "dynamics_span": torch.zeros(n_sessions, 2, dtype=torch.float64),
-            }
-        for name, table in tables.items():
-            self.register_buffer(name, table)
-        # PyTorch gives it no types.
-        self.register_load_state_dict_pre_hook(_without_highest)  # type: ignore[no-untyped-call]
-
-    @torch.no_grad()
-    def start_dynamics(self, units: Tensor, session: int, system: LinearDynamics) -> None:
-        """Keep a session's linear dynamical system (of `settings.dynamics` components)."""
-        for name in self.DYNAMICS_UNIT_TABLES:
-            found = getattr(system, name.removeprefix("dynamics_"))
-            getattr(self, name)[units] = HIGHEST if found is None else found
-        for name in self.DYNAMICS_SESSION_TABLES:
-            getattr(self, name)[session] = getattr(system, name.removeprefix("dynamics_"))
-        if (drift := system.drift) is not None:
-            drifts = drift.mean, drift.variance, drift.spread
-            for name, table in zip(self.DRIFT_UNIT_TABLES, drifts, strict=True):
-                getattr(self, name)[units] = table
-            self.dynamics_span[session] = drift.span
-
-    def dynamics_of(self, units: Tensor, session: int) -> LinearDynamics:
-        """The linear dynamical system of a session, for these rows of units."""
-        tables = {name: getattr(self, name)[units] for name in self.DYNAMICS_UNIT_TABLES}
-        tables |= {name: getattr(self, name)[session] for name in self.DYNAMICS_SESSION_TABLES}
-        drift = None
-        if self.settings.drift:
-            mean, variance, spread = (getattr(self, n)[units] for n in self.DRIFT_UNIT_TABLES)
-            drift = Drift(mean, variance, spread, self.dynamics_span[session])
-        parts = {n.removeprefix("dynamics_"): t for n, t in tables.items()}
-        return LinearDynamics(**parts, drift=drift)
-
     def is_causal(self, scheme: Scheme) -> bool:
         """Whether a bin sees the past alone under a scheme's prompt: only if that was trained."""
         return scheme == "causal" and "causal" in self.scope.schemes
-
-    def share_of(self, scheme: Scheme) -> float:
-        """Share of the dynamical systems in log rates under a scheme's prompt; 0 without any.
-
-        They see no behaviour, so they have none in what it decides.
-        """
-        if scheme in BEHAVIOUR_SCHEMES:
-            return 0.0
-        return float(self.dynamics_share[SCHEMES.index(scheme)]) if self.settings.dynamics else 0.0
-
-    def blend(self, log_rate: Tensor, group: Group, known: Posterior | None = None) -> Tensor:
-        """Average the transformer's log rates with those of the session's dynamical system.
-
-        Both are asked to predict the same from the same visible entries. Under causal attention
-        the system takes part only where all that is hidden comes last, as forward prediction asks:
-        otherwise it would see later bins than the one that it predicts.
-
-        Parameters
-        ----------
-        log_rate : Tensor (B, T, M)
-            The transformer's, of `group`; or those of its last bins alone.
-        group
-            What was asked.
-        known
-            What `infer_dynamics` would find, where that is known already.
-        """
-        share = self.share_of(group.scheme)
-        if not share or (group.causal and not hides_the_end(group.hidden)):
-            return log_rate
-        system = self.dynamics_of(group.units, group.session)
-        posterior = (known or self.infer_dynamics(group)).last(log_rate.shape[1])
-        other = system.log_rates(posterior, group.outputs)
-        return average(log_rate, other, posterior.gain_of(group.outputs), share)
-
-    def infer_dynamics(self, group: Group) -> Posterior:
-        """Posterior of the components of a session's dynamical system, for B trials."""
-        system = self.dynamics_of(group.units, group.session)
-        gains = system.gains(group.times, len(group.counts))
-        return system.infer(group.counts, ~group.hidden, gains=gains)
 
     @overload
     def forward(self, groups: Sequence[Group]) -> list[Tensor]: ...
@@ -434,16 +269,6 @@ class MtM(nn.Module):
             x = x + hidden.to(x.dtype) @ indicator
         return self.embed(x)
 
-    def embed_behaviour(self, group: Group) -> Tensor:
-        """Read-in of one group's behaviour, (B, T, D)."""
-        n_trials, n_time = group.counts.shape[:2]
-        scales = self.scales_of(group.session)
-        return self.modalities.embed(group.behaviour, scales, n_trials).expand(-1, n_time, -1)
-
-    def decode_behaviour(self, h: Tensor, group: Group) -> Answer:
-        """Behaviour of one group, from (B, T, D)."""
-        return self.modalities.decode(h, self.scales_of(group.session))
-
     def lead_tokens(self, group: Group) -> Tensor:
         """Session and prompt token, (B, 2, D); the session's alone if there is no prompt."""
         size = len(group.counts)
@@ -482,33 +307,12 @@ class MtM(nn.Module):
         return h @ self.read_out[rows].T + self.read_out_bias[rows]
 
 
-def _without_highest(model: nn.Module, weights: dict[str, Tensor], prefix: str, *_: object) -> None:
-    """Models of earlier versions bound no rates of their dynamical systems."""
-    weights.setdefault(f"{prefix}dynamics_highest", model.get_buffer("dynamics_highest"))
-
-
 def _read(h: Tensor, group: Group, weights: Tensor, bias: Tensor) -> Tensor:
     """Log rates of the units that a group asks for, by these rows."""
     rows = group.units if group.outputs is None else group.units[group.outputs]
     if rows.ndim == 1:
         return h @ weights[rows].T + bias[rows]
     return h @ weights[rows].mT + bias[rows][:, None, :]  # each trial asks for its own
-
-
-def hides_the_end(hidden: Tensor) -> bool:
-    """Whether in each trial whole time steps are hidden, the last ones: (B, T or 1, N or 1)."""
-    if hidden.shape[2] != 1 or hidden.shape[1] == 1:
-        return False
-    steps = hidden[:, :, 0]
-    return bool(steps[:, -1].all() and (steps[:, 1:] >= steps[:, :-1]).all())
-
-
-def average(own: Tensor, other: Tensor, gain: Tensor | None, share: float | Tensor) -> Tensor:
-    """Log rates (..., T, M) of the transformer and of the dynamical system, averaged.
-
-    Gains (..., M) are added to the transformer's, which does not know what time it is.
-    """
-    return torch.lerp(own if gain is None else own + gain[..., None, :], other, share)
 
 
 def transform(x: Tensor, name: str) -> Tensor:

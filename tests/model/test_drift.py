@@ -22,7 +22,8 @@ from ibl_mtm.model.dynamics.drift import (
     own_gain,
 )
 from ibl_mtm.model.dynamics.fit import _Drifting, fit_dynamics
-from ibl_mtm.model.dynamics.system import Gains, LinearDynamics
+from ibl_mtm.model.dynamics.posterior import Gains
+from ibl_mtm.model.dynamics.system import LinearDynamics
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,8 @@ from ibl_mtm.model.dynamics.fit import (
     start_dynamics,
     whiten,
 )
-from ibl_mtm.model.dynamics.system import LinearDynamics, Posterior
+from ibl_mtm.model.dynamics.posterior import Posterior
+from ibl_mtm.model.dynamics.system import LinearDynamics
 
 K, T, N = 3, 7, 6
 

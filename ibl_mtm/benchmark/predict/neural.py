@@ -17,7 +17,8 @@ from ibl_mtm.benchmark.metrics import PoissonSums
 from ibl_mtm.benchmark.predict.adaptation import bins_before
 from ibl_mtm.benchmark.tasks import BIN, N_BINS, N_FORECAST, WINDOW
 from ibl_mtm.benchmark.truth import NeuralTruth
-from ibl_mtm.model.dynamics.system import LinearDynamics, Posterior
+from ibl_mtm.model.dynamics.posterior import Posterior
+from ibl_mtm.model.dynamics.system import LinearDynamics
 from ibl_mtm.model.group import Group
 from ibl_mtm.model.masking import SCHEMES, Scheme
 from ibl_mtm.model.mtm import MtM

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from ibl_mtm.evaluation.activity.tasks import HeldOut
-from ibl_mtm.model.dynamics.system import Gains, LinearDynamics, Posterior
+from ibl_mtm.model.dynamics.posterior import Gains, Posterior
+from ibl_mtm.model.dynamics.system import LinearDynamics
 
 __all__ = ["Predicted", "by_dynamics"]
 

@@ -32,7 +32,8 @@ from ibl_mtm.evaluation.behaviour.decode_by_model import hidden_modalities, show
 from ibl_mtm.model.group import Group
 from ibl_mtm.model.masking import Scheme
 from ibl_mtm.model.modalities import Behaviour
-from ibl_mtm.model.mtm import MtM, average, hides_the_end
+from ibl_mtm.model.mtm import MtM
+from ibl_mtm.model.with_dynamics import average, hides_the_end
 from ibl_mtm.sessions.text import as_text
 from ibl_mtm.sessions.trial_format import trial_format
 from ibl_mtm.sessions.view import eligible_regions

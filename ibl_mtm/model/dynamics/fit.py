@@ -15,6 +15,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from ibl_mtm.model.dynamics.blocks import quadratic
 from ibl_mtm.model.dynamics.drift import (
     PRIVATE,
     START_SPREAD,
@@ -24,7 +25,8 @@ from ibl_mtm.model.dynamics.drift import (
     learn_spread,
     own_gain,
 )
-from ibl_mtm.model.dynamics.system import HIGHEST, Gains, LinearDynamics, Posterior, quadratic
+from ibl_mtm.model.dynamics.posterior import Gains, Posterior
+from ibl_mtm.model.dynamics.system import HIGHEST, LinearDynamics
 
 __all__ = ["fit_dynamics"]
 

@@ -19,15 +19,17 @@ block-tridiagonal solver (Paninski et al., 2010, doi 10.1007/s10827-009-0179-x),
 rates stand still.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from ibl_mtm.model.dynamics.blocks import Factors, inverse_of, quadratic, weighted_squares
 from ibl_mtm.model.dynamics.drift import PRIVATE, Drift
+from ibl_mtm.model.dynamics.posterior import Gains, Posterior, of_units
 
-__all__ = ["Gains", "LinearDynamics", "Posterior", "quadratic"]
+__all__ = ["HIGHEST", "LinearDynamics"]
 
 #: The mode is found when no log rate moves by more than this in a step.
 TOLERANCE = 2e-3
@@ -42,56 +44,6 @@ STALE = 0.5
 STALE_BY_TURNS = 0.1
 #: Log of the largest expected count per bin: keeps single precision finite far from the mode.
 HIGHEST = 10.0
-
-
-@dataclass(frozen=True)
-class Gains:
-    """What is known of units' gains in B trials before any of their spikes.
-
-    Attributes
-    ----------
-    mean : Tensor (B, N)
-    variance : Tensor (B, N), optional
-        None: they are known, and what is visible does not change them.
-    """
-
-    mean: Tensor
-    variance: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class Posterior:
-    """Components given what is visible.
-
-    Attributes
-    ----------
-    mean : Tensor (B, T, K)
-    covariance : Tensor (B, T, K, K)
-        Of each bin.
-    between : Tensor (B, T - 1, K, K)
-        Covariance of each bin (rows) with the next one (columns).
-    gain : Tensor (B, N), optional
-        Of units in the trial, at their mode, where the system has a drift.
-    """
-
-    mean: Tensor
-    covariance: Tensor
-    between: Tensor
-    gain: Tensor | None = None
-
-    def gain_of(self, units: Tensor | None = None) -> Tensor | None:
-        """Gains (B, N), or those of some units: (M,) of all trials, or (B, M) each its own."""
-        return None if self.gain is None else _of_units(self.gain, units)
-
-    def last(self, n: int) -> "Posterior":
-        """Of the last n bins alone."""
-        first = self.mean.shape[1] - n
-        return replace(
-            self,
-            mean=self.mean[:, first:],
-            covariance=self.covariance[:, first:],
-            between=self.between[:, first:],
-        )
 
 
 @dataclass(frozen=True)
@@ -127,7 +79,7 @@ class LinearDynamics:
 
     @cached_property
     def _inverse_noises(self) -> tuple[Tensor, Tensor]:
-        return _inverse(self.noise), _inverse(self.first_noise)
+        return inverse_of(self.noise), inverse_of(self.first_noise)
 
     @cached_property
     def _precision(self) -> tuple[Tensor, Tensor]:
@@ -178,7 +130,7 @@ class LinearDynamics:
         if gains is not None:
             begun = None if start is None or gains.variance is None else start.gain
             gain = (gains.mean if begun is None else begun).clone()
-        factors = _Factors.empty(z, self._precision[1])
+        factors = Factors.empty(z, self._precision[1])
         # Each trial is done when it stands still itself: its answer is the same in any company.
         rows = torch.arange(len(z), device=z.device)
         before = z.new_full((len(z),), torch.inf)
@@ -263,7 +215,7 @@ class LinearDynamics:
         log_rates = offset + posterior.mean @ loading.mT + spread / 2
         if posterior.gain is not None:
             # The median over gains: where little is known of them, their mean is all in its tail.
-            log_rates = log_rates + _of_units(posterior.gain, units)[:, None]
+            log_rates = log_rates + of_units(posterior.gain, units)[:, None]
         if self.highest is None:
             return log_rates.clamp(max=HIGHEST)
         highest = self.highest if units is None else self.highest[units]
@@ -293,62 +245,17 @@ class LinearDynamics:
         pull[:, :-1] -= weighed @ self.transition
         return pull
 
-    def _factorise(self, rates: Tensor, factors: "_Factors", rows: Tensor) -> None:
+    def _factorise(self, rates: Tensor, factors: Factors, rows: Tensor) -> None:
         """Eliminate bin after bin from the posterior's precision at these rates (B, T, N)."""
         blocks, right = self._precision
-        information = _weighted_squares(rates, self.loading)
+        information = weighted_squares(rates, self.loading)
         inverses: list[Tensor] = []
         for t in range(rates.shape[1]):
             block = blocks[t] + information[:, t]
             if t:
                 block -= right.T @ inverses[-1] @ right
-            inverses.append(_inverse(block))
+            inverses.append(inverse_of(block))
         factors.inverses[:, rows] = torch.stack(inverses)
-
-
-@dataclass(frozen=True)
-class _Factors:
-    """Block-tridiagonal matrices, eliminated from the first bin on.
-
-    Attributes
-    ----------
-    inverses : Tensor (T, B, K, K)
-        Of the pivots.
-    right : Tensor (K, K)
-        The block right of the diagonal, the same everywhere.
-    """
-
-    inverses: Tensor
-    right: Tensor
-
-    @classmethod
-    def empty(cls, z: Tensor, right: Tensor) -> "_Factors":
-        """Of as many matrices as there are trials in (B, T, K)."""
-        B, T, K = z.shape
-        return cls(z.new_empty(T, B, K, K), right)
-
-    def solve(self, side: Tensor, rows: Tensor) -> Tensor:
-        """Solve some rows for a right-hand side (B, T, K)."""
-        every = len(rows) == self.inverses.shape[1]
-        inverses = self.inverses if every else self.inverses[:, rows]
-        alone: list[Tensor] = []  # what each bin would be without the later ones
-        for t, inverse in enumerate(inverses):
-            given = side[:, t] - alone[-1] @ self.right if t else side[:, t]
-            alone.append(_apply(inverse, given))
-        solution = [alone[-1]]
-        for inverse, own in zip(inverses[:-1].flip(0), alone[-2::-1], strict=True):
-            solution.append(own - _apply(inverse, solution[-1] @ self.right.T))
-        return torch.stack(solution[::-1], 1)
-
-    def covariances(self) -> tuple[Tensor, Tensor]:
-        """Blocks of the inverse: on the diagonal (B, T, K, K), and right of it (B, T - 1, K, K)."""
-        diagonal, beside = [self.inverses[-1]], []
-        for inverse in self.inverses[:-1].flip(0):
-            gain = inverse @ self.right
-            beside.append(-gain @ diagonal[-1])
-            diagonal.append(inverse - beside[-1] @ gain.mT)
-        between = torch.stack(beside[::-1], 1) if beside else self.inverses[:0].transpose(0, 1)
-        return torch.stack(diagonal[::-1], 1), between
 
 
 def _turn(
@@ -367,41 +274,3 @@ def _turn(
     gain[rows] = at + step
     rates *= step.exp()[:, None]
     return step.abs().amax(1)
-
-
-def _of_units(table: Tensor, units: Tensor | None) -> Tensor:
-    """Columns of (B, N): (M,) the same of all trials, or (B, M) each trial's own."""
-    if units is None:
-        return table
-    return table[:, units] if units.ndim == 1 else table.gather(1, units)
-
-
-def _weighted_squares(weights: Tensor, vectors: Tensor) -> Tensor:
-    """Sum of w_n v_n v_n^T over n: (..., N), (N, K) -> (..., K, K)."""
-    K = vectors.shape[1]
-    row, column = torch.tril_indices(K, K, device=vectors.device)
-    place = torch.zeros(K, K, dtype=torch.long, device=vectors.device)
-    place[row, column] = place[column, row] = torch.arange(len(row), device=vectors.device)
-    half = weights @ (vectors[:, row] * vectors[:, column])
-    return half.index_select(-1, place.flatten()).unflatten(-1, (K, K))
-
-
-def quadratic(matrices: Tensor, vectors: Tensor) -> Tensor:
-    """v^T M v: (B, T, K, K), and (M, K) or (B, M, K) -> (B, T, M)."""
-    if vectors.ndim == 2:
-        squares = (vectors[:, :, None] * vectors[:, None, :]).flatten(1)
-        return matrices.flatten(2) @ squares.T
-    squares = (vectors[..., :, None] * vectors[..., None, :]).flatten(2)
-    return matrices.flatten(2) @ squares.mT
-
-
-def _apply(matrix: Tensor, vector: Tensor) -> Tensor:
-    return (matrix * vector[..., None, :]).sum(-1)  # for small matrices faster than their product
-
-
-def _inverse(matrix: Tensor) -> Tensor:
-    """Of positive definite matrices; any other becomes NaN."""
-    factor, failed = torch.linalg.cholesky_ex(matrix)
-    if failed.is_cuda or failed.any():  # a GPU would wait to be asked
-        factor = factor.masked_fill((failed > 0)[..., None, None], torch.nan)
-    return torch.cholesky_inverse(factor)

@@ -18,7 +18,8 @@ from ibl_mtm.model.dynamics.fit import fit_dynamics
 from ibl_mtm.model.dynamics.system import LinearDynamics
 from ibl_mtm.model.group import Group
 from ibl_mtm.model.masking import SCHEMES, Mask, Scheme, draw_mask, mask_last_bins
-from ibl_mtm.model.mtm import MtM, average
+from ibl_mtm.model.mtm import MtM
+from ibl_mtm.model.with_dynamics import average
 from ibl_mtm.sessions.view import Session
 from ibl_mtm.training.loop.objective import SessionRows, possible_schemes, trial_keys
 from ibl_mtm.training.loop.unit_scores import add_to, mean_over_units, new_totals
