@@ -245,6 +245,28 @@ def test_seeds_are_told_to_what_is_trained_end_to_end(
         assert note.read_text() == '{\n "c": 0.5\n}'
 
 
+@pytest.mark.parametrize("name", ["linear", "reduced_rank"])
+def test_a_baseline_of_behaviour_is_the_one_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    asked, written = list[Any](), list[Any]()
+    found = SimpleNamespace(tensors={"a": 1}, chosen={"c": 0.5})
+
+    def predict(recording: Any, task: Any, model: Any = None, **how: Any) -> Any:
+        asked.append((recording, task, model, how))
+        return found
+
+    monkeypatch.setattr(requests, "predict_behaviour", predict)
+    monkeypatch.setattr(requests, "write_predictions", lambda *a: written.append(a[:3]))
+    recording: Any = SimpleNamespace(eid=EID, build="b", version="v")
+    places = [requests.Place("l", "ts1-wheel_speed", EID, seed) for seed in (44, 45)]
+    request = request_of(tmp_path, EID, baseline=name)
+    requests._write_behaviour(request, recording, None, places)
+    more = {"low_rank": True} if name == "reduced_rank" else {}
+    assert asked == [(recording, TASKS["ts1-wheel_speed"], None, more)]
+    assert written == [(tmp_path, place, {"a": 1}) for place in places]
+
+
 def test_of_one_class_every_window_is_of_it() -> None:
     task = TASKS["ts1-choice"]
     train: Any = SimpleNamespace(values=np.ones((4, 1, 1)))

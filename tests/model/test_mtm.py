@@ -1,6 +1,7 @@
 """The model: what it must not see it does not see, and what it computes is a plain transformer."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -244,6 +245,22 @@ def test_the_loss_is_the_poisson_likelihood_of_the_targets():
         assert mean[trial] == pytest.approx(expected[trial].mean().item(), abs=1e-5)
         assert total[trial] == pytest.approx(expected[trial].sum().item(), abs=1e-4)
     assert mean[2] == total[2] == 0
+
+
+def test_the_prompt_names_the_region_of_trials_that_have_one():
+    model = make_model()
+    group = Group(make_counts(), hide(units=[1]), rows_of(1), 1, "inter_region")
+    own, prompt = model.session_token[1], model.prompt_token[3]
+    for region in (None, torch.tensor([1, -1, 0, 1])):
+        found = model.lead_tokens(replace(group, region=region))
+        assert found.shape == (N_TRIALS, 2, 16)
+        assert torch.equal(found[:, 0], own.expand(N_TRIALS, -1))
+        for trial, of in enumerate([-1] * N_TRIALS if region is None else region.tolist()):
+            expected = prompt if of < 0 else prompt + model.region_token[of]
+            assert torch.allclose(found[trial, 1], expected)
+    plain = make_model(FULL.model_copy(update={"prompt_region": False}))
+    found = plain.lead_tokens(replace(group, region=torch.tensor([1, -1, 0, 1])))
+    assert torch.equal(found[:, 1], plain.prompt_token[3].expand(N_TRIALS, -1))
 
 
 def test_heads_must_divide_the_width():

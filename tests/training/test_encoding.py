@@ -1,6 +1,7 @@
 """Rows that read spikes out of behaviour: fitted to what is shown, to no test trial, last."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -136,6 +137,36 @@ def test_the_penalty_is_the_best_on_validation_trials(run, cache, monkeypatch):
             log_rate += model.encoding_read_out_bias[rows].numpy()
             scores.append(np.nanmean(bits_per_spike(np.exp(log_rate), counts)))
         assert penalty == PENALTIES[int(np.argmax(scores))]
+
+
+@pytest.mark.parametrize(
+    ("far", "n_tried", "best"),
+    [
+        ([8, 7, 6, 5, 4, 3, 2, 1], 8, 7),
+        ([8, 1, 2, 3, 0, 0, 0, 0], 4, 1),  # two in a row are worse than one before
+        ([4, 5, 3, 6, 2, 7, 1, 8], 8, 6),  # one alone is not
+        ([1, 2, 3, 0, 0, 0, 0, 0], 3, 0),
+        ([2, 2, 2, 2, 2, 2, 2, 2], 8, 0),  # nor as good
+    ],
+)
+def test_the_search_ends_once_two_penalties_in_a_row_are_worse(monkeypatch, far, n_tried, best):
+    """Rates are `far` from the one spike in each bin that there is."""
+    tried = []
+
+    def fit(penalty, start):
+        assert start == (tried[-1] if tried else None)
+        tried.append(penalty)
+        return penalty
+
+    def rows(penalty, mean, spread):
+        return torch.zeros(3, 2), torch.full((3,), far[PENALTIES.index(penalty)] / 4)
+
+    monkeypatch.setattr(encoding, "_regression", lambda x, y: SimpleNamespace(fit=fit))
+    monkeypatch.setattr(encoding, "_unscaled", rows)
+    parts = torch.randn(4, 5, 2), torch.ones(4, 5, 3)
+    parts[1][:2, :, 2] = 0  # a unit that is silent where all is shown
+    assert encoding._choose_penalty(parts, parts) == PENALTIES[best]
+    assert tried == list(PENALTIES[:n_tried])
 
 
 def test_without_validation_trials_the_usual_penalty_is_taken(run, cache, monkeypatch):

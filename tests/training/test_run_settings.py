@@ -70,6 +70,128 @@ def test_settings_that_mean_nothing_are_told(override, told):
     assert "\n" not in str(error.value)
 
 
+#: What a configuration need not say, as `pipelines/configs` and runs of before count on.
+DEFAULTS = {
+    "name": "mtm", "seed": 0, "target": None, "batch_size": 16, "sessions_per_batch": 1,
+    "steps": None, "epochs": None, "validate_every": None, "validation_masks": 1, "patience": None,
+    "average": 0.0,
+    "masks": {
+        "schemes": {"neuron": 1.0, "causal": 1.0, "intra_region": 1.0, "inter_region": 1.0},
+        "draw_per": "step", "draw_region_per": "trial", "loss": "sum", "behaviour_weight": 0.1,
+        "ratios": {
+            "neuron": 0.3, "causal": 0.6, "intra_region": 0.3, "intra_region_by": "count",
+            "temporal": 0.3, "random": 0.3, "mixed": 0.3, "encoding": 0.5, "tail_share": 0.0,
+            "tail_bins": 20,
+        },
+    },
+    "data": {
+        "split": None, "min_rate": 0.0, "min_label": 0.0, "included_only": False,
+        "regions": "beryl", "min_units_per_region": 5, "void_and_root": "leave_out", "pool": 16,
+        "memory_gb": None, "device_cache": "auto", "evaluated_animals": "refuse",
+    },
+    "model": {
+        "width": 512, "layers": 5, "heads": 8, "mlp": 1024, "stitch_width": 668,
+        "input_dropout": 0.2, "dropout": 0.4, "attention_dropout": 0.4, "dropout_at": "branches",
+        "transform": "none", "standardise": False, "mask_indicator": False, "convolution": 0,
+        "start_as_identity": False, "t_fixup": False, "embedding_std": 0.02,
+        "stitcher_bias": "zero", "prompt": True, "shared_token": True, "prompt_region": False,
+        "leading_tokens_see_all": False, "bias": "log_mean", "dynamics": 0, "drift": False,
+        "modalities": [], "refit_encoding": False,
+    },
+    "optimizer": {
+        "learning_rate": 1e-4, "weight_decay": 0.01, "decay_biases": False,
+        "cycle_momentum": False, "warmup": 0.15, "clip": 1.0,
+    },
+    "finetune": {"stitchers_only": 0, "body_rate": 1.0},
+    "trainer": {
+        "accelerator": "auto", "precision": "32", "compile": False, "devices": 1, "nodes": 1,
+        "accumulate": 1, "logger": "tensorboard",
+    },
+}  # fmt: skip
+
+
+def test_what_a_configuration_need_not_say_stays():
+    found = RunSettings().model_dump(mode="json")
+    assert found == DEFAULTS
+
+
+#: Intervals of what may be said: of whole numbers, then of others.
+WHOLE = {
+    "seed": "[0, 9223372036854775807]",
+    **dict.fromkeys(
+        ("steps", "epochs", "batch_size", "validate_every", "validation_masks", "patience"), "[1,"
+    ),
+    **{f"trainer.{key}": "[1," for key in ("devices", "nodes", "accumulate")},
+    **{f"model.{key}": "[1," for key in ("mlp", "stitch_width")},
+    **{f"model.{key}": "[0," for key in ("layers", "convolution", "dynamics")},
+    **{f"data.{key}": "[1," for key in ("pool", "min_units_per_region")},
+    "masks.ratios.tail_bins": "[1,",
+    "finetune.stitchers_only": "[0,",
+}
+REAL = {
+    "average": "[0, 1)",
+    "optimizer.warmup": "[0, 1)",
+    "optimizer.learning_rate": "(0,",
+    "optimizer.weight_decay": "[0,",
+    "optimizer.clip": "(0,",
+    "finetune.body_rate": "(0,",
+    "masks.behaviour_weight": "[0,",
+    "model.embedding_std": "[0,",
+    **{f"model.{key}": "[0, 1)" for key in ("input_dropout", "dropout", "attention_dropout")},
+    **{
+        f"masks.ratios.{key}": "[0, 1]"
+        for key in ("neuron", "causal", "intra_region", "temporal", "random", "mixed", "encoding",
+                    "tail_share")
+    },
+    "data.memory_gb": "(0,",
+    "data.min_rate": "[0,",
+    "data.min_label": "[0, 1]",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("key", [*WHOLE, *REAL])
+def test_settings_have_limits(key):
+    interval, step = (WHOLE | REAL)[key], 1 if key in WHOLE else 1e-6
+    low, _, high = interval.strip("[]()").partition(",")
+    ends = [(low, interval[0] == "[", -step), (high, interval[-1] == "]", step)]
+    for end, included, outwards in ends[: 1 + bool(high)]:
+        limit = type(step)(end)
+        inside, outside = (limit, limit + outwards) if included else (limit - outwards, limit)
+        *above, last = key.split(".")
+        for value in (inside, outside):
+            given = {last: value}
+            for name in reversed(above):
+                given = {name: given}
+            if value == inside:
+                found = as_run_settings(given)
+                for name in key.split("."):
+                    found = getattr(found, name)
+                assert found == inside
+            else:
+                with pytest.raises(UserError, match=last):
+                    as_run_settings(given)
+
+
+@pytest.mark.parametrize(
+    ("schemes", "told"),
+    [
+        ({"neuron": 0.0, "causal": 0.5}, None),
+        ({"neuron": 0.0}, "give at least one scheme a positive weight"),
+        ({}, "give at least one scheme a positive weight"),
+        ({"neuron": 2.0, "causal": -0.5}, "and none a negative one"),
+        ({"neuron": 1.0, "encoding": 0.5}, "masks.schemes has encoding, of behaviour"),
+        ({"neuron": 1.0, "encoding": 0.0}, None),
+    ],
+)
+def test_weights_of_schemes(schemes, told):
+    given = {"masks": {"schemes": schemes}}
+    if told is None:
+        assert as_run_settings(given).masks.schemes == schemes
+    else:
+        with pytest.raises(UserError, match=told):
+            as_run_settings(given)
+
+
 def test_of_steps_and_epochs_the_later_one_counts(write):
     assert read_run_settings("mtm").epochs == 1000
     for found in (

@@ -6,8 +6,10 @@ from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from lightning.pytorch.callbacks import EarlyStopping
 from training_runs import TINY, tiny_settings
 
 from ibl_mtm.errors import UserError
@@ -15,8 +17,9 @@ from ibl_mtm.training import folder, run
 from ibl_mtm.training.checkpoint.model_card import _scores
 from ibl_mtm.training.data import memory, store
 from ibl_mtm.training.data.store import Store
-from ibl_mtm.training.loop import progress
+from ibl_mtm.training.loop import dynamics, progress
 from ibl_mtm.training.loop.progress import ProgressBar, ProgressLines
+from ibl_mtm.training.loop.trainer import make_trainer
 
 
 def session(train: int, val: int):
@@ -181,6 +184,18 @@ class TestLinesOfProgress:
         assert [fields["completed"] for fields in shown] == [10, 20, 25]
         assert {fields["speed"] for fields in shown} == {"6 trials/s"}
 
+    @pytest.mark.parametrize("end", ["on_train_end", "on_exception"])
+    def test_a_bar_gives_the_terminal_back_however_a_training_ends(self, end):
+        from rich.console import Console
+
+        console = Console(file=io.StringIO(), width=100, force_terminal=True)
+        bar = ProgressBar("mtm", console)
+        bar.on_train_start(SimpleNamespace(global_step=0, max_steps=25), None)
+        assert bar.progress.live.is_started
+        getattr(bar, end)(None, None, *([ValueError()] if end == "on_exception" else []))
+        assert not bar.progress.live.is_started
+        assert console.file.getvalue().endswith("\x1b[?25h")  # the cursor is seen again
+
     @pytest.mark.parametrize(("width", "narrow"), [(119, True), (120, False)])
     def test_a_narrow_terminal_has_no_bar(self, width, narrow):
         from rich.console import Console
@@ -230,6 +245,31 @@ class TestWhatMayChange:
         self.differs(monkeypatch, {}, now)
 
 
+    @pytest.mark.parametrize(
+        ("now", "told"),
+        [
+            ("ea eb fc", None),
+            ("ea eb", "units of session f"),
+            ("ea eb fc ed", "units of session e"),
+            ("ea eb fc gd", "units of session g"),
+            ("ea fb fc", "units of session e"),
+            ("eb ea fc", "units of session all, in another order"),
+        ],
+    )
+    def test_nor_units_of_which_the_first_session_that_differs_is_named(
+        self, monkeypatch, now, told
+    ):
+        table = lambda rows: folder.pd.DataFrame(map(tuple, rows.split()), columns=["eid", "unit"])  # noqa: E731
+        monkeypatch.setattr(folder, "read_settings", lambda path, kind: tiny_settings())
+        monkeypatch.setattr(folder.pd, "read_parquet", lambda path: table("ea eb fc"))
+        monkeypatch.setattr(folder, "_unit_table", lambda sessions: table(now))
+        if told is None:
+            folder.check_unchanged(Path("run"), tiny_settings(), [])
+        else:
+            with pytest.raises(UserError, match=rf"run was begun with \({told}\); --resume needs"):
+                folder.check_unchanged(Path("run"), tiny_settings(), [])
+
+
 UNITS = folder.pd.DataFrame({"eid": ["e"], "unit": ["u"]})
 
 
@@ -269,3 +309,69 @@ def test_dynamics_are_fitted_to_the_validation_trials_too_unless_told_otherwise(
     again = [(("train", "val"), {"again": True})] if refit else []
     saved = {"refit": refit}, ("model of r", Path("r"))
     assert done == [(("train",), {}), "shares", *again, *saved]
+
+
+@pytest.mark.parametrize(
+    ("threads", "n_sessions", "own"), [(7, 2, 3), (2, 5, 1), (4, 4, 1), (6, 1, 6)]
+)
+def test_dynamics_of_sessions_share_the_threads_and_give_them_back(
+    monkeypatch, threads, n_sessions, own
+):
+    used, started, before = [], [], torch.get_num_threads()
+
+    def fit(counts, *rest, **more):
+        used.append(torch.get_num_threads())
+        return int(counts.sum())
+
+    rows = [SimpleNamespace(units=i, session=i) for i in range(n_sessions)]
+    monkeypatch.setattr(dynamics, "_rows", lambda model, sessions: rows)
+    monkeypatch.setattr(dynamics, "fit_dynamics", fit)
+    model = SimpleNamespace(
+        settings=SimpleNamespace(dynamics=3, drift=False),
+        start_dynamics=lambda *given: started.append(given),
+    )
+    sessions = [
+        SimpleNamespace(eid=f"e{i}", read=lambda split, i=i: np.full((2, 1, 1), i))
+        for i in range(n_sessions)
+    ]
+    said = []
+    try:
+        torch.set_num_threads(threads)
+        dynamics.fit_systems(model, sessions, ["train", "val"], said.append)
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert used == [own] * n_sessions
+    assert started == [(i, i, 4 * i) for i in range(n_sessions)]  # each session's own
+    last = f"session {n_sessions} of {n_sessions}: e{n_sessions - 1}"
+    assert f"linear dynamics of the train and val trials, {last}" in said
+
+
+@pytest.mark.parametrize(("devices", "nodes"), [(1, 1), (2, 1), (1, 2)])
+def test_a_job_of_many_tasks_has_no_say_in_a_training_of_one_process(
+    tmp_path, monkeypatch, devices, nodes
+):
+    alone = devices * nodes == 1
+    job = {"NTASKS": "2", "NTASKS_PER_NODE": str(2 // nodes), "PROCID": "1", "LOCALID": "1",
+           "NNODES": str(nodes), "NODEID": "0", "JOB_ID": "7", "JOB_NAME": "train",
+           "NODELIST": "here"}  # fmt: skip
+    for name, value in job.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}")  # srun
+    how = {"accelerator": "cpu", "devices": devices, "nodes": nodes}
+    trainer, *_ = make_trainer(tiny_settings(trainer=how), tmp_path, 4, 2, progress=True)
+    assert trainer.world_size == (1 if alone else 2)
+    assert trainer.global_rank == (0 if alone else 1)
+    # What comes in a terminal is shown by one process.
+    assert any(isinstance(c, ProgressLines) for c in trainer.callbacks) == alone
+    if not alone:
+        assert trainer.strategy._ddp_kwargs == {"broadcast_buffers": False}
+
+
+@pytest.mark.parametrize("patience", [None, 3])
+def test_patience_counts_validations_of_the_score_that_is_kept(tmp_path, patience):
+    chosen = tiny_settings(patience=patience, trainer={"accelerator": "cpu"})
+    trainer, best, *_ = make_trainer(chosen, tmp_path, 4, 2, progress=False)
+    early = [c for c in trainer.callbacks if isinstance(c, EarlyStopping)]
+    found = [(c.patience, c.mode, c.monitor) for c in early]
+    assert found == ([] if patience is None else [(3, "max", best.monitor)])

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.decomposition import PCA
 from synthetic import make_session
 
-from ibl_mtm.evaluation.baselines import registry
+from ibl_mtm.evaluation.baselines import registry, regression
 from ibl_mtm.evaluation.baselines.registry import BASELINES, BaselinePredictor
 from ibl_mtm.evaluation.baselines.session_data import BaselineData
 from ibl_mtm.model.poisson_regression import _Pair, _times_curvature
@@ -52,6 +53,25 @@ def test_features_are_smoothed_counts_in_units_of_the_training_trials(task, widt
     found = data.to_predict("val", width, task)
     np.testing.assert_allclose(found, expected, rtol=2e-4, atol=2e-5)
     assert (found[..., 4] == 0).all()  # a silent unit
+
+
+@pytest.mark.parametrize("n_components", [1, 3, 5])
+def test_components_leave_the_noise_that_probabilistic_pca_has(monkeypatch, n_components):
+    """Against scikit-learn's; at least a thousandth, where nothing is left out."""
+    data, noises = data_of(), []
+    infer = regression.scores_from
+
+    def scores_from(loading, noise, allowed):
+        noises.append(noise)
+        assert loading.shape == (5, n_components)
+        return infer(loading, noise, allowed)
+
+    monkeypatch.setattr(regression, "scores_from", scores_from)
+    found = regression.pca_poisson(data, "co_smoothing", 3.0, n_components)
+    assert found.shape == data.counts["test"].shape
+    x, _ = data.to_fit("fit", 3.0, "co_smoothing")
+    expected = max(PCA(n_components).fit(x).noise_variance_, 1e-3)
+    np.testing.assert_allclose(noises, expected, rtol=1e-4)
 
 
 def test_forward_prediction_is_fitted_to_the_second_half_too():

@@ -105,6 +105,60 @@ def test_a_sampling_rate_of_the_source_counts_and_another_of_the_folder_is_told(
     assert any("sampling_rate" in note for note in notes) == noted
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda a: np.stack([a[:, 0]] * 2, axis=1), "expected one number per spike"),
+        (lambda a: np.full(len(a), "1"), "expected one number per spike"),
+        (lambda a: a > 500, "expected one number per spike"),
+        (lambda a: a[:, 0].astype(np.int32), None),
+        (lambda a: a[:, 0].astype(float), None),
+        (lambda a: a[:, 0] + 0.5, "no whole samples; are these seconds"),
+        (lambda a: a[:-1], "7999 times but 8000 clusters"),
+    ],
+)  # fmt: skip
+def test_times_of_spikes_are_one_whole_number_for_each(
+    tmp_path: Path, change: Any, told: str | None
+) -> None:
+    kept = write_probe(tmp_path)
+    file = tmp_path / "spike_times.npy"
+    np.save(file, change(np.load(file)))
+    if told is None:
+        found = _read_probe("e", "imec0", tmp_path, None, [])
+        assert found["times"][-1] == pytest.approx(kept[kept[:, 1] != 40, 0].max() / 25000)
+    else:
+        with pytest.raises(SessionError, match=told) as error:
+            _read_probe("e", "imec0", tmp_path, None, [])
+        assert str(tmp_path) in str(error.value)
+
+
+WORDS = {
+    "cluster_info.tsv": ("group", "good"),
+    "cluster_group.tsv": ("group", "mua"),
+    "cluster_groups.csv": ("group", "good"),
+    "cluster_KSLabel.tsv": ("KSLabel", "mua"),
+}
+
+
+@pytest.mark.parametrize("files", [[], *([*WORDS][n:] for n in range(len(WORDS)))])
+def test_of_tables_of_quality_the_first_counts_and_none_is_told(
+    tmp_path: Path, files: list[str]
+) -> None:
+    write_probe(tmp_path, ids=(3, 11))
+    for table in tmp_path.glob("*.tsv"):
+        table.unlink()
+    for name in files:
+        column, word = WORDS[name]
+        (tmp_path / name).write_text(f"cluster_id\t{column}\n3\tunsorted\n11\t{word}\n")
+    notes: list[str] = []
+    units = _read_probe("e", "imec0", tmp_path, None, notes)["units"]
+    told = "probe imec0: no cluster_group.tsv or cluster_info.tsv; label is NaN"
+    assert (told in notes) == (not files)
+    if files:
+        assert units["label"].tolist()[1] == WORDS[files[0]][1]
+    assert not any("spike_clusters" in note for note in notes)
+
+
 def test_a_folder_that_tells_no_sampling_rate(tmp_path: Path) -> None:
     write_probe(tmp_path)
     for text in ("x = 1\n", "sample_rate = 0\n", "sample_rate = 'fast'\n"):
