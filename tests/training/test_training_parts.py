@@ -17,7 +17,7 @@ from ibl_mtm.training import folder, run
 from ibl_mtm.training.checkpoint.model_card import _scores
 from ibl_mtm.training.data import memory, store
 from ibl_mtm.training.data.store import Store
-from ibl_mtm.training.loop import dynamics, progress
+from ibl_mtm.training.loop import devices, dynamics, progress
 from ibl_mtm.training.loop.progress import ProgressBar, ProgressLines
 from ibl_mtm.training.loop.trainer import make_trainer
 
@@ -42,6 +42,7 @@ class TestTheBudget:
 
     def test_all_stay_where_all_fit(self):
         held = self.kept(28)
+        assert held.taken == 0
         assert held.total == 28
         assert held.kept == set(held.size)
         assert held.room == 28
@@ -347,25 +348,52 @@ def test_dynamics_of_sessions_share_the_threads_and_give_them_back(
     assert f"linear dynamics of the train and val trials, {last}" in said
 
 
-@pytest.mark.parametrize(("devices", "nodes"), [(1, 1), (2, 1), (1, 2)])
+@pytest.mark.parametrize(("n_devices", "nodes"), [(1, 1), (2, 1), (1, 2)])
 def test_a_job_of_many_tasks_has_no_say_in_a_training_of_one_process(
-    tmp_path, monkeypatch, devices, nodes
+    tmp_path, monkeypatch, n_devices, nodes
 ):
-    alone = devices * nodes == 1
+    alone = n_devices * nodes == 1
     job = {"NTASKS": "2", "NTASKS_PER_NODE": str(2 // nodes), "PROCID": "1", "LOCALID": "1",
            "NNODES": str(nodes), "NODEID": "0", "JOB_ID": "7", "JOB_NAME": "train",
            "NODELIST": "here"}  # fmt: skip
     for name, value in job.items():
         monkeypatch.setenv(f"SLURM_{name}", value)
     monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}")  # srun
-    how = {"accelerator": "cpu", "devices": devices, "nodes": nodes}
+    how = {"accelerator": "cpu", "devices": n_devices, "nodes": nodes}
     trainer, *_ = make_trainer(tiny_settings(trainer=how), tmp_path, 4, 2, progress=True)
+    assert trainer.progress_bar_callback is None  # Lightning's own
     assert trainer.world_size == (1 if alone else 2)
     assert trainer.global_rank == (0 if alone else 1)
     # What comes in a terminal is shown by one process.
     assert any(isinstance(c, ProgressLines) for c in trainer.callbacks) == alone
     if not alone:
         assert trainer.strategy._ddp_kwargs == {"broadcast_buffers": False}
+
+
+@pytest.mark.parametrize(
+    ("n_gpus", "interactive", "asked", "told"),
+    [
+        (0, False, {"accelerator": "gpu"}, "PyTorch finds no GPU here"),
+        (1, False, {"accelerator": "gpu"}, None),
+        (2, False, {"accelerator": "gpu", "devices": 2}, None),
+        (2, False, {"devices": 3}, "devices=3, and this machine has 2 GPU"),
+        (2, False, {"accelerator": "cpu", "devices": 3}, None),
+        (0, False, {"devices": 3}, None),
+        (0, True, {"devices": 3}, "needs the command `ibl-mtm train`"),
+        (0, True, {"devices": 1}, None),
+        (0, True, {"devices": 3, "nodes": 2}, None),
+    ],
+)
+def test_devices_that_are_not_there_are_refused(monkeypatch, n_gpus, interactive, asked, told):
+    monkeypatch.setattr(devices, "_n_gpus", lambda: n_gpus)
+    if interactive:
+        monkeypatch.setattr("sys.ps1", ">>> ", raising=False)
+    chosen = tiny_settings(trainer=asked).trainer
+    if told is None:
+        devices.check_devices(chosen)
+    else:
+        with pytest.raises(UserError, match=told):
+            devices.check_devices(chosen)
 
 
 @pytest.mark.parametrize("patience", [None, 3])

@@ -247,6 +247,35 @@ class TestAFileThatComes:
         assert receive(Answer(blocks=[b"x"], clock=self.clock, seconds=10.0))[1].size == 1
 
 
+    @pytest.mark.parametrize(
+        ("size", "md5", "said"),
+        [
+            (5, None, None),
+            (None, hashlib.md5(b"abcde").hexdigest(), None),
+            (6, None, "came as 5 of 6 bytes"),
+            (5, "another", "its MD5 is not the one in the database"),
+        ],
+    )
+    def test_what_came_wrong_is_no_file_and_does_not_count(
+        self, receive, tmp_path, monkeypatch, size, md5, said
+    ):
+        monkeypatch.setattr(requests, "get", lambda url, **k: Answer(blocks=[b"abc", b"de"]))
+        file, counted = RemoteFile("i", "alf/x.npy", "https://f.org/x", size, md5), []
+        attempt = (file, tmp_path / "x.npy", Patience(timeout=10), counted.append)
+        running = SimpleNamespace(is_set=lambda: False)
+        if said is None:
+            download._attempt(*attempt, running)
+            assert (tmp_path / "x.npy").read_bytes() == b"abcde"
+            assert sum(counted) == 5
+        else:
+            with pytest.raises(Transient, match=said) as caught:
+                download._attempt(*attempt, running)
+            assert caught.value.attempts == 3
+            assert counted[0] == 3
+            assert sum(counted) == 0
+        assert [path.name for path in tmp_path.iterdir()] == ["x.npy"] * (said is None)
+
+
 SITES = {
     "localCoordinates": np.array([[0, 10], [0, 20], [0, 30], [0, 40.0]]),
     "acronym": np.array(["CA1", "DG", "LP", "PO"]),
@@ -310,6 +339,42 @@ class TestWhereUnitsAre:
     def test_channels_that_are_none(self, monkeypatch, channels, own, said):
         with pytest.raises(SessionError, match=said):
             self.place(monkeypatch, {"channels": np.array(channels)}, own)
+
+    def load(self, monkeypatch, answer, there=("channels",)):
+        """What is read of brainbox's answer, an error or its table, and notes."""
+        found, notes, asked = lambda one, eid, name, collection: [name] * (name in there), [], []
+        monkeypatch.setattr(channel_locations, "find", found)
+        monkeypatch.setattr(channel_locations, "_check_shapes", lambda eid, p: asked.append(p))
+
+        def load_channels(**options):
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        loader = SimpleNamespace(one=None, collection="c", pname="p", load_channels=load_channels)
+        sites = channel_locations._load_sites(loader, "e", "alf/p", notes)
+        assert asked == ([sorted(there)] if "channels" in there else [])
+        return sites, notes
+
+    def test_maps_that_fit_together_are_taken(self, monkeypatch):
+        whole = SITES | {"axial_um": None}
+        for there in (("channels",), ("channels", "electrodeSites")):
+            assert self.load(monkeypatch, whole, there) == (whole, [])
+        sites, (note,) = self.load(monkeypatch, whole, ("electrodeSites",))
+        assert sites is None
+        assert note == "alf/p: no channels.*; regions are unknown"
+
+    @pytest.mark.parametrize(
+        ("answer", "said"),
+        [
+            (SITES | {"acronym": SITES["acronym"][:3]}, "{.*'acronym': 3.*} rows do not fit"),
+            (IndexError(), "brainLocationIds_ccf_2017: an id that the Allen atlas lacks"),
+            (KeyError("mlapdv"), r"alf/p/channels\.mlapdv: missing"),
+        ],
+    )
+    def test_others_are_named(self, monkeypatch, answer, said):
+        with pytest.raises(SessionError, match=said):
+            self.load(monkeypatch, answer)
 
     def test_of_as_many_channels_as_sites_each_is_its_own(self, monkeypatch):
         own = {"labels": np.arange(4)}
