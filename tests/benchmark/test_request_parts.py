@@ -245,6 +245,44 @@ def test_seeds_are_told_to_what_is_trained_end_to_end(
         assert note.read_text() == '{\n "c": 0.5\n}'
 
 
+@pytest.mark.parametrize("asked", ["model", "baseline", None])
+def test_activity_is_predicted_by_the_share_that_val_chooses_or_by_a_baseline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str | None
+) -> None:
+    calls, written = list[Any](), list[Any]()
+
+    def note(name: str, result: Any) -> None:
+        monkeypatch.setattr(requests, name, lambda *a: calls.append((name, *a)) or result)
+
+    for name, result in (("fit_activity", "fit"), ("predict_activity", "p"), ("choose_share", 0.3),
+                         ("predict_windows", "p"), ("neural_tensors", ({"t": 1}, {"more": "x"}))):  # fmt: skip
+        note(name, result)
+    truths = SimpleNamespace(of=lambda recording, task, split: f"{task.name} {split}")
+    monkeypatch.setattr(requests, "NeuralTruth", truths)
+    monkeypatch.setattr(requests, "write_predictions", lambda *a: written.append(a))
+    recording: Any = SimpleNamespace(eid=EID, build="b", version="v", unit_ids=["u"])
+    name = next(name for name in TASKS if name.startswith("ts2"))
+    places = [requests.Place("l", name, EID, seed) for seed in (44, 45)]
+    request = request_of(tmp_path, EID, baseline="own" if asked == "baseline" else None)
+    model: Any = "model" if asked == "model" else None
+    requests._write_activity(request, recording, model, places)
+    test = f"{name} test"
+    notes = sorted(path.parent.name for path in request.work.rglob(f"{name}.json"))
+    if asked == "model":
+        given = ("model", EID, ["u"])
+        expected = [("choose_share", *given, f"{name} val"), ("predict_windows", *given, test)]
+        assert notes == ["seed_44", "seed_45"]
+        note_file = request.work / "ts2" / EID / "seed_44" / f"{name}.json"
+        assert json.loads(note_file.read_text()) == {"val poisson_d2 by share of dynamics": 0.3}
+    else:
+        of = "own" if asked == "baseline" else "linear"
+        expected = [("fit_activity", recording, TASKS[name], of), ("predict_activity", "fit", test)]
+        assert notes == []
+    assert calls == [*expected, ("neural_tensors", test, "p")]
+    about = {"unit_filtering": "b", "dataset_version": "v", "more": "x"}
+    assert written == [(tmp_path, place, {"t": 1}, about) for place in places]
+
+
 @pytest.mark.parametrize("name", ["linear", "reduced_rank"])
 def test_a_baseline_of_behaviour_is_the_one_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str

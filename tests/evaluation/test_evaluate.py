@@ -267,6 +267,7 @@ def test_sessions_side_by_side_fit_into_memory(trained, monkeypatch):
         budget = n_sessions * largest * 4 * (4 + 3) / 1e9
         assert sessions_at_once(cache, list(cache), 4, budget * 1.01) == n_sessions
         assert sessions_at_once(cache, list(cache), 4, budget * 0.99) == max(1, n_sessions - 1)
+    assert sessions_at_once(cache, ["of no cache"], 4, 1.0) == 1
     side_by_side = []
 
     def pool(workers):

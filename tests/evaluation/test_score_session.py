@@ -6,6 +6,7 @@ import pytest
 from scipy.stats import poisson
 from synthetic import make_session
 
+from ibl_mtm.evaluation import score_session as module
 from ibl_mtm.evaluation.activity.tasks import held_out, region_pairs
 from ibl_mtm.evaluation.score_session import score_session
 
@@ -101,3 +102,17 @@ def test_examples_are_trials_by_their_number_and_averages_by_choice(scored):
     assert shown.psth_observed.values == pytest.approx(counts[left].mean(0) / 0.02, rel=1e-5)
     assert found.n_test == len(test)
     assert found.time == pytest.approx(ds.time.values + 0.01)
+
+
+def test_published_conditions_need_all_three_of_their_variables(monkeypatch):
+    ds, seen = make_session(n_units=3, n_trials=12, n_bins=5), []
+    monkeypatch.setattr(
+        module, "published_r2", lambda rates, counts, condition: seen.append(condition) or (1, 2)
+    )
+    assert module._published("own", ds, None, None) == {}
+    found = module._published("published", ds, None, None)
+    assert list(found.values()) == [1, 2]
+    assert (seen[0] >= 0).any()
+    for name in ("choice", "feedback", "probability_left"):
+        module._published("published", ds.drop_vars(name), None, None)
+        assert seen[-1].tolist() == [-1] * 12

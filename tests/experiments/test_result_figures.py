@@ -31,3 +31,21 @@ def test_curves_have_their_scores_at_every_panel(tmp_path):
     ]
     for axes in draw(results).axes:
         assert any(label.get_text() for label in axes.get_yticklabels())
+
+
+def test_panels_that_no_task_fills_are_left_blank_and_series_are_named_once(tmp_path):
+    tasks = ("co_smoothing", "intra_region", "inter_region", "forward_prediction", "choice")
+    runs = [
+        write_scored(
+            tmp_path / f"{name}{n}", name, {"s": dict.fromkeys(tasks, n / 40)}, animals=n
+        )
+        for name in ("MtM", "NDT")
+        for n in (1, 10)
+    ]
+    figure = draw(make_results("scaling", runs))
+    assert [axes.axison for axes in figure.axes] == [True] * 5 + [False]
+    assert len({axes.get_subplotspec().colspan.start for axes in figure.axes}) == 3
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["MtM", "NDT"]
+    alone = draw(make_results("scaling", [run for run in runs if "MtM" in str(run)]))
+    assert alone.legends == []

@@ -348,3 +348,19 @@ def test_the_start_is_principal_components_of_unit_variance():
     relative = (kernel @ counts).reshape(-1, 6) / ((counts.sum((0, 1)) + 0.5) / 600) - 1
     expected = np.linalg.lstsq(scores, relative, rcond=None)[0].T.clip(-1, 1)
     np.testing.assert_allclose(found.loading.abs(), abs(expected), atol=2e-3)
+
+
+def test_of_trials_of_one_bin_only_the_start_is_fitted():
+    """Twenty trials beside three of unit variance that are added, and the least noise."""
+    system, rng = make_system(n_time=1), np.random.default_rng(3)
+    mean = torch.from_numpy(rng.normal(size=(20, 1, K)) * [1, 2, 3] + [0.5, 0, -1])
+    covariance = torch.eye(K).double().expand(20, 1, K, K) * 0.25
+    between = torch.zeros(20, 0, K, K, dtype=torch.float64)
+    posterior = Posterior(mean, covariance, between)
+    found = fit_moves(system, posterior)
+    assert torch.allclose(found.course, mean.mean(0))
+    away = (mean - mean.mean(0))[:, 0].numpy()
+    expected = (away.T @ away + (20 * 0.25 + 3) * np.eye(K)) / 23 + 1e-3 * np.eye(K)
+    np.testing.assert_allclose(found.first_noise, expected)
+    assert torch.equal(found.transition, system.transition)
+    assert torch.equal(found.noise, system.noise)

@@ -247,6 +247,14 @@ def test_the_loss_is_the_poisson_likelihood_of_the_targets():
     assert mean[2] == total[2] == 0
 
 
+def test_rows_of_other_sessions_can_be_read_out_too():
+    model, h, rows = make_model(), torch.randn(3, 5, 16), torch.tensor([17, 2])
+    found = model.read_out_of(h, rows)
+    for column, row in enumerate(rows):
+        expected = (h * model.read_out[row]).sum(2) + model.read_out_bias[row]
+        assert torch.allclose(found[:, :, column], expected, atol=1e-5)
+
+
 def test_the_prompt_names_the_region_of_trials_that_have_one():
     model = make_model()
     group = Group(make_counts(), hide(units=[1]), rows_of(1), 1, "inter_region")

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 from synthetic import make_session
 
-from ibl_mtm.sessions.modalities import GAUSSIAN_NULL, describe_modalities, read_modalities
+from ibl_mtm.sessions.behaviours import Behaviour, Undecodable
+from ibl_mtm.sessions.modalities import (
+    GAUSSIAN_NULL,
+    describe_modalities,
+    read_modalities,
+    variables_in,
+)
 from ibl_mtm.sessions.selection import SelectionSettings
 from ibl_mtm.sessions.view import describe_session
 
@@ -83,3 +89,40 @@ def test_scales_see_training_trials_alone(ds):
     for name, kind in vars(session.behaviour.statistics).items():
         np.testing.assert_array_equal(kind, getattr(changed.behaviour.statistics, name))
     assert describe_session(ds, SelectionSettings()).behaviour is None
+
+
+def test_modalities_of_one_variable_are_left_out_together(ds):
+    assert variables_in(("wheel_velocity", "choice", "wheel_speed")) == {
+        "wheel_velocity+wheel_speed": ("wheel_velocity", "wheel_speed"),
+        "choice": ("choice",),
+    }
+    whole = read_modalities(ds, NAMES)
+    left = whole.without(NAMES, ("choice", "lick_rate"))
+    assert np.isnan(left.traces[..., 1]).all()
+    assert not left.classes[:, 0].any()
+    np.testing.assert_array_equal(left.traces[..., [0, 2]], whole.traces[..., [0, 2]])
+    np.testing.assert_array_equal(left.classes[:, 1], whole.classes[:, 1])
+    assert whole.classes[:, 0].any()  # which is as it was
+
+
+@pytest.mark.parametrize(
+    ("classes", "score", "unit", "n_levels", "dims", "kind"),
+    [
+        (None, "r2", "R²", 0, ("trial", "time"), "trace"),
+        (("right", "left"), "accuracy", "accuracy", 0, ("trial",), "class"),
+        (("low", "middle", "high"), "accuracy", "accuracy, 3 classes", 3, ("trial",), "class"),
+    ],
+)
+def test_behaviours_are_traces_or_of_two_or_more_classes(
+    ds, classes, score, unit, n_levels, dims, kind
+):
+    behaviour = Behaviour("Own", "own", classes, convert=lambda values, width: values / width)
+    assert (behaviour.score, behaviour.unit) == (score, unit)
+    assert len(behaviour.levels) == n_levels
+    with pytest.raises(Undecodable, match="the session has no own"):
+        behaviour.target(ds)
+    values = np.ones([ds.sizes[dim] for dim in dims])
+    found = behaviour.target(ds.assign(own=(dims, values)))
+    np.testing.assert_allclose(found, values / ds.attrs["bin_size"])
+    with pytest.raises(Undecodable, match=f"own has dimensions .*unit.*: no {kind}"):
+        behaviour.target(ds.assign(own=("unit", np.ones(4))))

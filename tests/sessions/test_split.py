@@ -5,6 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ibl_mtm.config.dataset import Split
+from ibl_mtm.sessions.deal import _in_words
 from ibl_mtm.sessions.split import N_BLOCKS, SPLITS, split_trials
 
 FRACTIONS = (0.7, 0.1, 0.2)
@@ -92,3 +94,18 @@ def test_this_split_stays_as_it_is():
 def test_one_trial_or_none():
     assert split(0).shape == (0,)
     assert split(1).tolist() == ["train"]
+
+
+@pytest.mark.parametrize(
+    ("split", "words"),
+    [
+        ({"kind": "file"}, "as the files have it"),
+        ({"kind": "file", "domains": "ts2"}, "as the files have it, ts2"),
+        (
+            {"kind": "blocks", "fractions": [0.625, 0.125, 0.25], "seed": 3},
+            "blocks, 62.5/12.5/25 % train/val/test, seed 3",
+        ),
+    ],
+)
+def test_a_rule_in_words(split, words):
+    assert _in_words(Split.model_validate(split)) == words

@@ -172,6 +172,13 @@ def test_settings_have_limits(key):
                     as_run_settings(given)
 
 
+def test_words_that_yaml_reads_as_truth_values_or_numbers(write):
+    text = "base: mtm_small\ndata: {device_cache: %s}\ntrainer: {precision: %s}\n"
+    for word in ("on", "off", "auto"):
+        found = read_run_settings(write(text % (word, 32)))
+        assert (found.data.device_cache, found.trainer.precision) == (word, "32")
+
+
 @pytest.mark.parametrize(
     ("schemes", "told"),
     [

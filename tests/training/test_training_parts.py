@@ -15,11 +15,13 @@ from training_runs import TINY, tiny_settings
 from ibl_mtm.errors import UserError
 from ibl_mtm.training import folder, run
 from ibl_mtm.training.checkpoint.model_card import _scores
-from ibl_mtm.training.data import memory, store
+from ibl_mtm.training.data import loader, memory, store
 from ibl_mtm.training.data.store import Store
 from ibl_mtm.training.loop import devices, dynamics, progress
 from ibl_mtm.training.loop.progress import ProgressBar, ProgressLines
+from ibl_mtm.training.loop import trainer as trainer_module
 from ibl_mtm.training.loop.trainer import make_trainer
+from ibl_mtm.training.published import import_report
 
 
 def session(train: int, val: int):
@@ -403,3 +405,52 @@ def test_patience_counts_validations_of_the_score_that_is_kept(tmp_path, patienc
     early = [c for c in trainer.callbacks if isinstance(c, EarlyStopping)]
     found = [(c.patience, c.mode, c.monitor) for c in early]
     assert found == ([] if patience is None else [(3, "max", best.monitor)])
+
+
+@pytest.mark.parametrize(
+    ("kind", "free", "room"), [("cuda", 20, True), ("cuda", 19, False), ("cpu", 99, False)]
+)
+def test_counts_are_held_on_a_gpu_of_which_they_take_up_to_half(monkeypatch, kind, free, room):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 1000))
+    assert loader._has_room(torch.device(kind), [session(4, 1), session(3, 2)]) == room
+
+
+def test_weights_and_biases_gets_the_runs_name_and_settings(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(trainer_module, "WandbLogger", lambda *a, **k: asked.append((a, k)) or 1)
+    monkeypatch.setattr(trainer_module, "find_spec", lambda name: name == "wandb")
+    chosen = tiny_settings(name="own", trainer={"logger": "wandb"})
+    assert len(trainer_module._loggers(chosen, tmp_path)) == 2
+    (((name, folder_), options),) = asked
+    assert (name, folder_) == ("own", tmp_path)
+    assert options["project"] == "ibl-mtm"
+    assert options["config"]["steps"] == 12
+    monkeypatch.setattr(trainer_module, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match="pip install wandb"):
+        trainer_module._loggers(chosen, tmp_path)
+    assert len(trainer_module._loggers(tiny_settings(), tmp_path)) == 1
+
+
+@pytest.mark.parametrize(
+    ("has_cache", "scores", "told"),
+    [
+        (True, {"a": 0.25, "b": -0.125}, []),
+        (True, {"a": 0.25}, ["1 session not scored: no validation trials in the cache"]),
+        (False, {}, ["WARNING: nothing was scored"]),
+    ],
+)
+def test_what_an_imported_run_says_of_its_sessions(has_cache, scores, told):
+    report = import_report.ImportReport(
+        run="r", file="f.pt", sha256="0", sessions=["a", "b"], left_out=["c"],
+        schemes=["neuron"], n_units=7, n_parameters=12345,
+        scores=scores, correlations={"a": 0.5, "b": 0.25}, below_mean=["b"], unlike=["b"],
+    )  # fmt: skip
+    first, *lines, last = report.lines(SimpleNamespace(eids=["a", "b", "c"]), has_cache)
+    assert first == "f.pt: 2 sessions of 3, 7 units, 12,345 parameters"
+    assert last.startswith("which trials trained it stands in no file")
+    of = {"a": ["session a: +0.250 bits/spike"],
+          "b": ["session b: -0.125 bits/spike",
+                "WARNING: session b scores below the units' means and predicts other"]}  # fmt: skip
+    expected = [line for eid in scores for line in of[eid]] + told
+    assert len(lines) == len(expected)
+    assert all(line.startswith(start) for line, start in zip(lines, expected, strict=True))
