@@ -20,7 +20,7 @@ from ibl_mtm.model.masking import Scheme
 from ibl_mtm.model.mtm import MtM
 from ibl_mtm.model.poisson_regression import PoissonFit, PoissonRegression
 from ibl_mtm.sessions.view import Session
-from ibl_mtm.training.loop.objective import SessionRows, make_task, trial_keys
+from ibl_mtm.training.objective.draw_tasks import SessionRows, make_task, trial_keys
 from ibl_mtm.training.settings import RunSettings
 
 __all__ = ["PENALTIES", "USUAL_PENALTY", "fit_encoding"]

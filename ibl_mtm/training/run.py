@@ -42,9 +42,9 @@ from ibl_mtm.training.folder import (
 from ibl_mtm.training.loop.devices import check_devices
 from ibl_mtm.training.loop.dynamics import choose_shares, fit_systems
 from ibl_mtm.training.loop.module import Training
-from ibl_mtm.training.loop.objective import check_schemes, missing_modalities
-from ibl_mtm.training.loop.target import check_target
 from ibl_mtm.training.loop.trainer import make_loaders, make_trainer, quiet
+from ibl_mtm.training.objective.schemes import check_schemes, missing_modalities
+from ibl_mtm.training.objective.target import check_target
 from ibl_mtm.training.outcome import write_outcome
 from ibl_mtm.training.settings import FinetuneSettings, RunSettings, as_run_settings
 

@@ -21,7 +21,7 @@ from ibl_mtm.cache.cache import open_cache
 from ibl_mtm.training.checkpoint.build import build_model
 from ibl_mtm.training.checkpoint.pretrained import load_model
 from ibl_mtm.training.data.describe import describe_sessions
-from ibl_mtm.training.loop.objective import SessionRows, draw_tasks
+from ibl_mtm.training.objective.draw_tasks import SessionRows, draw_tasks
 from ibl_mtm.training.run import train
 
 GOLDEN = Path(__file__).with_name("golden_defaults.json")

@@ -1,1 +1,1 @@
-"""Steps of a training: what is asked, how weights move, what is kept of them."""
+"""Steps of a training: how weights move, what is kept of them."""

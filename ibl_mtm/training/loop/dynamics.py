@@ -21,8 +21,9 @@ from ibl_mtm.model.masking import SCHEMES, Mask, Scheme, draw_mask, mask_last_bi
 from ibl_mtm.model.mtm import MtM
 from ibl_mtm.model.with_dynamics import average
 from ibl_mtm.sessions.view import Session
-from ibl_mtm.training.loop.objective import SessionRows, possible_schemes, trial_keys
-from ibl_mtm.training.loop.unit_scores import add_to, mean_over_units, new_totals
+from ibl_mtm.training.objective.draw_tasks import SessionRows, trial_keys
+from ibl_mtm.training.objective.schemes import possible_schemes
+from ibl_mtm.training.objective.unit_scores import add_to, mean_over_units, new_totals
 from ibl_mtm.training.settings import RunSettings
 
 __all__ = ["choose_shares", "fit_systems"]

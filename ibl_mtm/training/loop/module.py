@@ -16,28 +16,29 @@ from torch import Tensor
 from torch.func import functional_call
 
 from ibl_mtm.errors import UserError
-from ibl_mtm.model.loss import poisson_nll
 from ibl_mtm.model.masking import BEHAVIOUR_SCHEMES
 from ibl_mtm.model.modalities import Answer
 from ibl_mtm.model.mtm import MtM
 from ibl_mtm.sessions.view import Session
 from ibl_mtm.training.data.sampler import Batch, Part
-from ibl_mtm.training.loop.behaviour_scores import add_behaviour_to, new_behaviour_totals
 from ibl_mtm.training.loop.earlier_checkpoints import rename_states
 from ibl_mtm.training.loop.ema import EMA
-from ibl_mtm.training.loop.objective import (
+from ibl_mtm.training.loop.optimizer import RowAdamW
+from ibl_mtm.training.loop.rows import Rows
+from ibl_mtm.training.loop.schedule import Schedule
+from ibl_mtm.training.objective.behaviour_scores import add_behaviour_to, new_behaviour_totals
+from ibl_mtm.training.objective.draw_tasks import (
     SessionRows,
     Task,
     draw_tasks,
     make_task,
-    possible_schemes,
     tasks_loss,
     trial_keys,
 )
-from ibl_mtm.training.loop.optimizer import RowAdamW
-from ibl_mtm.training.loop.rows import Rows
-from ibl_mtm.training.loop.target import ask_only
-from ibl_mtm.training.loop.unit_scores import add_to, mean_over_units, new_totals, pooled
+from ibl_mtm.training.objective.schemes import possible_schemes
+from ibl_mtm.training.objective.step_score import bits_per_spike, totals_of
+from ibl_mtm.training.objective.target import ask_only
+from ibl_mtm.training.objective.unit_scores import add_to, mean_over_units, new_totals, pooled
 from ibl_mtm.training.settings import RunSettings
 
 __all__ = ["LOG_EVERY", "Training"]
@@ -69,6 +70,7 @@ class Training(pl.LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.settings, self.model, self.steps = settings, model, steps
+        self.schedule = Schedule(settings, steps)
         self.sessions = sessions
         self.rows = SessionRows.of(sessions, model.scope, model.names_of_modalities)
         # Gradients end at the rows of a step (see `Rows`), never at whole tables.
@@ -126,12 +128,12 @@ class Training(pl.LightningModule):
             if is_logged:
                 scores[0] += loss.detach()
                 for task, log_rate in zip(tasks, log_rates, strict=True):
-                    scores[1:] += _totals(task, log_rate.detach(), null) * bool(pieces)
+                    scores[1:] += totals_of(task, log_rate.detach(), null) * bool(pieces)
         self.update(rows, tables)
         if is_logged:
             self._sum_over_devices([scores])
             self.log("train/loss", scores[0])
-            self.log("train/bits_per_spike", _bits_per_spike(scores[1:]))
+            self.log("train/bits_per_spike", bits_per_spike(scores[1:]))
             self.raise_if_diverged()
 
     def ask(
@@ -185,7 +187,7 @@ class Training(pl.LightningModule):
         step_number = self.global_step
         if self.settings.optimizer.cycle_momentum:
             for group in optimizer.param_groups:
-                group["betas"] = (self.first_moment(step_number), group["betas"][1])
+                group["betas"] = (self.schedule.first_moment(step_number), group["betas"][1])
         wrapped.step()  # type: ignore[union-attr]
         wrapped.zero_grad()  # type: ignore[union-attr]
         self.lr_schedulers().step()  # type: ignore[union-attr]
@@ -298,36 +300,10 @@ class Training(pl.LightningModule):
                 decay = chosen.weight_decay if chosen.decay_biases or not is_vector else 0.0
                 rate = chosen.learning_rate * (1.0 if is_table else finetune.body_rate)
                 groups.append({"params": parameters, "weight_decay": decay, "lr": rate})
-                schedules.append(self.relative_rate if is_table else self.relative_body_rate)
+                schedules.append(self.schedule.rate if is_table else self.schedule.body_rate)
         optimizer = RowAdamW(groups, fused=True)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, schedules)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule}}
-
-    def relative_rate(self, step: int) -> float:
-        """One-cycle cosine: from a tenth up to the full rate, then down to nothing."""
-        place = self.place_in_cycle(step)
-        return 0.1 + 0.9 * place if step < self.warm_steps else place
-
-    def first_moment(self, step: int) -> float:
-        """Decay of AdamW's first moment where it is cycled: lowest where the rate is highest."""
-        return 0.95 - 0.1 * self.place_in_cycle(step)
-
-    @property
-    def warm_steps(self) -> int:
-        """Steps over which the rate rises."""
-        return max(1, round(self.settings.optimizer.warmup * self.steps))
-
-    def place_in_cycle(self, step: int) -> float:
-        """A cosine from 0 up to 1 where the rate is highest, then down to 0 at the last step."""
-        warm = self.warm_steps
-        if step < warm:
-            return (1 - math.cos(math.pi * step / warm)) / 2
-        return (1 + math.cos(math.pi * min(1.0, (step - warm) / max(1, self.steps - warm)))) / 2
-
-    def relative_body_rate(self, step: int) -> float:
-        """The same for what sessions share, which may be left alone at first."""
-        frozen = step < self.settings.finetune.stitchers_only
-        return 0.0 if frozen else self.relative_rate(step)
 
     def transfer_batch_to_device(
         self, batch: Any, device: torch.device, dataloader_idx: int
@@ -338,22 +314,3 @@ class Training(pl.LightningModule):
         if self.trainer.world_size > 1:
             for tensor in tensors:
                 torch.distributed.all_reduce(tensor)
-
-
-def _totals(task: Task, log_rate: Tensor, null_log_rate: Tensor) -> Tensor:
-    """(NLL of the model, NLL of each unit's training mean, spikes) over the target entries."""
-    counts, log_rate = task.group.counts.float(), log_rate.float()
-    null = null_log_rate[task.group.units].expand_as(log_rate)
-    entries = task.target.expand_as(log_rate)
-    return torch.stack(
-        [
-            torch.where(entries, poisson_nll(log_rate, counts), 0).sum(),
-            torch.where(entries, poisson_nll(null, counts), 0).sum(),
-            torch.where(entries, counts, 0).sum(),
-        ]
-    )
-
-
-def _bits_per_spike(totals: Tensor) -> Tensor:
-    nll, null, spikes = totals
-    return (null - nll) / (spikes.clamp(min=1) * math.log(2))

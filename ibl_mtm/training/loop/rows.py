@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ibl_mtm.model.mtm import MtM
 from ibl_mtm.training.data.held import send
-from ibl_mtm.training.loop.objective import SessionRows, Task
+from ibl_mtm.training.objective.draw_tasks import SessionRows, Task
 
 __all__ = ["Rows"]
 

@@ -22,8 +22,8 @@ from ibl_mtm.sessions.trial_format import trial_format
 from ibl_mtm.sessions.view import Session, describe_session
 from ibl_mtm.training.checkpoint.pretrained import save_model
 from ibl_mtm.training.folder import claim_folder, empty_folder, write_request
-from ibl_mtm.training.loop.objective import SessionRows, make_task, trial_keys
-from ibl_mtm.training.loop.unit_scores import add_to, mean_over_units, new_totals
+from ibl_mtm.training.objective.draw_tasks import SessionRows, make_task, trial_keys
+from ibl_mtm.training.objective.unit_scores import add_to, mean_over_units, new_totals
 from ibl_mtm.training.outcome import write_outcome
 from ibl_mtm.training.published.convert import Published, read_published
 from ibl_mtm.training.published.import_report import ImportReport

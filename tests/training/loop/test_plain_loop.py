@@ -25,13 +25,13 @@ from ibl_mtm.training.checkpoint.pretrained import load_model
 from ibl_mtm.training.data.describe import describe_sessions
 from ibl_mtm.training.data.sampler import TrialSampler
 from ibl_mtm.training.loop.module import Training
-from ibl_mtm.training.loop.objective import (
+from ibl_mtm.training.objective.draw_tasks import (
     SessionRows,
     draw_tasks,
     make_task,
-    possible_schemes,
     trial_keys,
 )
+from ibl_mtm.training.objective.schemes import possible_schemes
 from ibl_mtm.training.run import fit, train
 from ibl_mtm.training.settings import RunSettings
 
@@ -278,5 +278,5 @@ def test_the_rate_rises_and_falls_as_half_cosines(cache, step, rate):
     settings = settings_of(optimizer={"warmup": 0.1}, finetune={"stitchers_only": 6})
     model, sessions = begin(settings, cache)
     module = Training(settings, model, sessions, steps=100)
-    assert module.relative_rate(step) == pytest.approx(rate, abs=1e-9)
-    assert module.relative_body_rate(step) == (0.0 if step < 6 else pytest.approx(rate, abs=1e-9))
+    assert module.schedule.rate(step) == pytest.approx(rate, abs=1e-9)
+    assert module.schedule.body_rate(step) == (0.0 if step < 6 else pytest.approx(rate, abs=1e-9))

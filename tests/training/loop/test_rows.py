@@ -8,9 +8,9 @@ from ibl_mtm.model.scope import Scope
 from ibl_mtm.model.settings import ModelSettings
 from ibl_mtm.sessions.trial_format import TrialFormat
 from ibl_mtm.training.loop.ema import EMA
-from ibl_mtm.training.loop.objective import SessionRows
 from ibl_mtm.training.loop.optimizer import RowAdamW
 from ibl_mtm.training.loop.rows import Rows
+from ibl_mtm.training.objective.draw_tasks import SessionRows
 
 N_TIME, CPU = 6, torch.device("cpu")
 SETTINGS = ModelSettings(

@@ -24,7 +24,7 @@ from ibl_mtm.model.mtm import MtM
 from ibl_mtm.training.checkpoint.pretrained import load_model
 from ibl_mtm.training.data.describe import describe_sessions
 from ibl_mtm.training.loop.dynamics import SHARES, USUAL_SHARE, USUAL_TRIALS, choose_shares
-from ibl_mtm.training.loop.objective import SessionRows
+from ibl_mtm.training.objective.draw_tasks import SessionRows
 from ibl_mtm.training.run import train
 
 K = 3

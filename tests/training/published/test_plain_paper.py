@@ -14,7 +14,7 @@ from ibl_mtm.model.mtm import MtM
 from ibl_mtm.model.scope import Scope
 from ibl_mtm.sessions.trial_format import TrialFormat
 from ibl_mtm.training.loop.module import Training
-from ibl_mtm.training.loop.objective import SessionRows, Task, draw_tasks, tasks_loss
+from ibl_mtm.training.objective.draw_tasks import SessionRows, Task, draw_tasks, tasks_loss
 from ibl_mtm.training.published.convert import read_published
 from ibl_mtm.training.settings import read_run_settings
 
@@ -265,10 +265,10 @@ def test_the_first_moment_goes_as_in_pytorchs_schedule(tmp_path):
         rates.append(theirs.get_last_lr()[0])
         optimizer.step()
         theirs.step()
-    own = [module.first_moment(step) for step in range(999)]
+    own = [module.schedule.first_moment(step) for step in range(999)]
     assert np.abs(np.array(own) - moments).max() < 2e-3
     assert (own[0], min(own)) == (0.95, pytest.approx(0.85))
-    relative = np.array([module.relative_rate(step) for step in range(999)])
+    relative = np.array([module.schedule.rate(step) for step in range(999)])
     assert np.abs(relative - np.array(rates) / 1e-4).max() < 0.02
 
 

@@ -13,7 +13,7 @@ from ibl_mtm.errors import UserError
 from ibl_mtm.model.behaviour_masks import BehaviourMask
 from ibl_mtm.sessions.modalities import classes_in, traces_in
 from ibl_mtm.sessions.view import Session
-from ibl_mtm.training.loop.objective import Task
+from ibl_mtm.training.objective.draw_tasks import Task
 
 __all__ = ["ask_only", "check_target"]
 

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ibl_mtm.errors import UserError
 from ibl_mtm.model.behaviour_masks import (
     ASKS_BEHAVIOUR,
     BehaviourMask,
@@ -22,22 +21,20 @@ from ibl_mtm.model.behaviour_masks import (
 from ibl_mtm.model.draws import keys, uniform
 from ibl_mtm.model.group import Group
 from ibl_mtm.model.loss import Reduction, masked_loss, null_loss
-from ibl_mtm.model.masking import DRAWS, Scheme, draw_mask
+from ibl_mtm.model.masking import Scheme, draw_mask
 from ibl_mtm.model.modalities import Answer, Behaviour
 from ibl_mtm.model.scope import Scope
-from ibl_mtm.sessions.modalities import ModalityValues, classes_in, traces_in
+from ibl_mtm.sessions.modalities import ModalityValues
 from ibl_mtm.sessions.view import Session
 from ibl_mtm.training.data.held import send
+from ibl_mtm.training.objective.schemes import has_behaviour, possible_schemes
 from ibl_mtm.training.settings import MaskSettings
 
 __all__ = [
     "SessionRows",
     "Task",
     "behaviour_losses",
-    "check_schemes",
     "draw_tasks",
-    "missing_modalities",
-    "possible_schemes",
     "tasks_loss",
     "trial_keys",
 ]
@@ -81,7 +78,7 @@ class SessionRows:
                 session=session_row[session.eid],
                 units=torch.tensor([unit_row[unit] for unit in session.units]),
                 regions=torch.tensor([region_row.get(region, -1) for region in session.region]),
-                sources=sources_of(modalities) if _has_behaviour(session) else None,
+                sources=sources_of(modalities) if has_behaviour(session) else None,
             )
             for session in sessions
         ]
@@ -112,73 +109,9 @@ class Task:
         return Task(group, target, BehaviourMask(*asked))
 
 
-def _has_behaviour(session: Session) -> bool:
-    return session.behaviour is not None and session.behaviour.is_there
-
-
 def trial_keys(seed: int, step: int, session: int, trial: np.ndarray) -> Tensor:
     """Keys of masks: one for each (seed, step, session, trial), (B,)."""
     return keys(seed, step, torch.as_tensor(trial.astype(np.int64)) + (session << 32))
-
-
-def possible_schemes(
-    schemes: Sequence[Scheme], regions: Tensor, behaviour: bool = False
-) -> list[Scheme]:
-    """Schemes that a session allows: those of regions need one, and units outside of it; those
-    of behaviour a session that has some.
-    """
-    inside = regions[regions >= 0]
-    n_regions = 0 if not len(inside) else 2 if (regions != inside[0]).any() else 1
-    allowed = [scheme for scheme in schemes if DRAWS[scheme].n_regions <= n_regions]
-    return [scheme for scheme in allowed if behaviour or not DRAWS[scheme].behaviour]
-
-
-def missing_modalities(sessions: Sequence[Session], modalities: Sequence[str]) -> list[str]:
-    """A line for each modality that not every session has."""
-    names = (*traces_in(modalities), *classes_in(modalities))
-    there = [s.behaviour.statistics.null > 0 for s in sessions if s.behaviour is not None]
-    n_with = np.sum(there, 0) if there else np.zeros(len(names), int)
-    return [
-        f"{name}: in {n} of {len(sessions)} sessions; masked in the others"
-        for name, n in zip(names, n_with.tolist(), strict=True)
-        if n < len(sessions)
-    ]
-
-
-def check_schemes(sessions: Sequence[Session], masks: MaskSettings, minimum: int) -> None:
-    """Make sure that every session allows some masking scheme, before training meets one.
-
-    Parameters
-    ----------
-    sessions
-        Of a run.
-    masks
-        The run's.
-    minimum
-        Units that a region needs (``data.min_units_per_region``).
-
-    Raises
-    ------
-    UserError
-        Names the first session that allows none.
-    """
-    schemes = [scheme for scheme, weight in masks.schemes.items() if weight > 0]
-    for session in sessions:
-        names = np.unique(session.region[session.region != ""]).tolist()
-        regions = torch.tensor([names.index(r) if r else -1 for r in session.region])
-        if possible_schemes(schemes, regions, _has_behaviour(session)):
-            continue
-        none = f"session {session.eid} allows none of masks.schemes ({', '.join(schemes)})"
-        if possible_schemes(schemes, regions, behaviour=True):
-            raise UserError(
-                f"{none}: it has none of model.modalities; add a scheme of activity, or leave "
-                "the session out with --where"
-            )
-        have = "no region with" if not names else f"only {', '.join(names)} with"
-        raise UserError(
-            f"{none}: it has {have} data.min_units_per_region={minimum} units; lower that, or "
-            "leave the session out with --where"
-        )
 
 
 def draw_tasks(

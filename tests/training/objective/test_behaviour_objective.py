@@ -11,15 +11,15 @@ from ibl_mtm.model.group import Group
 from ibl_mtm.model.loss import masked_loss, null_loss
 from ibl_mtm.model.modalities import Answer, Behaviour, Scales
 from ibl_mtm.sessions.modalities import ModalityValues
-from ibl_mtm.training.loop.behaviour_scores import add_behaviour_to, new_behaviour_totals
-from ibl_mtm.training.loop.objective import (
+from ibl_mtm.training.objective.behaviour_scores import add_behaviour_to, new_behaviour_totals
+from ibl_mtm.training.objective.draw_tasks import (
     SessionRows,
     Task,
     behaviour_losses,
     draw_tasks,
-    possible_schemes,
     tasks_loss,
 )
+from ibl_mtm.training.objective.schemes import possible_schemes
 from ibl_mtm.training.settings import MaskSettings
 
 NAMES = ("whisker_motion_energy", "lick_rate", "choice")

@@ -6,13 +6,13 @@ import torch
 
 from ibl_mtm.model.group import Group
 from ibl_mtm.model.masking import Scheme
-from ibl_mtm.training.loop.objective import (
+from ibl_mtm.training.objective.draw_tasks import (
     SessionRows,
     Task,
     draw_tasks,
-    possible_schemes,
     tasks_loss,
 )
+from ibl_mtm.training.objective.schemes import possible_schemes
 from ibl_mtm.training.settings import MaskSettings
 
 #: Two regions of three units, and two units of none.

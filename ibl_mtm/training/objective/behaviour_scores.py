@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ibl_mtm.model.modalities import Answer
-from ibl_mtm.training.loop.objective import Task
+from ibl_mtm.training.objective.draw_tasks import Task
 
 __all__ = ["add_behaviour_to", "new_behaviour_totals"]
 

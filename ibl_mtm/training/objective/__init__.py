@@ -1,0 +1,1 @@
+"""What a training step asks of a model, and how its answers are scored."""
