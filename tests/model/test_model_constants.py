@@ -1,0 +1,53 @@
+"""Numbers that fitted dynamics follow from: with others, they are not those of before.
+
+Who changes one says so in CHANGELOG.md, and here. What is only an amount of work is not here.
+"""
+
+import importlib
+
+import numpy as np
+import pytest
+
+CONSTANTS = {
+    "model.dynamics.drift": {
+        "FACTORS": (0.7, 1.4),
+        "KNOTS": 64,
+        "LONGEST_STEP": 1.5,
+        "MOST_SPREAD": 1.0,
+        "PRIOR_INFORMATION": 20.0,
+        "PRIOR_TRIALS": 20,
+        "PRIVATE": 0.02,
+        "START_SPREAD": 0.1,
+        "TIME_CONSTANT": 100.0,
+        "TOLERANCE": 0.01,
+    },
+    "model.dynamics.fit": {
+        "AGAIN": 8,
+        "ITERATIONS": 25,
+        "LEAST_NOISE": 1e-3,
+        "PERSISTENCE": 0.95,
+        "PRIOR_TRIALS": 3,
+        "SETTLED": 3,
+        "SMALL": 1e-5,
+        "STABLE": 0.998,
+        "START_PRECISION": 10.0,
+        "START_WIDTH": 3.0,
+        "WEAK": 1e-3,
+    },
+    "model.dynamics.system": {
+        "HIGHEST": 10.0,
+        "LONGEST_STEP": 1.5,
+        "NEWTON_STEPS": 120,
+        "SLOW": 0.3,
+        "STALE": 0.5,
+        "STALE_BY_TURNS": 0.1,
+        "TOLERANCE": 0.002,
+    },
+}
+
+
+@pytest.mark.parametrize("module", CONSTANTS)
+def test_numbers_of_dynamics_are_what_they_were(module: str) -> None:
+    found = importlib.import_module(f"ibl_mtm.{module}")
+    for name, before in CONSTANTS[module].items():
+        assert np.allclose(getattr(found, name), before, rtol=1e-12), name
