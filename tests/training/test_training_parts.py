@@ -15,6 +15,7 @@ from training_runs import TINY, tiny_settings
 from ibl_mtm.errors import UserError
 from ibl_mtm.training import folder, run
 from ibl_mtm.training.checkpoint.model_card import _scores
+from ibl_mtm.training.checkpoint.pretrained import model_digest
 from ibl_mtm.training.data import loader, memory, store
 from ibl_mtm.training.data.store import Store
 from ibl_mtm.training.loop import devices, dynamics, progress
@@ -454,3 +455,8 @@ def test_what_an_imported_run_says_of_its_sessions(has_cache, scores, told):
     expected = [line for eid in scores for line in of[eid]] + told
     assert len(lines) == len(expected)
     assert all(line.startswith(start) for line, start in zip(lines, expected, strict=True))
+
+
+def test_a_digest_of_weights_is_the_beginning_of_their_sha256(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"abc")  # FIPS 180's example
+    assert model_digest(tmp_path) == "ba7816bf8f01cfea"

@@ -171,3 +171,23 @@ def test_a_session_without_regions_draws_none_for_a_step():
     for step in range(4):
         tasks = draw_tasks(rows, torch.zeros(2, N_TIME, 3), np.arange(2), 0, step, masks)
         assert {task.group.scheme for task in tasks} == {"neuron"}
+
+
+@pytest.mark.parametrize("scheme", ["neuron", "inter_region", "intra_region", "causal"])
+def test_a_task_is_the_same_on_a_device_but_for_its_rows(scheme):
+    (task,) = draw({scheme: 1.0}, 5)
+    units = torch.arange(8) + 40
+    moved = task.on(torch.device("cpu"), units, 3)
+    assert moved.group.units is units
+    assert moved.group.session == 3
+    assert moved.asked is None
+    assert torch.equal(moved.target, task.target)
+    for name, value in vars(task.group).items():
+        found = getattr(moved.group, name)
+        if isinstance(value, torch.Tensor) and name != "units":
+            assert torch.equal(found, value), name
+        elif name not in ("units", "session"):
+            assert found == value, name
+    assert (moved.group.region >= 0).all() == ("region" in scheme)
+    # What is hidden and asked for at once is sent once.
+    assert (moved.target is moved.group.hidden) == (task.target is task.group.hidden)

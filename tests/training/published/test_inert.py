@@ -185,9 +185,16 @@ def set_weight(model, value):
         (lambda m: delattr(m.encoder.embedder, "eid_lookup"), "lacks 'eid_lookup'"),
         (lambda m: setattr(m.encoder, "out_norm", m.encoder.layers[0].ln1), "part of itself"),
         (lambda m: setattr(m.encoder.embedder, "act", nn.ReLU()), "ReLU"),
+        (lambda m: setattr(m.encoder.embedder, "adapt", True), "embedder.adapt is True, not False"),
+        (lambda m: setattr(m.encoder.embedder, "stack", True), "embedder.stack is True, not False"),
+        (lambda m: setattr(m.encoder.embedder, "pos", False), "embedder.pos is False, not True"),
+        (lambda m: setattr(m.encoder, "int_spikes", True), "int_spikes is True, not False"),
+        (lambda m: setattr(m.loss_fn, "log_input", False), "use_lograte is False, not True"),
+        (lambda m: setattr(m, "loss_fn", nn.Softsign()), "loss is 'Softsign', not 'Poisson"),
     ],
     ids=["nan", "expanded", "double", "wider", "more", "ctc", "mask", "scale", "session", "rope",
-         "activation", "prompt", "sessions", "shared", "relu"],
+         "activation", "prompt", "sessions", "shared", "relu", "adapt", "stack", "pos", "int", "rate",
+         "loss"],
 )  # fmt: skip
 def test_other_models_are_refused(tmp_path, change, told):
     model = make()
