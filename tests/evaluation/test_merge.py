@@ -92,6 +92,21 @@ def test_parts_add_up_to_the_whole(trained, copy):
     assert close(found, whole)
 
 
+def test_a_task_that_no_session_had_stays_asked_for(trained, copy):
+    _, cache, _ = trained
+    file = copy / "metrics.json"
+    before = json.loads(file.read_text())
+    before["tasks"]["lever"] = None
+    for eid in before["skipped"]:
+        before["skipped"][eid]["lever"] = "the session has no lever"
+    file.write_text(json.dumps(before))
+    evaluate(copy, cache, tasks=["choice"], sessions=[next(iter(cache))], into=copy).write(copy)
+    after = json.loads(file.read_text())
+    assert list(after["tasks"]) == list(before["tasks"])
+    assert after["tasks"]["lever"] is None
+    assert after["skipped"] == before["skipped"]
+
+
 def test_true_rates_stay_where_a_new_score_has_none(trained, copy):
     _, cache, _ = trained
     table = pd.read_parquet(copy / "per_unit.parquet")

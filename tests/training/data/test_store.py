@@ -52,6 +52,14 @@ def use(store, key):
     return held
 
 
+def test_counts_are_where_they_were_asked_for(sessions):
+    for device in (None, torch.device("meta")):
+        with closing(Store(sessions[:2], total(sessions[:2]), 1, device)) as store:
+            held = use(store, (1, "val"))
+        assert held.counts.device.type == ("cpu" if device is None else "meta")
+        assert tuple(held.counts.shape) == (len(sessions[1].trials_in("val")), 10, 8)
+
+
 def test_what_fits_is_read_once(sessions):
     counted, reads = count_reads(sessions)
     with closing(Store(counted, total(sessions), pool=4)) as store:

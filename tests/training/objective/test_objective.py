@@ -189,5 +189,9 @@ def test_a_task_is_the_same_on_a_device_but_for_its_rows(scheme):
         elif name not in ("units", "session"):
             assert found == value, name
     assert (moved.group.region >= 0).all() == ("region" in scheme)
+    elsewhere = task.on(torch.device("meta"), units.to("meta"), 3)
+    tensors = [value for value in vars(elsewhere.group).values() if isinstance(value, torch.Tensor)]
+    assert {tensor.device.type for tensor in (*tensors, elsewhere.target)} == {"meta"}
+    assert elsewhere.target.shape == task.target.shape
     # What is hidden and asked for at once is sent once.
     assert (moved.target is moved.group.hidden) == (task.target is task.group.hidden)
