@@ -9,6 +9,9 @@ import pytest
 from scored_runs import write_scored, write_scored_baseline
 
 from ibl_mtm.errors import UserError
+from ibl_mtm.evaluation.activity.tasks import ACTIVITY_TASKS
+from ibl_mtm.experiments import findings
+from ibl_mtm.experiments.read import TASK_TITLES
 from ibl_mtm.experiments.result_table import (
     caption,
     csv_table,
@@ -389,3 +392,53 @@ def test_one_simulated_run_makes_all_of_it_simulated(tmp_path, simulated):
     assert caption(results).startswith("Simulated data. ") is any(simulated)
     write_results(results, tmp_path / "out")
     assert read_results(tmp_path / "out").simulated is any(simulated)
+
+
+def test_a_difference_in_a_task_that_a_pair_does_not_share_is_an_empty_cell(tmp_path):
+    tuned = {"co_smoothing": 0.25, "intra_region": 0.125, "inter_region": 0.25}
+    scratch = {"co_smoothing": 0.5, "inter_region": 0.25}
+    runs = [
+        write_scored(tmp_path / "tuned", "MtM", {"s": tuned}, animals=3),
+        write_scored(tmp_path / "scratch", "MtM", {"s": scratch}),
+    ]
+    header, _, line = difference_table(make_results("generalization", runs)).splitlines()
+    titles = [TASK_TITLES[task][0] for task in ("co_smoothing", "intra_region", "inter_region")]
+    assert header.split(" | ")[1:] == [titles[0], titles[1], f"{titles[2]} |"]
+    pair = "MtM, pre-trained on 3 animals − MtM, from scratch"
+    assert line == f"| {pair} | -0.250 |  | +0.000 |"
+
+
+@pytest.mark.parametrize(("away", "near"), [(0.25, True), (0.3125, False)])
+def test_what_is_just_near_enough_is_near_and_not_poor(monkeypatch, away, near):
+    monkeypatch.setattr(findings, "NEAR", 0.25)
+    every = ("neuron", "causal", "intra_region", "inter_region")
+    rows = {
+        name: {"schemes": schemes, "prompted": name != "bare"}
+        for name, schemes in {"MtM": every, "bare": every, "alone": ("neuron",)}.items()
+    }
+    best = dict.fromkeys(ACTIVITY_TASKS, 1.0)
+    behind = dict.fromkeys(ACTIVITY_TASKS, 1.0 - away)
+    means = {"MtM": behind, "bare": best, "alone": behind}
+    found = {f.claim.partition(",")[0]: f.seen for f in findings._ablation(rows, means)}
+    assert found == {
+        "alone is best or near best on its own task": near,
+        "alone is poor on the other tasks": not near,
+        "MtM is near the best on every task": near,
+        "Prompts are no worse than none": near,
+    }
+    means["alone"] = behind | {"intra_region": 1.0}
+    (poor,) = [f for f in findings._ablation(rows, means) if "is poor" in f.claim]
+    assert not poor.seen
+    assert f"on {0 if near else 2} of 3" in poor.numbers
+
+
+def test_no_worse_is_not_better():
+    scores = {"co_smoothing": 0.5, "intra_region": 0.25}
+    alike = findings._better("a", scores, scores)
+    assert (alike.seen, alike.numbers) == (False, "difference: co-smoothing +0.000 and intra-region"
+                                           " +0.000")  # fmt: skip
+    assert findings._better("a", scores, {"choice": 1.0}).numbers.endswith(
+        "no task that both have"
+    )
+    assert not findings._better("a", scores, {"choice": 1.0}).seen
+    assert findings._better("a", scores, {"intra_region": 0.125}).seen
