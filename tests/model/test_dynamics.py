@@ -9,6 +9,7 @@ from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
 from ibl_mtm.evaluation.metrics import bits_per_spike
+from ibl_mtm.model.dynamics import fit as fit_module
 from ibl_mtm.model.dynamics import system as dynamics
 from ibl_mtm.model.dynamics.fit import (
     fit_dynamics,
@@ -364,3 +365,37 @@ def test_of_trials_of_one_bin_only_the_start_is_fitted():
     np.testing.assert_allclose(found.first_noise, expected)
     assert torch.equal(found.transition, system.transition)
     assert torch.equal(found.noise, system.noise)
+
+
+@pytest.mark.parametrize("drifts", [False, True])
+def test_loadings_end_where_nothing_is_to_be_gained(monkeypatch, drifts):
+    """The slopes of the expected likelihood, by hand; the offset has no prior in the end."""
+    monkeypatch.setattr(fit_module, "BLOCK", 3)  # of five units
+    rng = np.random.default_rng(2)
+    z = rng.normal(size=(20, T, K)) * [1, 0.5, 0.7]
+    own = np.array([[0.2, 0.05, 0.0], [0.05, 0.1, -0.02], [0.0, -0.02, 0.3]])
+    counts, precision = rng.poisson(1.2, (20, T, 5)), np.array([2.0, 5.0, 10.0])
+    gain = 0.3 * rng.normal(size=(20, 5)) if drifts else np.zeros((20, 5))
+    tensors = [torch.from_numpy(x) for x in (z, own, counts.astype(float), precision, gain)]
+    covariance = tensors[1].expand(20, T, K, K)
+    posterior = Posterior(tensors[0], covariance, torch.zeros(20, T - 1, K, K).double())
+    system = make_system(n_units=5)
+    for _ in range(25):
+        system, found = fit_loadings(
+            system, posterior, tensors[2], tensors[3], tensors[4] if drifts else None
+        )
+    loading, offset = system.loading.numpy(), system.offset.numpy()
+    spread = np.einsum("nk,kl,nl->n", loading, own, loading) / 2
+    rates = np.exp(offset + z @ loading.T + spread + gain[:, None])
+    np.testing.assert_allclose((counts - rates).sum((0, 1)), 0, atol=1e-7)
+    slope = np.einsum("btn,btk->nk", counts - rates, z)
+    slope -= rates.sum((0, 1))[:, None] * (loading @ own) + precision * loading
+    np.testing.assert_allclose(slope, 0, atol=1e-7)
+    h = np.concatenate([np.ones_like(z[..., :1]), z], 2)
+    variances = []
+    for unit in range(5):
+        curvature = np.einsum("bt,bti,btj->ij", rates[..., unit], h, h)
+        curvature[1:, 1:] += rates[..., unit].sum() * own + np.diag(precision)
+        curvature[0, 0] += 1e-3
+        variances.append(np.diag(np.linalg.inv(curvature))[1:])
+    np.testing.assert_allclose(1 / found, (loading**2 + variances).mean(0), rtol=1e-5)
