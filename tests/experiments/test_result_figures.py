@@ -36,9 +36,7 @@ def test_curves_have_their_scores_at_every_panel(tmp_path):
 def test_panels_that_no_task_fills_are_left_blank_and_series_are_named_once(tmp_path):
     tasks = ("co_smoothing", "intra_region", "inter_region", "forward_prediction", "choice")
     runs = [
-        write_scored(
-            tmp_path / f"{name}{n}", name, {"s": dict.fromkeys(tasks, n / 40)}, animals=n
-        )
+        write_scored(tmp_path / f"{name}{n}", name, {"s": dict.fromkeys(tasks, n / 40)}, animals=n)
         for name in ("MtM", "NDT")
         for n in (1, 10)
     ]

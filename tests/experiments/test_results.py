@@ -437,8 +437,6 @@ def test_no_worse_is_not_better():
     alike = findings._better("a", scores, scores)
     assert (alike.seen, alike.numbers) == (False, "difference: co-smoothing +0.000 and intra-region"
                                            " +0.000")  # fmt: skip
-    assert findings._better("a", scores, {"choice": 1.0}).numbers.endswith(
-        "no task that both have"
-    )
+    assert findings._better("a", scores, {"choice": 1.0}).numbers.endswith("no task that both have")
     assert not findings._better("a", scores, {"choice": 1.0}).seen
     assert findings._better("a", scores, {"intra_region": 0.125}).seen

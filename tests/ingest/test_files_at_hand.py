@@ -10,8 +10,10 @@ import pytest
 
 from ibl_mtm.config.dataset import Dataset
 from ibl_mtm.config.sources import LocalSource
+from ibl_mtm.errors import SessionError
 from ibl_mtm.ingest.add_session import _Arrays
 from ibl_mtm.ingest.alyx import download, remote_session
+from ibl_mtm.ingest.alyx.absent import check_probes
 from ibl_mtm.ingest.alyx.camera import left_will_do
 from ibl_mtm.ingest.alyx.download import missing
 from ibl_mtm.ingest.alyx.release import RemoteFile, _may_be_needed
@@ -19,8 +21,10 @@ from ibl_mtm.ingest.assemble import _windows
 from ibl_mtm.ingest.bulk.load_release import _attempt
 from ibl_mtm.ingest.on_disk.folder import open_folder
 from ibl_mtm.ingest.on_disk.layout import scan
-from ibl_mtm.ingest.own.nwb import _probes, _table_of_units
+from ibl_mtm.ingest.own.nwb import _place, _probes, _table_of_units
 from ibl_mtm.ingest.sources import brainsets
+from ibl_mtm.ingest.sources.bwm import ReleasedSession
+from ibl_mtm.ingest.sources.own import OwnSession
 
 
 def remote(path: str, size: int | None = None, md5: str | None = None) -> RemoteFile:
@@ -201,6 +205,47 @@ def test_arrays_in_memory_are_all_there():
     assert not arrays.simulated
     with arrays.open() as opened:
         assert opened is arrays
+
+
+def test_what_is_recorded_is_not_called_simulated(tmp_path):
+    released = ReleasedSession("e", tmp_path, "here")
+    assert (released.simulated, released.bytes_missing()) == (False, 0)
+    assert (released.notes, released.targets) == ((), ())
+    assert OwnSession.simulated is False
+    assert remote_session.RemoteSession.simulated is False
+
+
+def test_places_in_a_file_are_named_from_the_outermost_down():
+    root = SimpleNamespace(name="root", parent=None)
+    module = SimpleNamespace(name="behavior", parent=root)
+    wheel = SimpleNamespace(name="wheel", parent=SimpleNamespace(name="traces", parent=module))
+    assert _place(wheel) == "behavior/traces/wheel"
+    assert _place(SimpleNamespace(name="alone", parent=None)) == "alone"
+
+
+@pytest.mark.parametrize(
+    ("there", "probes", "wanted", "told"),
+    [
+        ("0", "0", True, []),
+        ("01", "0", False, []),
+        ("0", "02", False, ["alf/probe02: no spikes; spikes.times.npy is not in the database"]),
+        ("0", "021", True, "alf/probe01: no spikes; spikes.times.npy is not in the database"),
+        ("", "0", True, "alf/probe00: no spikes"),
+        ("", "0", False, r"no spikes in any folder alf/probe\*: spikes.times.npy is not in"),
+        ("", "", False, r"no spikes in any folder alf/probe\*: spikes.times.npy is not in"),
+    ],
+)
+def test_probes_without_spikes_are_told_and_refused_where_they_are_asked_for(
+    there, probes, wanted, told
+):
+    files = [remote(f"alf/probe0{n}/pykilosort/spikes.times.npy") for n in there]
+    files.append(remote("alf/probe02/pykilosort/clusters.channels.npy"))
+    asked = [f"probe0{n}" for n in probes]
+    if isinstance(told, list):
+        assert check_probes("e", {}, files, asked, wanted) == told
+    else:
+        with pytest.raises(SessionError, match=told):
+            check_probes("e", {}, files, asked, wanted)
 
 
 class TestASignalOfTheRelease:

@@ -19,8 +19,8 @@ from ibl_mtm.training.checkpoint.pretrained import model_digest
 from ibl_mtm.training.data import loader, memory, store
 from ibl_mtm.training.data.store import Store
 from ibl_mtm.training.loop import devices, dynamics, progress
-from ibl_mtm.training.loop.progress import ProgressBar, ProgressLines
 from ibl_mtm.training.loop import trainer as trainer_module
+from ibl_mtm.training.loop.progress import ProgressBar, ProgressLines
 from ibl_mtm.training.loop.trainer import make_trainer
 from ibl_mtm.training.published import import_report
 
@@ -247,7 +247,6 @@ class TestWhatMayChange:
     )
     def test_where_and_how_it_is_computed_may(self, monkeypatch, now):
         self.differs(monkeypatch, {}, now)
-
 
     @pytest.mark.parametrize(
         ("now", "told"),

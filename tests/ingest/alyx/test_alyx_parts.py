@@ -246,7 +246,6 @@ class TestAFileThatComes:
             receive(answer)
         assert receive(Answer(blocks=[b"x"], clock=self.clock, seconds=10.0))[1].size == 1
 
-
     @pytest.mark.parametrize(
         ("size", "md5", "said"),
         [

@@ -78,6 +78,8 @@ def test_counts_ids_and_quality(session: Any, tmp_path: Path) -> None:
     assert list(ds.cluster_id.values) == [3, 11, 41, 0, 7]
     assert list(ds.probe.values) == ["imec0.phy"] * 3 + ["imec1.phy"] * 2
     assert list(ds.label.values) == [1, 0, 1, 1, 0]
+    # What a task of the IBL would lack is of no other task a variable.
+    assert not {"wheel_velocity", "whisker_motion_energy"} & set(ds.variables)
     assert list(ds.channel.values) == [5, 6, 8, -1, -1]
     assert any("1 clusters are noise" in note for note in ds.attrs["notes"])
     cue = trials["cue"].to_numpy()[ds.trial.values]
