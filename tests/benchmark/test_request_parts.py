@@ -254,9 +254,11 @@ def test_activity_is_predicted_by_the_share_that_val_chooses_or_by_a_baseline(
     def note(name: str, result: Any) -> None:
         monkeypatch.setattr(requests, name, lambda *a: calls.append((name, *a)) or result)
 
-    for name, result in (("fit_activity", "fit"), ("predict_activity", "p"), ("choose_share", 0.3),
-                         ("predict_windows", "p"), ("neural_tensors", ({"t": 1}, {"more": "x"}))):  # fmt: skip
-        note(name, result)
+    note("fit_activity", "fit")
+    note("predict_activity", "p")
+    note("choose_share", 0.3)
+    note("predict_windows", "p")
+    note("neural_tensors", ({"t": 1}, {"more": "x"}))
     truths = SimpleNamespace(of=lambda recording, task, split: f"{task.name} {split}")
     monkeypatch.setattr(requests, "NeuralTruth", truths)
     monkeypatch.setattr(requests, "write_predictions", lambda *a: written.append(a))

@@ -19,4 +19,7 @@ def test_a_window_lies_within_one_piece_only() -> None:
         [[0.0, 1.0], [9.5, 10.0], [9.5, 10.1], [9.0, 13.0], [-1.0, 0.5], [19.0, 21.0]]
     )
     assert inside(windows, domain).tolist() == [True, True, False, False, False, False]
+    windows = np.array([[12.0, 13.0], [11.0, 12.5], [19.5, 20.0], [30.0, 30.0], [31.0, 32.0]])
+    more = np.array([*domain, [30.0, 30.5]])
+    assert inside(windows, more).tolist() == [True, False, True, True, False]
     assert not inside(windows, np.empty((0, 2))).any()

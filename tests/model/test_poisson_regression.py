@@ -1,4 +1,4 @@
-"""Poisson regressions of many units at once, each against scikit-learn's of the features it may see.
+"""Poisson regressions of many units at once, each against scikit-learn's of what it may see.
 
 `tests/evaluation/baselines/test_poisson.py` has more, of fits from other fits and of low rank.
 """

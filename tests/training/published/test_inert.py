@@ -193,8 +193,8 @@ def set_weight(model, value):
         (lambda m: setattr(m, "loss_fn", nn.Softsign()), "loss is 'Softsign', not 'Poisson"),
     ],
     ids=["nan", "expanded", "double", "wider", "more", "ctc", "mask", "scale", "session", "rope",
-         "activation", "prompt", "sessions", "shared", "relu", "adapt", "stack", "pos", "int", "rate",
-         "loss"],
+         "activation", "prompt", "sessions", "shared", "relu", "adapt", "stack", "pos", "int",
+         "rate", "loss"],
 )  # fmt: skip
 def test_other_models_are_refused(tmp_path, change, told):
     model = make()
