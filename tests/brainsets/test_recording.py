@@ -132,7 +132,7 @@ def _change(change: Callable[[h5py.File], object]) -> Callable[[Path], None]:
     return spoil
 
 
-def _set(place: str, name: str, value: str) -> Callable[[Path], None]:
+def _set(place: str, name: str, value: object) -> Callable[[Path], None]:
     return _change(lambda file: file[place].attrs.__setitem__(name, value))
 
 
@@ -148,10 +148,42 @@ def _of_no_unit(file: h5py.File) -> None:
     file["spikes/unit_index"][3] = 9999
 
 
+def _replaced(place: str, change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Path], None]:
+    def replace(file: h5py.File) -> None:
+        values = change(file[place][:])
+        del file[place]
+        file[place] = values
+
+    return _change(replace)
+
+
+def _put(row: int, value: float) -> Callable[[np.ndarray], np.ndarray]:
+    def put(values: np.ndarray) -> np.ndarray:
+        values = values.astype(np.float64 if values.dtype.kind == "f" else np.int64)
+        values[row] = value
+        return values
+
+    return put
+
+
 def _read(path: Path) -> None:
     with open_recording(path) as recording:
         assert recording.unit_ids.size
         recording.spikes()
+        recording.series("wheel")
+
+
+def test_spikes_at_one_time_and_of_the_last_unit_are_read(wide_map: Path, tmp_path: Path) -> None:
+    path = tmp_path / _first(wide_map).name
+    shutil.copy(_first(wide_map), path)
+    with h5py.File(path) as file:
+        last, time = len(file["units/id"]) - 1, float(file["spikes/timestamps"][4])
+    _replaced("spikes/unit_index", _put(3, last))(path)
+    _replaced("spikes/timestamps", _put(3, time))(path)
+    with open_recording(path) as recording:
+        spikes = recording.spikes()
+    assert spikes.units[3] == last
+    assert spikes.times[3] == spikes.times[4] == time
 
 
 @pytest.mark.parametrize(
@@ -170,6 +202,18 @@ def _read(path: Path) -> None:
         (_without("spikes/unit_index"), "no spikes/unit_index"),
         (_change(_unordered), "spikes/timestamps: not finite and in ascending order"),
         (_change(_of_no_unit), "spikes/unit_index: 0 to 9999, of "),
+        (_replaced("spikes/unit_index", _put(3, -1)), "spikes/unit_index: -1 to "),
+        (_replaced("spikes/timestamps", _put(0, np.nan)), "not finite and in ascending order"),
+        (_replaced("spikes/unit_index", lambda a: a[1:]), r"timestamps but \(.*\) unit_index"),
+        (
+            _replaced("spikes/timestamps", lambda a: np.stack([a, a], axis=1)),
+            r", 2\) timestamps but",
+        ),
+        (_replaced("units/id", lambda a: a[1:]), "units: columns of unequal length"),
+        (_set("wheel", "sampling_rate", 0.0), "wheel: no signals of one length at one sampling"),
+        (_set("wheel", "sampling_rate", -50.0), "wheel: no signals of one length at one sampling"),
+        (_replaced("wheel/wheel_speed", lambda a: a[1:]), "wheel: no signals of one length"),
+        (_replaced("wheel/domain/end", lambda a: a + 1), "wheel: .* another number than in its"),
     ],
 )
 def test_a_file_that_cannot_be_trusted(
