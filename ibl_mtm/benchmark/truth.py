@@ -160,7 +160,7 @@ class NeuralTruth:
             yield part, bins[which]
 
     def bins(
-        self, n_before: int = 0
+        self, n_before: int
     ) -> Iterator[tuple[slice, NDArray[np.uint16] | NDArray[np.uint8], NDArray[np.int64]]]:
         """The same, each bin once: (bin, unit), and which of them each window's are."""
         assert self._spikes is not None

@@ -13,7 +13,7 @@ import torch
 from ibl_mtm.benchmark import results, truth
 from ibl_mtm.benchmark.data import BenchmarkData
 from ibl_mtm.benchmark.metrics import PoissonSums, score_trials
-from ibl_mtm.benchmark.predict import baselines, decoded, end_to_end
+from ibl_mtm.benchmark.predict import activity_baselines, baselines, decoded, end_to_end
 from ibl_mtm.benchmark.predict.end_to_end import Schedule
 from ibl_mtm.benchmark.predict.unit_features import firing_features
 from ibl_mtm.benchmark.ranks import competition_ranks
@@ -364,6 +364,29 @@ def test_recordings_by_the_beginning_of_their_ids(tmp_path: Path) -> None:
         data.choose(["ab"])
     with pytest.raises(UserError, match="--session d: no such recording"):
         data.choose(["d"])
+
+
+def test_a_unit_goes_on_as_before_the_bins_that_are_asked_for() -> None:
+    counts = np.zeros((2, 50, 2), np.uint8)
+    counts[0, -5:] = 9  # which nobody knows
+    counts[0, 40:45, 1] = 2
+    counts[1, 34, 0], counts[1, 35, 0] = 7, 3  # ten bins begin at 35
+    found = activity_baselines.TrailingMean(np.array([0.5, 2.0]), 10, 4.0).log_rates(counts)
+    assert found.shape == (2, 5, 2)
+    expected = np.array([[0 + 2, 10 + 8], [3 + 2, 0 + 8]]) / 14
+    np.testing.assert_allclose(found, np.log(expected)[:, None].repeat(5, 1))
+
+
+def test_a_unit_follows_the_others_within_limits() -> None:
+    counts = np.zeros((1, 50, 3), np.uint8)
+    counts[0, :, 0], counts[0, 20:, 2], counts[0, :, 1] = 1, 8, 200  # the unit 1 is not visible
+    weight, offset = np.array([0.5, -4.0], np.float32), np.array([0.25, 0.0], np.float32)
+    model = activity_baselines.PopulationCoupling(np.array([0, 2]), 1e-3, 3.0, 2.0, weight, offset)
+    first, last = model.log_rates(counts)[0, [0, -1]]
+    np.testing.assert_allclose(first, [-0.25, 3.0])  # of 1 spike: -1, and 4 is too much
+    np.testing.assert_allclose(last, [1.75, -12.0])
+    counts[0, 20:, 2] = 20
+    np.testing.assert_allclose(model.log_rates(counts)[0, -1], [3.0, -14.0])
 
 
 def test_grids_and_steps_stay_what_they_were() -> None:

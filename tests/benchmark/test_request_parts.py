@@ -415,6 +415,11 @@ def test_features_are_those_that_tell_regions_of_other_animals(
     assert chosen["F1 of other animals"] == 1.0
     *_, chosen = unit_regions._choose(units.drop(columns="rows"), 0)
     assert chosen["features"] == ("firing",)
+    # Of what is as good the first is taken.
+    monkeypatch.setattr(unit_regions, "cross_val_predict", lambda c, x, target, cv: target)
+    _, columns, chosen = unit_regions._choose(units, 0)
+    assert columns == ("firing",)
+    assert chosen["classifier"] == next(name for name, _ in unit_regions._classifiers(0))
 
 
 def test_a_recording_that_is_not_there_and_units_that_are_missing() -> None:
