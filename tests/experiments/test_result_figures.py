@@ -30,6 +30,7 @@ def test_curves_have_their_scores_at_every_panel(tmp_path):
         "MtM, pre-trained on 34 animals",
     ]
     for axes in draw(results).axes:
+        assert axes.get_axisbelow()  # lines hide the grid, not the grid lines
         assert any(label.get_text() for label in axes.get_yticklabels())
 
 
@@ -47,3 +48,10 @@ def test_panels_that_no_task_fills_are_left_blank_and_series_are_named_once(tmp_
     assert [text.get_text() for text in legend.get_texts()] == ["MtM", "NDT"]
     alone = draw(make_results("scaling", [run for run in runs if "MtM" in str(run)]))
     assert alone.legends == []
+    # Panels keep their size however many there are.
+    few = write_scored(tmp_path / "few", "MtM", {"s": dict.fromkeys(tasks[:3], 0.2)}, animals=1)
+    more = write_scored(tmp_path / "m", "MtM", {"s": dict.fromkeys(tasks[:3], 0.3)}, animals=10)
+    one_line = draw(make_results("scaling", [few, more]))
+    wide, high = figure.get_size_inches() - one_line.get_size_inches()
+    assert wide == 0
+    assert 2 < high < 2.5

@@ -1,7 +1,7 @@
 """The simulated brain-wide map as a whole: what is irregular, what can be known, what is kept."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -15,6 +15,8 @@ from ibl_mtm.simulate.brainsets.wide_map import (
     FULL_TRIALS,
     FULL_UNITS,
     WideMap,
+    _probes,
+    _subject,
     plan_recording,
     simulate_map,
 )
@@ -195,3 +197,37 @@ def test_at_full_scale_sizes_are_full_unless_told() -> None:
     told = WideMap(scale="full", trials=90)
     assert (told.units, told.trials) == (FULL_UNITS, 90)
     assert [WideMap(sessions=n).n_eval for n in (2, 5, 6, 9)] == [1, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("regime", "number", "full", "quality"),
+    [
+        ("eval", 0, False, "FAIL"),
+        ("eval", 0, True, "PASS"),
+        ("eval", 1, False, "WARNING"),
+        ("eval", 1, True, "PASS"),
+        ("eval", 2, False, "PASS"),
+        ("pretrain", 0, False, "PASS"),
+        ("pretrain", 1, True, "WARNING"),
+        ("pretrain", 2, True, "FAIL"),
+        ("pretrain", 3, False, None),  # of one probe
+        ("eval", 4, False, "PASS"),
+    ],
+)
+def test_probes_of_a_session(regime: Any, number: int, full: bool, quality: str | None) -> None:
+    first, *others = _probes(regime, number, ["p", "q"], full)
+    assert (first.pid, first.name) == ("p", "probe00")
+    assert set(first.qc.values()) == {"PASS"}
+    assert len(others) == (quality is not None)
+    for other in others:
+        assert (other.pid, other.name) == ("q", "probe01")
+        assert other.qc.pop("qc_neural_alignment") == "PASS"
+        assert set(other.qc.values()) == {quality}
+
+
+@pytest.mark.parametrize(
+    ("regime", "number", "name"),
+    [("eval", 0, "E01"), ("eval", 1, "E02"), ("eval", 2, "E02"), ("pretrain", 3, "P03")],
+)
+def test_the_third_session_is_of_the_second_animal(regime: Any, number: int, name: str) -> None:
+    assert _subject(WideMap(seed=7), regime, number) == f"WIDE7_{name}"
