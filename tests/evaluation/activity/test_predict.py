@@ -8,8 +8,10 @@ import torch
 from synthetic import make_session
 
 from ibl_mtm.errors import UserError
+from ibl_mtm.evaluation.activity import by_dynamics as dynamics
 from ibl_mtm.evaluation.activity.predict import (
     BATCH,
+    Population,
     population_of,
     predict_region_pairs,
     uses_bf16,
@@ -17,6 +19,7 @@ from ibl_mtm.evaluation.activity.predict import (
 from ibl_mtm.evaluation.activity.predictions import predict
 from ibl_mtm.evaluation.activity.tasks import ACTIVITY_TASKS, held_out
 from ibl_mtm.evaluation.metrics import bits_per_spike
+from ibl_mtm.model.dynamics.fit import fit_dynamics
 from ibl_mtm.model.group import Group
 from ibl_mtm.model.mtm import MtM
 from ibl_mtm.model.scope import Scope
@@ -270,3 +273,31 @@ def test_bfloat16_is_for_wide_models_on_a_cpu_that_has_it(monkeypatch):
         assert uses_bf16(wide, "32") is False
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
     assert uses_bf16(wide.to("meta"), "auto") is False  # on any other device
+
+
+@pytest.mark.parametrize("task", ["co_smoothing", "inter_region", "forward_prediction"])
+@pytest.mark.parametrize("drifts", [True, False])
+def test_items_together_as_on_a_gpu_are_predicted_as_one_by_one(ds, task, drifts, monkeypatch):
+    counts = torch.from_numpy(ds.spikes.values).float()
+    times = torch.from_numpy(ds.window_start.values) if drifts else None
+    system = fit_dynamics(counts, 2, iterations=5, times=times)
+    items = list(held_out(task, ds.beryl.values.astype(str), N_TIME))
+    assert dynamics._at_once(torch.device("cpu")) == 1
+    assert dynamics._at_once(torch.device("cuda")) > 1
+    monkeypatch.setattr(dynamics, "_BATCH", 5)  # of 12 trials
+    found = {}
+    for at_once in (1, 3):
+        monkeypatch.setattr(dynamics, "_at_once", lambda device, n=at_once: n)
+        found[at_once] = dynamics.by_dynamics(system, counts, items, times)
+    for item, alone, together in zip(items, found[1], found[3], strict=True):
+        assert alone[0].shape == (12, N_TIME, len(item.outputs))
+        torch.testing.assert_close(alone[0], together[0], atol=2e-3, rtol=1e-3)
+        assert (alone[1] is None) == (not drifts)
+        if drifts:
+            torch.testing.assert_close(alone[1], together[1], atol=2e-3, rtol=1e-3)
+
+
+def test_behaviour_that_was_not_given_is_none(model, ds):
+    region = ds.beryl.values.astype(str)
+    population = Population(model, ds.spikes.values, ds.attrs["eid"], ds.unit.values, region)
+    assert not population.has_behaviour
