@@ -190,7 +190,7 @@ def test_log_rates_are_those_of_the_mean_count_under_the_posterior():
 
 
 def test_rates_level_off_below_the_highest():
-    """Each is the mean of min(e^x, two thirds of the highest) under the posterior, integrated here."""
+    """Each is the mean of min(e^x, two thirds of the highest), of Gaussian x: integrated here."""
     system = make_system()
     counts, _ = draw_spikes(system, 2)
     visible = torch.ones(1, counts.shape[1], 1, dtype=torch.bool)
