@@ -142,7 +142,8 @@ def evaluate(
             autocompletion=complete_baseline,
             metavar="NAME",
             help="Score this instead of a run: unit_mean, psth, pca_poisson, poisson_regression, "
-            "reduced_rank or autoregressive.",
+            "reduced_rank, poisson_lds, poisson_lds_drift or autoregressive; for encoding "
+            "encoding_regression or encoding_reduced_rank.",
         ),
     ] = None,
     like: Annotated[

@@ -1,6 +1,7 @@
 """Commands about the tool itself: configs, doctor; names that a shell completes."""
 
 import json
+import re
 import tomllib
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from ibl_mtm.cli import doctor
 from ibl_mtm.cli.app import complete_baseline, complete_configuration, complete_dataset
 from ibl_mtm.config.catalog import CatalogFile
 from ibl_mtm.config.explain import DEFAULT, explain_settings, explained_yaml, settings_schema
+from ibl_mtm.evaluation.baselines.registry import BASELINES
 from ibl_mtm.training.settings import RunSettings, read_run_settings, shipped_configurations
 
 
@@ -158,6 +160,12 @@ def test_names_are_completed():
     assert complete_configuration("temporal_s") == ["temporal_short_window_small", "temporal_small"]
     assert "demo" in complete_dataset("de")
     assert complete_baseline("reduced") == ["reduced_rank"]
+
+
+def test_the_help_of_eval_names_every_baseline(run):
+    code, out, _ = run("eval", "--help")
+    assert code == 0
+    assert not set(BASELINES) - set(re.findall(r"\w+", out))
 
 
 def test_eval_needs_a_cache_that_somebody_names(run, tmp_path):

@@ -19,7 +19,7 @@ from ibl_mtm.model.dynamics.fit import (
     whiten,
 )
 from ibl_mtm.model.dynamics.posterior import Posterior
-from ibl_mtm.model.dynamics.system import LinearDynamics
+from ibl_mtm.model.dynamics.system import LinearDynamics, _levelled
 
 K, T, N = 3, 7, 6
 
@@ -190,22 +190,37 @@ def test_log_rates_are_those_of_the_mean_count_under_the_posterior():
     torch.testing.assert_close(each[1], rates.log()[1][:, [0, 5]])
 
 
-def test_no_rate_is_predicted_above_the_highest():
+def test_rates_level_off_below_the_highest():
+    """Each is the mean of min(e^x, two thirds of the highest), of Gaussian x: integrated here."""
     system = make_system()
     counts, _ = draw_spikes(system, 2)
-    posterior = system.infer(counts, torch.ones(1, 1, 1, dtype=torch.bool))
+    visible = torch.ones(1, counts.shape[1], 1, dtype=torch.bool)
+    visible[:, 4:] = False
+    posterior = system.infer(counts, visible)
     free = system.log_rates(posterior)
     highest = free.mean((0, 1))
+    found = replace(system, highest=highest).log_rates(posterior)
+    mean = system.offset + posterior.mean @ system.loading.T
+    spread = torch.einsum("nk,btkl,nl->btn", system.loading, posterior.covariance, system.loading)
+    z = torch.linspace(-9, 9, 4001, dtype=torch.float64)[:, None, None, None]
+    rates = (mean + spread.sqrt() * z).exp().minimum(highest.exp() * 2 / 3)
+    expected = torch.trapezoid(rates * (-(z**2) / 2).exp(), z[:, 0, 0, 0], dim=0)
+    expected = (expected / np.sqrt(2 * np.pi)).log().to(found.dtype)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+    assert (free - found).max() > 0.3
+    assert (free - found).min() < 0.1
     bound = replace(system, highest=highest)
-    expected = torch.where(free > highest, highest, free)
-    assert (expected < free).any()
-    assert (expected == free).any()
-    torch.testing.assert_close(bound.log_rates(posterior), expected)
     some = bound.log_rates(posterior, torch.tensor([4, 1]))
-    torch.testing.assert_close(some, expected[..., [4, 1]])
+    torch.testing.assert_close(some, expected[..., [4, 1]], atol=1e-4, rtol=0)
     each = bound.log_rates(posterior, torch.tensor([[4, 1], [0, 5]]))
-    torch.testing.assert_close(each[0], expected[0][:, [4, 1]])
-    torch.testing.assert_close(each[1], expected[1][:, [0, 5]])
+    torch.testing.assert_close(each[0], expected[0][:, [4, 1]], atol=1e-4, rtol=0)
+    torch.testing.assert_close(each[1], expected[1][:, [0, 5]], atol=1e-4, rtol=0)
+
+
+def test_a_rate_that_is_known_levels_off_sharply():
+    """No variance: the smaller of both, finite however far apart they are."""
+    found = _levelled(torch.tensor([-30.0, -1, 0, 5]), torch.zeros(4), torch.tensor(0.0))
+    torch.testing.assert_close(found, torch.tensor([-30.0, -1, 0, 0]), atol=1e-4, rtol=0)
 
 
 def test_a_fit_keeps_what_rates_were_at_most():

@@ -21,9 +21,11 @@ rates stand still.
 
 from dataclasses import dataclass, fields
 from functools import cached_property
+from math import log
 
 import torch
 from torch import Tensor
+from torch.special import log_ndtr
 
 from ibl_mtm.model.dynamics.blocks import Factors, inverse_of, quadratic, weighted_squares
 from ibl_mtm.model.dynamics.drift import PRIVATE, Drift
@@ -44,6 +46,10 @@ STALE = 0.5
 STALE_BY_TURNS = 0.1
 #: Log of the largest expected count per bin: keeps single precision finite far from the mode.
 HIGHEST = 10.0
+#: Rates level off at this share of the largest that a unit had. Components of real spikes have
+#: lighter tails than Gaussian ones, so that e^x has too large a mean where little is visible.
+LEVEL = 2 / 3
+SMALL = 1e-8
 
 
 @dataclass(frozen=True)
@@ -64,8 +70,7 @@ class LinearDynamics:
         Of units' gains over the session, if that is fitted.
     highest : Tensor (N,), optional
         Log of the largest expected count per bin that each unit had in the trials that the system
-        was fitted to. None is predicted above: where little is visible, the mean of a log-normal
-        rate is all in its tail.
+        was fitted to. Rates level off below it (see `LEVEL`).
     """
 
     loading: Tensor
@@ -207,19 +212,16 @@ class LinearDynamics:
         Tensor (B, T, N or M)
         """
         loading, offset = self.loading, self.offset
+        highest = offset.new_full(offset.shape, HIGHEST) if self.highest is None else self.highest
         if units is not None:
-            loading, offset = loading[units], offset[units]
-        spread = quadratic(posterior.covariance, loading)
+            loading, offset, highest = loading[units], offset[units], highest[units]
         if loading.ndim == 3:
-            offset = offset[:, None]
-        log_rates = offset + posterior.mean @ loading.mT + spread / 2
+            offset, highest = offset[:, None], highest[:, None]
+        mean = offset + posterior.mean @ loading.mT
         if posterior.gain is not None:
             # The median over gains: where little is known of them, their mean is all in its tail.
-            log_rates = log_rates + of_units(posterior.gain, units)[:, None]
-        if self.highest is None:
-            return log_rates.clamp(max=HIGHEST)
-        highest = self.highest if units is None else self.highest[units]
-        return torch.minimum(log_rates, highest[:, None] if highest.ndim == 2 else highest)
+            mean = mean + of_units(posterior.gain, units)[:, None]
+        return _levelled(mean, quadratic(posterior.covariance, loading), highest + log(LEVEL))
 
     def _double(self) -> "LinearDynamics":
         without = "drift", "highest"  # the mode needs neither
@@ -274,3 +276,11 @@ def _turn(
     gain[rows] = at + step
     rates *= step.exp()[:, None]
     return step.abs().amax(1)
+
+
+def _levelled(mean: Tensor, variance: Tensor, level: Tensor) -> Tensor:
+    """Log of the mean of min(e^x, e^level), of Gaussian x."""
+    variance = variance.clamp(min=SMALL)
+    spread = variance.sqrt()
+    below = mean + variance / 2 + log_ndtr((level - mean - variance) / spread)
+    return torch.logaddexp(below, level + log_ndtr((mean - level) / spread))
