@@ -107,3 +107,34 @@ def test_t_fixup_shrinks_these_weights_and_no_other():
             assert torch.equal(p[:16], before[name][:16])
         else:
             torch.testing.assert_close(p, share.get(name, 1.0) * before[name])
+
+
+@pytest.mark.parametrize(
+    ("device", "kind", "training", "dropped"),
+    [
+        ("cpu", torch.float32, False, 0.0),
+        ("cpu", torch.float32, True, None),  # spelt out, as it is quicker
+        ("cpu", torch.bfloat16, False, None),
+        ("meta", torch.float32, True, 0.25),  # any other device
+        ("meta", torch.bfloat16, True, 0.25),
+        ("meta", torch.bfloat16, False, 0.0),
+    ],
+)
+@pytest.mark.parametrize(("causal", "n_open"), [(False, 0), (False, 2), (True, 0), (True, 2)])
+def test_the_kernel_is_used_where_it_is_quick(
+    monkeypatch, device, kind, training, dropped, causal, n_open
+):
+    asked, kernel = [], F.scaled_dot_product_attention
+    monkeypatch.setattr(
+        F, "scaled_dot_product_attention", lambda *a, **k: asked.append(k) or kernel(*a, **k)
+    )
+    q = torch.zeros(1, 2, 5, 4, dtype=kind, device=device)
+    found = attention(q, q, q, causal, Dropout(0.25).train(training), n_open)
+    assert found.shape == q.shape
+    if dropped is None:
+        assert asked == []
+        return
+    (options,) = asked
+    assert options["dropout_p"] == dropped
+    assert options["is_causal"] == (causal and not n_open)
+    assert (options["attn_mask"] is not None) == bool(causal and n_open)
