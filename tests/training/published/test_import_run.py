@@ -16,6 +16,7 @@ from ibl_mtm.cli import app
 from ibl_mtm.errors import UserError
 from ibl_mtm.training.checkpoint.pretrained import load_model
 from ibl_mtm.training.published.import_run import import_published
+from ibl_mtm.training.published.unit_list import read_units
 from ibl_mtm.training.run import train
 from ibl_mtm.training.settings import read_run_settings
 
@@ -258,3 +259,29 @@ def test_units_or_the_body_alone(published, tmp_path):
                          units=folder / "units.csv", body_only=True)  # fmt: skip
     with pytest.raises(UserError, match=r"cannot read .*none\.csv: No such file"):
         import_published(folder / "model_best.pt", tmp_path / "run", units=folder / "none.csv")
+
+
+def test_sessions_and_their_units_stay_in_the_order_of_the_file(tmp_path):
+    (tmp_path / "units.csv").write_text("n,uuid,eid\n1,U7,b\n2, u3 ,a\n3,u9,b\n4,u1,b\n5,u2,a\n")
+    found = read_units(tmp_path / "units.csv")
+    assert list(found.items()) == [("b", ["u7", "u9", "u1"]), ("a", ["u3", "u2"])]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("eid\nb\n", "lacks the column uuid; it has eid"),
+        ("id,unit\nb,u\n", "lacks the column eid and uuid; it has id, unit"),
+        ("eid,uuid\n", "names no unit"),
+        ("eid,uuid\nb,u1\n ,u2\n", "line 3: an empty eid"),
+        ("eid,uuid\nb, \n", "line 2: an empty uuid"),
+        ("eid,uuid\nb,u1\na,U1\n", "unit u1 stands there twice"),
+        ("", "is no CSV file"),
+    ],
+)
+def test_a_list_of_units_that_is_none_is_told(tmp_path, text, told):
+    (tmp_path / "units.csv").write_text(text)
+    with pytest.raises(UserError, match=rf"units\.csv.*{told}"):
+        read_units(tmp_path / "units.csv")
+    with pytest.raises(UserError, match=r"cannot read .*lost\.csv"):
+        read_units(tmp_path / "lost.csv")
