@@ -11,6 +11,7 @@ from sklearn.preprocessing import StandardScaler
 from ibl_mtm.evaluation.metrics import bits_per_spike
 from ibl_mtm.model.dynamics import fit as fit_module
 from ibl_mtm.model.dynamics import system as dynamics
+from ibl_mtm.model.dynamics.blocks import inverse_of
 from ibl_mtm.model.dynamics.fit import (
     fit_dynamics,
     fit_loadings,
@@ -414,3 +415,13 @@ def test_loadings_end_where_nothing_is_to_be_gained(monkeypatch, drifts):
         curvature[0, 0] += 1e-3
         variances.append(np.diag(np.linalg.inv(curvature))[1:])
     np.testing.assert_allclose(1 / found, (loading**2 + variances).mean(0), rtol=1e-5)
+
+
+def test_an_inverse_that_does_not_exist_spoils_no_other():
+    good = torch.tensor([[2.0, 0.5], [0.5, 1.0]])
+    found = inverse_of(torch.stack([good, -good, 4 * good]))
+    expected = torch.tensor([[1.0, -0.5], [-0.5, 2.0]]) / 1.75
+    assert torch.allclose(found[0], expected)
+    assert torch.allclose(found[2], expected / 4)
+    assert found[1].isnan().all()
+    assert torch.allclose(inverse_of(good), expected)
