@@ -7,6 +7,7 @@ import importlib
 
 import numpy as np
 import pytest
+from defaults import defaults_of
 
 CONSTANTS = {
     "benchmark.check": {"LEAST_SEEDS": 3},
@@ -18,7 +19,8 @@ CONSTANTS = {
         "RANKS": (1, 2, 4),
     },
     "benchmark.ranks": {"ALPHA": 0.05},
-    "benchmark.tasks": {"N_FORECAST": 5},
+    "benchmark.predict.unit_regions": {"NEIGHBOURS": 5, "RADIUS_UM": 60.0},
+    "benchmark.tasks": {"BIN": 0.02, "N_BINS": 50, "N_FORECAST": 5, "WINDOW": 1.0},
     "benchmark.windows": {"VAL_STRIDE": 3},
     "brainsets.layout": {"RATE": 50.0},
 }
@@ -29,3 +31,37 @@ def test_numbers_of_submissions_are_what_they_were(module: str) -> None:
     found = importlib.import_module(f"ibl_mtm.{module}")
     for name, before in CONSTANTS[module].items():
         assert np.allclose(getattr(found, name), before, rtol=1e-12), name
+
+
+#: Of what is called from elsewhere: truth values and numbers that need not be given.
+DEFAULTS = {
+    "benchmark.check:check_submission": {"deterministic": False},
+    "benchmark.counts:count_window": {"n_before": 0},
+    "benchmark.pack:pack": {"overwrite": False},
+    "benchmark.predict.activity_baselines:poisson_lds": {"drift": False},
+    "benchmark.predict.adaptation:windows_to_adapt": {"n_before": 0},
+    "benchmark.predict.decoded:predict_behaviour": {
+        "end_to_end": False,
+        "seed": 0,
+        "low_rank": False,
+    },
+    "benchmark.predict.end_to_end:Schedule": {
+        "steps": 200,
+        "every": 20,
+        "batch": 32,
+        "rate": 3e-3,
+        "body_rate": 3e-4,
+    },
+    "benchmark.predict.end_to_end:train_for_task": {"seed": 0},
+    "benchmark.predict.requests:Request": {"end_to_end": False},
+    "benchmark.ranks:rank": {"alpha": 0.05},
+    "benchmark.tasks:Task": {"n_steps": 50},
+    "benchmark.truth:NeuralTruth.of": {"spikes": True},
+    "benchmark.truth:NeuralTruth.windows": {"n_before": 0},
+    "benchmark.windows:start_of_windows": {"stride": 1},
+}
+
+
+@pytest.mark.parametrize("place", DEFAULTS)
+def test_defaults_of_benchmark_stay(place: str) -> None:
+    assert defaults_of(f"ibl_mtm.{place}") == DEFAULTS[place]

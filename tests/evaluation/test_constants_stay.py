@@ -7,6 +7,7 @@ import importlib
 
 import numpy as np
 import pytest
+from defaults import defaults_of
 
 CONSTANTS = {
     "evaluation.activity.response": {"FEWEST_TRIALS": 5, "SMOOTHING": 0.03},
@@ -37,8 +38,10 @@ CONSTANTS = {
         "INVERSE_PENALTIES": [1e-4, 1e-3, 1e-2, 1e-1, 1.0, 1e1, 1e2, 1e3, 1e4],
     },
     "evaluation.behaviour.pseudo_sessions": {
+        "LONGEST": 100,
         "MEAN_LENGTH": 60.0,
         "PRIORS": (0.2, 0.8),
+        "SHORTEST": 20,
         "UNBIASED": 90,
     },
     "evaluation.metrics": {"ZERO_RATE": 1e-9},
@@ -61,3 +64,28 @@ def test_penalties_fall_by_threes(module: str) -> None:
     steps = grid[:-1] / grid[1:]
     assert (steps > 1).all()
     assert (steps[steps < 9] < 3.5).all()
+
+
+#: Of what is called from elsewhere: truth values and numbers that need not be given.
+DEFAULTS = {
+    "evaluation.activity.predict:population_of": {"min_distance_um": 0.0},
+    "evaluation.activity.predictions:predict": {"min_distance_um": 0.0},
+    "evaluation.baselines.poisson:fit_few": {"steps": 30},
+    "evaluation.baselines.poisson_lds:predict": {"drift": False},
+    "evaluation.baselines.registry:Baseline": {"pairs": False},
+    "evaluation.behaviour.decode:decode": {"shuffles": 50},
+    "evaluation.behaviour.decoding_scores:calibration_error": {"n_bins": 10},
+    "evaluation.behaviour.gradient_decoders:decode_by_gradients": {"seed": 0},
+    "evaluation.behaviour.level_decoder:decode_levels": {"seed": 0, "shuffles": 0},
+    "evaluation.behaviour.linear_decoders:decode_class": {"seed": 0, "shuffles": 0},
+    "evaluation.behaviour.linear_decoders:decode_trace": {"seed": 0, "shuffles": 0},
+    "evaluation.compare:paired_interval": {"seed": 0},
+    "evaluation.evaluate:evaluate": {"min_distance_um": 0.0, "overwrite": False},
+    "evaluation.evaluate:evaluate_baseline": {"overwrite": False},
+    "evaluation.result:Evaluation.write": {"overwrite": False},
+}
+
+
+@pytest.mark.parametrize("place", DEFAULTS)
+def test_defaults_of_evaluation_stay(place: str) -> None:
+    assert defaults_of(f"ibl_mtm.{place}") == DEFAULTS[place]

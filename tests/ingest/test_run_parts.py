@@ -10,6 +10,7 @@ from uuid import UUID
 import numpy as np
 import pandas as pd
 import pytest
+from defaults import defaults_of
 
 from ibl_mtm.config.dataset import Dataset, SessionEntry
 from ibl_mtm.config.sources import LocalSource
@@ -279,3 +280,29 @@ def test_columns_are_numbers_truths_or_words(given, expected):
 def test_columns_of_anything_else_are_none():
     assert _plain(pd.Series([[1], "a"])) is None
     assert _plain(pd.Series([True, "a"])) is None
+
+
+#: Of what is called from elsewhere: truth values and numbers that need not be given.
+DEFAULTS = {
+    "ingest.add_session:add_session": {"number": 1, "overwrite": False},
+    "ingest.alyx.release:RemoteFile": {"borrowed": False, "spare": False},
+    "ingest.alyx.remote_session:RemoteSession": {"offline": False},
+    "ingest.assemble:assemble": {"simulated": False},
+    "ingest.cluster:open_cluster": {"workers": 1},
+    "ingest.job:Job": {"overwrite": False},
+    "ingest.outcome:Outcome": {"seconds": 0.0, "n_units": 0, "n_trials": 0, "n_bytes": 0},
+    "ingest.own.places:make_about": {"number": 1},
+    "ingest.own.recordings:About": {"number": 1},
+    "ingest.recording:Behaviour": {"of_ibl": True},
+    "ingest.recording:Recording": {"from_start": False},
+    "ingest.recording:checked_signal": {"gaps": False},
+    "ingest.retry:Patience": {"attempts": 6, "timeout": 20.0},
+    "ingest.run:ingest": {"overwrite": False, "dry_run": False, "offline": False, "workers": 1},
+    "ingest.sources.source:Search": {"dry_run": False, "offline": False, "overwrite": False},
+    "ingest.trials:keep_columns": {"everything": False},
+}
+
+
+@pytest.mark.parametrize("place", DEFAULTS)
+def test_defaults_of_ingest_stay(place):
+    assert defaults_of(f"ibl_mtm.{place}") == DEFAULTS[place]

@@ -7,6 +7,7 @@ import importlib
 
 import numpy as np
 import pytest
+from defaults import defaults_of
 
 CONSTANTS = {
     "model.dynamics.drift": {
@@ -51,3 +52,16 @@ def test_numbers_of_dynamics_are_what_they_were(module: str) -> None:
     found = importlib.import_module(f"ibl_mtm.{module}")
     for name, before in CONSTANTS[module].items():
         assert np.allclose(getattr(found, name), before, rtol=1e-12), name
+
+
+#: Of what is called from elsewhere: truth values and numbers that need not be given.
+DEFAULTS = {
+    "model.dynamics.drift:fit_drift": {"steps": 4},
+    "model.group:Group": {"causal": False, "recurring": False},
+    "model.scope:Scope": {"min_units_per_region": 5},
+}
+
+
+@pytest.mark.parametrize("place", DEFAULTS)
+def test_defaults_of_model_stay(place: str) -> None:
+    assert defaults_of(f"ibl_mtm.{place}") == DEFAULTS[place]

@@ -7,6 +7,7 @@ import importlib
 
 import numpy as np
 import pytest
+from defaults import defaults_of
 
 CONSTANTS = {
     "training.checkpoint.pretrained": {"FORMAT_VERSION": 1},
@@ -32,3 +33,21 @@ def test_numbers_of_a_training_are_what_they_were(module: str) -> None:
     found = importlib.import_module(f"ibl_mtm.{module}")
     for name, before in CONSTANTS[module].items():
         assert np.allclose(getattr(found, name), before, rtol=1e-12), name
+
+
+#: Of what is called from elsewhere: truth values and numbers that need not be given.
+DEFAULTS = {
+    "training.data.loader:Replica": {"rank": 0, "total": 1},
+    "training.data.sampler:TrialSampler": {"sessions_per_batch": 1, "pool": 16},
+    "training.encoding:fit_encoding": {"refit": True},
+    "training.loop.dynamics:fit_systems": {"again": False},
+    "training.objective.draw_tasks:tasks_loss": {"weight": 1.0},
+    "training.published.import_run:import_published": {"body_only": False, "overwrite": False},
+    "training.run:fit": {"progress": True, "refit": True},
+    "training.run:train": {"resume": False, "overwrite": False, "progress": True, "refit": True},
+}
+
+
+@pytest.mark.parametrize("place", DEFAULTS)
+def test_defaults_of_training_stay(place: str) -> None:
+    assert defaults_of(f"ibl_mtm.{place}") == DEFAULTS[place]
