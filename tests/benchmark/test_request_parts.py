@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors import safe_open
 
 from ibl_mtm.benchmark import score
 from ibl_mtm.benchmark.entity_ids import encode_ids
@@ -305,6 +306,27 @@ def test_a_baseline_of_behaviour_is_the_one_asked_for(
     more = {"low_rank": True} if name == "reduced_rank" else {}
     assert asked == [(recording, TASKS["ts1-wheel_speed"], None, more)]
     assert written == [(tmp_path, place, {"a": 1}) for place in places]
+
+
+def test_what_is_written_lies_beside_what_was_and_replaces_its_like(tmp_path: Path) -> None:
+    request = request_of(tmp_path / "not" / "there", EID)
+    tasks = ("ts1-choice", "ts1-reward", "ts1-choice")
+    for number, task in enumerate(tasks):
+        place = requests.Place("l", task, EID, 44)
+        requests._note(request, "ts1", place, {"n": number})
+        file = requests.write_predictions(request.out, place, {"x": np.arange(3)}, {"k": number})
+        with safe_open(file, "np") as written:
+            assert written.metadata() == {
+                "label": "l", "task": task, "seed": "44", "recording_id": EID, "k": str(number)
+            }  # fmt: skip
+            assert written.get_tensor("x").tolist() == [0, 1, 2]
+    notes = {path.stem: json.loads(path.read_text()) for path in request.work.rglob("*.json")}
+    assert notes == {"ts1-choice": {"n": 2}, "ts1-reward": {"n": 1}}
+    without = requests.write_predictions(
+        request.out, requests.Place("l", "ts3-unit_cosmos", "", 44), {"x": np.arange(3)}, {}
+    )
+    with safe_open(without, "np") as written:
+        assert written.metadata() == {"label": "l", "task": "ts3-unit_cosmos", "seed": "44"}
 
 
 def test_of_one_class_every_window_is_of_it() -> None:
