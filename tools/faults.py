@@ -95,7 +95,10 @@ def _is_text(node: ast.BinOp) -> bool:
 
 
 def faults_of(file: Path) -> Iterator[Fault]:
-    """Every fault that can be put into a module; none in what is only said, typed or tuned."""
+    """Every fault that can be put into a module; none in what is only said, typed or tuned.
+
+    Nor one that changes nothing: the -1 of a reshape, of which NumPy sees the sign alone.
+    """
     tree = ast.parse(file.read_text(encoding="utf-8"))
     lines = file.read_text(encoding="utf-8").splitlines()
     passed_over = {id(inner) for node in ast.walk(tree) for inner in _said(node)}
@@ -129,6 +132,11 @@ def _said(node: ast.AST) -> Iterator[ast.AST]:
             yield from ast.walk(node)  # an amount of work or a tolerance of this module alone
         case ast.If(test=ast.Name(id="TYPE_CHECKING")):
             yield from ast.walk(node)
+        case ast.Call(func=ast.Attribute(attr="reshape"), args=lengths):
+            # NumPy takes any negative length for what is left, as it does -1.
+            for length in lengths:
+                parts = length.elts if isinstance(length, ast.Tuple) else [length]
+                yield from (part.operand for part in parts if isinstance(part, ast.UnaryOp))
         case ast.keyword(arg="strict" | "indent", value=value):
             # As an assertion, of lengths that are equal anyway; how a file looks to the eye.
             yield from ast.walk(value)
