@@ -6,10 +6,8 @@ from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
-from lightning.pytorch.callbacks import EarlyStopping
 from training_runs import TINY, tiny_settings
 
 from ibl_mtm.errors import UserError
@@ -18,10 +16,8 @@ from ibl_mtm.training.checkpoint.model_card import _scores
 from ibl_mtm.training.checkpoint.pretrained import model_digest
 from ibl_mtm.training.data import loader, memory, store
 from ibl_mtm.training.data.store import Store
-from ibl_mtm.training.loop import devices, dynamics, progress
-from ibl_mtm.training.loop import trainer as trainer_module
+from ibl_mtm.training.loop import progress
 from ibl_mtm.training.loop.progress import ProgressBar, ProgressLines
-from ibl_mtm.training.loop.trainer import make_trainer
 from ibl_mtm.training.published import import_report
 
 
@@ -315,120 +311,11 @@ def test_dynamics_are_fitted_to_the_validation_trials_too_unless_told_otherwise(
 
 
 @pytest.mark.parametrize(
-    ("threads", "n_sessions", "own"), [(7, 2, 3), (2, 5, 1), (4, 4, 1), (6, 1, 6)]
-)
-def test_dynamics_of_sessions_share_the_threads_and_give_them_back(
-    monkeypatch, threads, n_sessions, own
-):
-    used, started, before = [], [], torch.get_num_threads()
-
-    def fit(counts, *rest, **more):
-        used.append(torch.get_num_threads())
-        return int(counts.sum())
-
-    rows = [SimpleNamespace(units=i, session=i) for i in range(n_sessions)]
-    monkeypatch.setattr(dynamics, "_rows", lambda model, sessions: rows)
-    monkeypatch.setattr(dynamics, "fit_dynamics", fit)
-    model = SimpleNamespace(
-        settings=SimpleNamespace(dynamics=3, drift=False),
-        start_dynamics=lambda *given: started.append(given),
-    )
-    sessions = [
-        SimpleNamespace(eid=f"e{i}", read=lambda split, i=i: np.full((2, 1, 1), i))
-        for i in range(n_sessions)
-    ]
-    said = []
-    try:
-        torch.set_num_threads(threads)
-        dynamics.fit_systems(model, sessions, ["train", "val"], said.append)
-        assert torch.get_num_threads() == threads
-    finally:
-        torch.set_num_threads(before)
-    assert used == [own] * n_sessions
-    assert started == [(i, i, 4 * i) for i in range(n_sessions)]  # each session's own
-    last = f"session {n_sessions} of {n_sessions}: e{n_sessions - 1}"
-    assert f"linear dynamics of the train and val trials, {last}" in said
-
-
-@pytest.mark.parametrize(("n_devices", "nodes"), [(1, 1), (2, 1), (1, 2)])
-def test_a_job_of_many_tasks_has_no_say_in_a_training_of_one_process(
-    tmp_path, monkeypatch, n_devices, nodes
-):
-    alone = n_devices * nodes == 1
-    job = {"NTASKS": "2", "NTASKS_PER_NODE": str(2 // nodes), "PROCID": "1", "LOCALID": "1",
-           "NNODES": str(nodes), "NODEID": "0", "JOB_ID": "7", "JOB_NAME": "train",
-           "NODELIST": "here"}  # fmt: skip
-    for name, value in job.items():
-        monkeypatch.setenv(f"SLURM_{name}", value)
-    monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}")  # srun
-    how = {"accelerator": "cpu", "devices": n_devices, "nodes": nodes}
-    trainer, *_ = make_trainer(tiny_settings(trainer=how), tmp_path, 4, 2, progress=True)
-    assert trainer.progress_bar_callback is None  # Lightning's own
-    assert trainer.world_size == (1 if alone else 2)
-    assert trainer.global_rank == (0 if alone else 1)
-    # What comes in a terminal is shown by one process.
-    assert any(isinstance(c, ProgressLines) for c in trainer.callbacks) == alone
-    if not alone:
-        assert trainer.strategy._ddp_kwargs == {"broadcast_buffers": False}
-
-
-@pytest.mark.parametrize(
-    ("n_gpus", "interactive", "asked", "told"),
-    [
-        (0, False, {"accelerator": "gpu"}, "PyTorch finds no GPU here"),
-        (1, False, {"accelerator": "gpu"}, None),
-        (2, False, {"accelerator": "gpu", "devices": 2}, None),
-        (2, False, {"devices": 3}, "devices=3, and this machine has 2 GPU"),
-        (2, False, {"accelerator": "cpu", "devices": 3}, None),
-        (0, False, {"devices": 3}, None),
-        (0, True, {"devices": 3}, "needs the command `ibl-mtm train`"),
-        (0, True, {"devices": 1}, None),
-        (0, True, {"devices": 3, "nodes": 2}, None),
-    ],
-)
-def test_devices_that_are_not_there_are_refused(monkeypatch, n_gpus, interactive, asked, told):
-    monkeypatch.setattr(devices, "_n_gpus", lambda: n_gpus)
-    if interactive:
-        monkeypatch.setattr("sys.ps1", ">>> ", raising=False)
-    chosen = tiny_settings(trainer=asked).trainer
-    if told is None:
-        devices.check_devices(chosen)
-    else:
-        with pytest.raises(UserError, match=told):
-            devices.check_devices(chosen)
-
-
-@pytest.mark.parametrize("patience", [None, 3])
-def test_patience_counts_validations_of_the_score_that_is_kept(tmp_path, patience):
-    chosen = tiny_settings(patience=patience, trainer={"accelerator": "cpu"})
-    trainer, best, *_ = make_trainer(chosen, tmp_path, 4, 2, progress=False)
-    early = [c for c in trainer.callbacks if isinstance(c, EarlyStopping)]
-    found = [(c.patience, c.mode, c.monitor) for c in early]
-    assert found == ([] if patience is None else [(3, "max", best.monitor)])
-
-
-@pytest.mark.parametrize(
     ("kind", "free", "room"), [("cuda", 20, True), ("cuda", 19, False), ("cpu", 99, False)]
 )
 def test_counts_are_held_on_a_gpu_of_which_they_take_up_to_half(monkeypatch, kind, free, room):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 1000))
     assert loader._has_room(torch.device(kind), [session(4, 1), session(3, 2)]) == room
-
-
-def test_weights_and_biases_gets_the_runs_name_and_settings(monkeypatch, tmp_path):
-    asked = []
-    monkeypatch.setattr(trainer_module, "WandbLogger", lambda *a, **k: asked.append((a, k)) or 1)
-    monkeypatch.setattr(trainer_module, "find_spec", lambda name: name == "wandb")
-    chosen = tiny_settings(name="own", trainer={"logger": "wandb"})
-    assert len(trainer_module._loggers(chosen, tmp_path)) == 2
-    (((name, folder_), options),) = asked
-    assert (name, folder_) == ("own", tmp_path)
-    assert options["project"] == "ibl-mtm"
-    assert options["config"]["steps"] == 12
-    monkeypatch.setattr(trainer_module, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match="pip install wandb"):
-        trainer_module._loggers(chosen, tmp_path)
-    assert len(trainer_module._loggers(tiny_settings(), tmp_path)) == 1
 
 
 @pytest.mark.parametrize(
