@@ -2,6 +2,7 @@
 
 from scored_runs import write_scored
 
+from ibl_mtm.experiments.read import TASK_TITLES
 from ibl_mtm.experiments.result_figures import draw
 from ibl_mtm.experiments.results import make_results
 
@@ -13,7 +14,18 @@ def scored(folder, name, score, **options):
 
 def test_rows_are_named_at_the_left_alone(tmp_path):
     runs = [scored(tmp_path / name, name, 0.2 + n / 10) for n, name in enumerate("abc")]
-    left, right = draw(make_results("recording", runs)).axes
+    results = make_results("recording", runs)
+    figure = draw(results)
+    left, right = figure.axes
+    assert figure.get_suptitle() == results.title
+    for axes, task in ((left, "co_smoothing"), (right, "inter_region")):
+        title, unit = TASK_TITLES[task]
+        assert axes.get_title("left") == title
+        assert (axes.get_xlabel(), axes.get_ylabel()) == (unit, "")
+    # Rows have room, each as much as the others.
+    more = [scored(tmp_path / name, name, 0.1) for name in "defg"]
+    higher = draw(make_results("recording", [*runs, *more]))
+    assert 0.8 < higher.get_figheight() - figure.get_figheight() < 1.6
     assert {label.get_text() for label in left.get_yticklabels()} == {"a", "b", "c"}
     assert not any(label.get_text() for label in right.get_yticklabels())
 
@@ -30,6 +42,8 @@ def test_curves_have_their_scores_at_every_panel(tmp_path):
         "MtM, pre-trained on 34 animals",
     ]
     for axes in draw(results).axes:
+        assert axes.get_xlabel() == "animals pre-trained on"
+        assert axes.get_ylabel() == "bits/spike"
         assert axes.get_axisbelow()  # lines hide the grid, not the grid lines
         assert any(label.get_text() for label in axes.get_yticklabels())
 
