@@ -114,6 +114,7 @@ def test_a_sampling_rate_of_the_source_counts_and_another_of_the_folder_is_told(
         (lambda a: a[:, 0].astype(np.int32), None),
         (lambda a: a[:, 0].astype(float), None),
         (lambda a: a[:, 0] + 0.5, "no whole samples; are these seconds"),
+        (lambda a: a[:, 0] + 0.5 * (np.arange(len(a)) == 9), "no whole samples"),
         (lambda a: a[:-1], "7999 times but 8000 clusters"),
     ],
 )  # fmt: skip
