@@ -12,7 +12,7 @@ import requests
 from ibl_mtm.config.dataset import Dataset
 from ibl_mtm.config.sources import AlyxSource
 from ibl_mtm.errors import SessionError
-from ibl_mtm.ingest.alyx import download
+from ibl_mtm.ingest.alyx import client, download
 from ibl_mtm.ingest.alyx.absent import why_absent
 from ibl_mtm.ingest.alyx.download import FileError, _GoneError, _receive, _Transfer
 from ibl_mtm.ingest.alyx.fitting import fitting
@@ -403,3 +403,13 @@ class TestWhereUnitsAre:
 
 def test_addresses_of_the_catalog_are_sources_of_alyx():
     assert isinstance(dataset().source, AlyxSource)
+
+
+@pytest.mark.parametrize(("kept", "token"), [({"u": "kept", "v": "other"}, "kept"), ({}, "new")])
+def test_no_log_shows_a_token_however_it_was_had(monkeypatch, tmp_path, kept, token):
+    hidden = []
+    monkeypatch.setattr(client.logs, "hide", hidden.append)
+    monkeypatch.setattr(client.Alyx, "_kept_tokens", lambda self: kept)
+    monkeypatch.setattr(client.Alyx, "_log_in", lambda self: "new")
+    client.Alyx(dataset().source, tmp_path).close()
+    assert hidden == [token]
