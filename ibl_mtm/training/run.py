@@ -278,7 +278,7 @@ def _fit_last(
         choose_shares(model, sessions, settings)
         if refit:
             # As baselines are: to all but the test trials, now that nothing is left to choose.
-            fit_systems(model, sessions, ("train", "val"), say, again=True)
+            fit_systems(model, sessions, ("train", "val"), say)
     fit_encoding(model, sessions, settings, refit=refit)
     save_model(model, run)
 

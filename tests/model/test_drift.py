@@ -300,7 +300,8 @@ def test_what_a_unit_gains_in_all_trials_is_its_offset():
     system, times = make_system(), torch.tensor([0.0, 30.0, 60.0]).double()
     spikes, _ = draw_spikes(system, 3)
     spread = torch.full((N,), 0.3).double()
-    drifting = _Drifting(spikes.sum(1), times, spread)
+    drifting = _Drifting(spikes, times)
+    drifting.spread = spread
     posterior = system.infer(spikes, torch.ones(1, 1, 1, dtype=torch.bool))
     mean = torch.tensor([0.9, 0.5, 0.1]).double()[:, None] + torch.arange(N).double() / 10
     variance = torch.full_like(mean, 0.2)

@@ -32,9 +32,8 @@ __all__ = ["fit_dynamics"]
 
 logger = logging.getLogger(__name__)
 
-#: Passes of expectation-maximisation; the scores of held-out trials are level from 20 on.
-ITERATIONS = 25
-AGAIN = 8
+#: Passes of expectation-maximisation: with fewer, and with more, held-out trials score worse.
+ITERATIONS = 20
 #: Passes before gains drift.
 SETTLED = 3
 #: Width (bins) of the Gaussian that counts are smoothed by for the start.
@@ -60,7 +59,6 @@ def fit_dynamics(
     counts: Tensor,
     components: int,
     iterations: int | None = None,
-    begin: LinearDynamics | None = None,
     times: Tensor | None = None,
 ) -> LinearDynamics:
     """Fit a system to trials.
@@ -72,9 +70,7 @@ def fit_dynamics(
     components
         Number K of components at most.
     iterations
-        Passes of expectation-maximisation; by default `ITERATIONS`, or `AGAIN` from `begin`.
-    begin
-        A system of these units to begin with, fitted to much the same trials.
+        Passes of expectation-maximisation; by default `ITERATIONS`.
     times : Tensor (B,), float64, optional
         When the trials were, s on the session's clock: units' gains that drift over the session are
         fitted too (see `ibl_mtm.model.dynamics.drift`).
@@ -85,16 +81,13 @@ def fit_dynamics(
         If the fit fails (see `LinearDynamics.infer`).
     """
     counts = counts if counts.dtype == torch.float64 else counts.float()
-    system = start_dynamics(counts, components) if begin is None else replace(begin, highest=None)
-    if begin:
-        precision = 1 / (begin.loading**2).mean(0).clamp(min=SMALL)
-    else:
-        precision = counts.new_full((components,), START_PRECISION)
+    system = start_dynamics(counts, components)
+    precision = counts.new_full((components,), START_PRECISION)
     visible = torch.ones(1, 1, 1, dtype=torch.bool, device=counts.device)
     posterior: Posterior | None = None
-    drifting = None if times is None else _Drifting.start(counts, times, begin)
+    drifting = None if times is None else _Drifting(counts, times)
     gain: Tensor | None = None
-    for at in range(iterations or (AGAIN if begin else ITERATIONS)):
+    for at in range(iterations or ITERATIONS):
         gains = None if gain is None else Gains(gain)
         system, posterior = whiten(system, system.infer(counts, visible, posterior, gains))
         if drifting is not None and at >= SETTLED:
@@ -110,18 +103,12 @@ def fit_dynamics(
 class _Drifting:
     """Units' gains as they are while a system is fitted, of trials in the order of their times."""
 
-    def __init__(self, spikes: Tensor, times: Tensor, spread: Tensor) -> None:
+    def __init__(self, counts: Tensor, times: Tensor) -> None:
         self.order = times.argsort(stable=True)
-        self.times, self.spread = times[self.order].double(), spread
-        self.spikes = spikes[self.order]
+        self.times = times[self.order].double()
+        self.spread = counts.new_full(counts.shape[2:], START_SPREAD)
+        self.spikes = counts.sum(1)[self.order]
         self.posterior: DriftPosterior | None = None
-
-    @classmethod
-    def start(cls, counts: Tensor, times: Tensor, begin: LinearDynamics | None) -> "_Drifting":
-        spread = counts.new_full(counts.shape[2:], START_SPREAD)
-        if begin is not None and begin.drift is not None:
-            spread = begin.drift.spread
-        return cls(counts.sum(1), times, spread)
 
     def update(self, system: LinearDynamics, posterior: Posterior, learn: bool) -> Tensor:
         """Gains (B, N) that explain what the system leaves, and half of their variance."""
