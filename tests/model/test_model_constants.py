@@ -23,8 +23,7 @@ CONSTANTS = {
         "TOLERANCE": 0.01,
     },
     "model.dynamics.fit": {
-        "AGAIN": 8,
-        "ITERATIONS": 25,
+        "ITERATIONS": 20,
         "LEAST_NOISE": 1e-3,
         "PERSISTENCE": 0.95,
         "PRIOR_TRIALS": 3,

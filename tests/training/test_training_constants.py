@@ -19,8 +19,8 @@ CONSTANTS = {
     "training.loop.dynamics": {
         "SHARES": (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1),
         "SHARE_STEP": -1_000_000,
-        "USUAL_SHARE": 0.7,
-        "USUAL_TRIALS": 40,
+        "USUAL_SHARE": 0.75,
+        "USUAL_TRIALS": 80,
     },
     "training.loop.module": {"LOG_EVERY": 10, "VALIDATION_STEP": -1},
     "training.loop.progress": {"EVERY": 10, "SILENCE": 300.0, "WIDE": 120},
@@ -40,7 +40,6 @@ DEFAULTS = {
     "training.data.loader:Replica": {"rank": 0, "total": 1},
     "training.data.sampler:TrialSampler": {"sessions_per_batch": 1, "pool": 16},
     "training.encoding:fit_encoding": {"refit": True},
-    "training.loop.dynamics:fit_systems": {"again": False},
     "training.objective.draw_tasks:tasks_loss": {"weight": 1.0},
     "training.published.import_run:import_published": {"body_only": False, "overwrite": False},
     "training.run:fit": {"progress": True, "refit": True},

@@ -305,7 +305,7 @@ def test_dynamics_are_fitted_to_the_validation_trials_too_unless_told_otherwise(
     monkeypatch.setattr(run, "save_model", lambda *a: done.append(a))
     chosen = tiny_settings(model={**TINY["model"], "dynamics": 3})
     run._fit_last(Path("r"), [], chosen, print, refit)
-    again = [(("train", "val"), {"again": True})] if refit else []
+    again = [(("train", "val"), {})] if refit else []
     saved = {"refit": refit}, ("model of r", Path("r"))
     assert done == [(("train",), {}), "shares", *again, *saved]
 
