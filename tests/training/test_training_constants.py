@@ -20,7 +20,7 @@ CONSTANTS = {
         "SHARES": (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1),
         "SHARE_STEP": -1_000_000,
         "USUAL_SHARE": 0.75,
-        "USUAL_TRIALS": 80,
+        "USUAL_SECONDS": 32.0,
     },
     "training.loop.module": {"LOG_EVERY": 10, "VALIDATION_STEP": -1},
     "training.loop.progress": {"EVERY": 10, "SILENCE": 300.0, "WIDE": 120},

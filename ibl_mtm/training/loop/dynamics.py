@@ -5,7 +5,6 @@ choose_shares(model, sessions, settings)            # by its validation trials
 fit_systems(model, sessions, ["train", "val"])     # anew, once nothing is left to choose
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -29,11 +28,11 @@ from ibl_mtm.training.settings import RunSettings
 __all__ = ["choose_shares", "fit_systems"]
 
 #: Shares of the dynamical system in the log rates that are tried, and the one without validation.
-#: What is chosen is drawn to that, by as much as so many validation trials would: a handful of
-#: trials chooses at random (on session 01 with 6 of them, 0.31 bits/spike where 0.34 can be had),
+#: What is chosen is drawn to that, by as much as so many seconds of validation trials would: a few
+#: seconds choose at random (on session 01 with 6 of them, 0.31 bits/spike where 0.34 can be had),
 #: and systems that are fitted to validation trials too are better than those that it is chosen by.
 USUAL_SHARE = 0.75
-USUAL_TRIALS = 80
+USUAL_SECONDS = 32.0
 SHARES = np.linspace(0, 1, 11)
 #: Validation masks are drawn at "steps" that no training step has, nor a validation.
 SHARE_STEP = -1_000_000
@@ -101,7 +100,8 @@ def choose_shares(model: MtM, sessions: Sequence[Session], settings: RunSettings
     model.eval()
     model.dynamics_share.fill_(USUAL_SHARE)
     totals: dict[Scheme, Tensor] = {}
-    n_trials: Counter[Scheme] = Counter()
+    seconds: dict[Scheme, float] = {}
+    form = model.scope.trial_format
     for session, rows in zip(sessions, _rows(model, sessions), strict=True):
         trials = session.trials_in("val")
         if not len(trials):
@@ -112,7 +112,8 @@ def choose_shares(model: MtM, sessions: Sequence[Session], settings: RunSettings
             if scheme not in totals:
                 empty = new_totals(len(model.scope.units))
                 totals[scheme] = empty.repeat(len(SHARES), 1, 1)
-            n_trials[scheme] += len(trials)
+            own_seconds = len(trials) * form.n_time * form.bin_size
+            seconds[scheme] = seconds.get(scheme, 0.0) + own_seconds
             for some in torch.arange(len(trials)).split(_BATCH):
                 part = mask[some] if len(mask.hidden) > 1 else mask
                 group = Group(
@@ -135,8 +136,8 @@ def choose_shares(model: MtM, sessions: Sequence[Session], settings: RunSettings
                     add_to(table, rows.units, log_rate, group.counts, part.target, null)
     for scheme, tables in totals.items():
         best = SHARES[int(torch.stack([mean_over_units(table) for table in tables]).argmax())]
-        said = n_trials[scheme] * best + USUAL_TRIALS * USUAL_SHARE
-        share = float(said / (n_trials[scheme] + USUAL_TRIALS))
+        said = seconds[scheme] * best + USUAL_SECONDS * USUAL_SHARE
+        share = float(said / (seconds[scheme] + USUAL_SECONDS))
         model.dynamics_share[SCHEMES.index(scheme)] = share
 
 

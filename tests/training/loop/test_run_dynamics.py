@@ -23,7 +23,7 @@ from ibl_mtm.model.masking import SCHEMES, draw_mask, mask_last_bins
 from ibl_mtm.model.mtm import MtM
 from ibl_mtm.training.checkpoint.pretrained import load_model
 from ibl_mtm.training.data.describe import describe_sessions
-from ibl_mtm.training.loop.dynamics import SHARES, USUAL_SHARE, USUAL_TRIALS, choose_shares
+from ibl_mtm.training.loop.dynamics import SHARES, USUAL_SECONDS, USUAL_SHARE, choose_shares
 from ibl_mtm.training.objective.draw_tasks import SessionRows
 from ibl_mtm.training.run import train
 
@@ -66,7 +66,8 @@ def test_systems_are_fitted_to_all_but_test_trials_and_shares_lie_between_tried_
         torch.testing.assert_close(found.highest, expected.highest, atol=1e-2, rtol=1e-2)
     tasks = [SCHEMES.index(s) for s in ("neuron", "causal", "intra_region", "inter_region")]
     n_val = sum(len(session.trials_in("val")) for session in sessions)
-    drawn = (n_val * SHARES + USUAL_TRIALS * USUAL_SHARE) / (n_val + USUAL_TRIALS)
+    known = n_val * model.scope.trial_format.n_time * model.scope.trial_format.bin_size
+    drawn = (known * SHARES + USUAL_SECONDS * USUAL_SHARE) / (known + USUAL_SECONDS)
     assert np.isclose(model.dynamics_share[tasks, None].numpy(), drawn, atol=1e-6).any(1).all()
 
 
