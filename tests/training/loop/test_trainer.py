@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.utilities import rank_zero_only
 from training_runs import tiny_settings
 
 from ibl_mtm.errors import UserError
@@ -61,6 +62,7 @@ def test_a_job_of_many_tasks_has_no_say_in_a_training_of_one_process(
     for name, value in job.items():
         monkeypatch.setenv(f"SLURM_{name}", value)
     monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}")  # srun
+    monkeypatch.setattr(rank_zero_only, "rank", 0)  # the process's own, which Lightning sets
     how = {"accelerator": "cpu", "devices": n_devices, "nodes": nodes}
     trainer, *_ = module.make_trainer(tiny_settings(trainer=how), tmp_path, 4, 2, progress=True)
     assert trainer.progress_bar_callback is None  # Lightning's own
