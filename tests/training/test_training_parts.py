@@ -258,7 +258,9 @@ class TestWhatMayChange:
     def test_nor_units_of_which_the_first_session_that_differs_is_named(
         self, monkeypatch, now, told
     ):
-        table = lambda rows: folder.pd.DataFrame(map(tuple, rows.split()), columns=["eid", "unit"])  # noqa: E731
+        def table(rows):
+            return folder.pd.DataFrame(map(tuple, rows.split()), columns=["eid", "unit"])
+
         monkeypatch.setattr(folder, "read_settings", lambda path, kind: tiny_settings())
         monkeypatch.setattr(folder.pd, "read_parquet", lambda path: table("ea eb fc"))
         monkeypatch.setattr(folder, "_unit_table", lambda sessions: table(now))

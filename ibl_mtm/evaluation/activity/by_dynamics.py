@@ -118,7 +118,7 @@ def _infer(
     if n == 1:
         return [system.infer(y, ~hidden[0][None], start, gains)]
     visible = torch.cat([(~mask).expand(B, *y.shape[1:]) for mask in hidden])
-    found = system.infer(y.repeat(n, 1, 1), visible, _repeat(start, n), _repeat(gains, n))
+    found = system.infer(torch.cat([y] * n), visible, _repeat(start, n), _repeat(gains, n))
     return [_take(found, slice(i * B, (i + 1) * B)) for i in range(n)]
 
 
@@ -127,11 +127,9 @@ _OfTrials = TypeVar("_OfTrials", Posterior, Gains)
 
 def _repeat(table: _OfTrials | None, n: int) -> _OfTrials | None:
     """Of the same trials, n times one after the other."""
-    return (
-        None
-        if table is None
-        else _each(table, lambda tensor: tensor.repeat(n, *[1] * (tensor.ndim - 1)))
-    )
+    if table is None:
+        return None
+    return _each(table, lambda tensor: torch.cat([tensor] * n))
 
 
 def _take(table: _OfTrials, rows: slice) -> _OfTrials:

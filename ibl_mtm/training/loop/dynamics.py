@@ -29,7 +29,7 @@ __all__ = ["choose_shares", "fit_systems"]
 
 #: Shares of the dynamical system in the log rates that are tried, and the one without validation.
 #: What is chosen is drawn to that, by as much as so many seconds of validation trials would: a few
-#: seconds choose at random (on session 01 with 6 of them, 0.31 bits/spike where 0.34 can be had),
+#: seconds choose at random (on session 01 with 2.4, 0.31 bits/spike where 0.34 can be had),
 #: and systems that are fitted to validation trials too are better than those that it is chosen by.
 USUAL_SHARE = 0.75
 USUAL_SECONDS = 32.0
