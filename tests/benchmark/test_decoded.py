@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
@@ -89,3 +90,16 @@ def test_the_decoder_that_is_best_on_val_is_taken(
         chosen = predict_behaviour(recording, task).chosen
     assert len(set(found)) > 2
     assert chosen[f"val {task.metric}"] == max(found)
+
+
+def test_of_one_class_every_window_is_of_it() -> None:
+    task = TASKS["ts1-choice"]
+    train: Any = SimpleNamespace(values=np.ones((4, 1, 1)))
+    features = {split: {"x": np.zeros((n, 3, 2))} for split, n in
+                (("train", 4), ("val", 3), ("test", 5))}  # fmt: skip
+    (found,) = decoded._fit_classes(task, features, train)
+    assert found.about == {"features": "none"}
+    assert found.val.shape == (3, 1, task.n_outputs)
+    assert found.test.shape == (5, 1, task.n_outputs)
+    for odds in (found.val, found.test):
+        assert (odds == np.eye(task.n_outputs)[1]).all()

@@ -1,43 +1,20 @@
 """Single steps of a request, without data or training: what is made, kept, told and refused."""
 
 import json
-from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
-import torch
+from made_up_requests import EID, request_of
 from safetensors import safe_open
 
-from ibl_mtm.benchmark import score
-from ibl_mtm.benchmark.entity_ids import encode_ids
-from ibl_mtm.benchmark.predict import adaptation, decoded, requests, unit_regions
+from ibl_mtm.benchmark.predict import adaptation, requests
 from ibl_mtm.benchmark.predict.adaptation import WINDOWS, adapt
 from ibl_mtm.benchmark.predict.requests import Report, Request, adapted, read_seeds
-from ibl_mtm.benchmark.predict.unit_features import interval_histogram, model_rows
 from ibl_mtm.benchmark.tasks import TASKS
 from ibl_mtm.errors import SessionError, UserError
-
-EID = "0" * 8
-
-
-def data_of(*eids: str) -> Any:
-    """Files that are opened as their own names."""
-
-    @contextmanager
-    def opened(suite: Any, eid: str, regime: str = "eval") -> Any:
-        yield SimpleNamespace(eid=eid, build="b", version="v", subject=None)
-
-    return SimpleNamespace(
-        recordings=list(eids), root=Path("root"), open=opened, choose=lambda names: list(eids)
-    )
-
-
-def request_of(out: Path, *eids: str, **more: Any) -> Request:
-    return Request(data_of(*eids), out, "l", [43, 44], **more)
 
 
 @pytest.mark.parametrize(
@@ -327,158 +304,3 @@ def test_what_is_written_lies_beside_what_was_and_replaces_its_like(tmp_path: Pa
     )
     with safe_open(without, "np") as written:
         assert written.metadata() == {"label": "l", "task": "ts3-unit_cosmos", "seed": "44"}
-
-
-def test_of_one_class_every_window_is_of_it() -> None:
-    task = TASKS["ts1-choice"]
-    train: Any = SimpleNamespace(values=np.ones((4, 1, 1)))
-    features = {split: {"x": np.zeros((n, 3, 2))} for split, n in
-                (("train", 4), ("val", 3), ("test", 5))}  # fmt: skip
-    (found,) = decoded._fit_classes(task, features, train)
-    assert found.about == {"features": "none"}
-    assert found.val.shape == (3, 1, task.n_outputs)
-    assert found.test.shape == (5, 1, task.n_outputs)
-    for odds in (found.val, found.test):
-        assert (odds == np.eye(task.n_outputs)[1]).all()
-
-
-def test_rows_of_a_unit_stand_side_by_side() -> None:
-    table = torch.arange(12.0).reshape(4, 3)
-    model: Any = SimpleNamespace(
-        scope=SimpleNamespace(rows_of=lambda units: torch.tensor([int(u) for u in units])),
-        read_in=table,
-        read_out=table[:, :2] + 100,
-        read_out_bias=torch.tensor([7.0, 8, 9, 10]),
-    )
-    found = model_rows(model, np.array(["2", "0"]))
-    np.testing.assert_array_equal(found, [[6, 7, 8, 106, 107, 9], [0, 1, 2, 100, 101, 7]])
-    assert found.dtype == np.float64
-
-
-def test_shares_of_intervals_by_hand() -> None:
-    counts = np.histogram([0.01, 0.01, 0.5], unit_features_intervals())[0]
-    expected = np.log(counts / 3 + 0.003)
-    np.testing.assert_allclose(interval_histogram(np.array([1.0, 1.01, 1.02, 1.52])), expected)
-    silent = interval_histogram(np.array([3.0]))
-    np.testing.assert_allclose(silent, np.full(len(expected), np.log(0.003)))
-
-
-def unit_features_intervals() -> Any:
-    from ibl_mtm.benchmark.predict import unit_features
-
-    return unit_features._INTERVALS
-
-
-@pytest.mark.parametrize("regime", ["eval", "pretrain"])
-def test_units_that_an_adapted_model_lacks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, regime: Any
-) -> None:
-    """Of a recording that was adapted to it is a fault; of others they are left out."""
-    units = pd.DataFrame({"id": ["a", "b", "c"], "target": [1, 2, 3]}, index=[0, 2, 3])
-    monkeypatch.setattr(unit_regions, "scored_units", lambda recording, regime: units.copy())
-    monkeypatch.setattr(unit_regions, "recordings_in", lambda *a: [EID])
-    monkeypatch.setattr(
-        unit_regions, "firing_features", lambda recording: np.arange(8.0).reshape(4, 2)
-    )
-    model: Any = SimpleNamespace(scope=SimpleNamespace(units=("c", "a", "x")))
-    monkeypatch.setattr(unit_regions, "model_rows", lambda model, ids: [f"row {i}" for i in ids])
-    told: list[str] = []
-    request = request_of(tmp_path, EID)
-
-    def found() -> pd.DataFrame:
-        return unit_regions._units(
-            request, TASKS["ts3-unit_cosmos"], regime, lambda eid: model, told.append
-        )
-
-    if regime == "eval":
-        with pytest.raises(SessionError, match="the adapted model lacks units of the file"):
-            found()
-        model.scope.units = ("c", "b", "a", "x")
-    table = found()
-    kept = ["a", "b", "c"] if regime == "eval" else ["a", "c"]
-    assert table["id"].tolist() == kept
-    assert table["rows"].tolist() == [f"row {i}" for i in kept]
-    firing = {"a": [0, 1], "b": [4, 5], "c": [6, 7]}
-    assert [list(row) for row in table["firing"]] == [firing[i] for i in kept]
-    assert set(table["subject"]) == {EID}  # nobody says whose
-    assert len(told) == 1
-    assert "when its units fire" in told[0]
-
-
-def test_no_unit_and_no_recording_to_learn_from(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    task, request = TASKS["ts3-unit_cosmos"], request_of(tmp_path, EID)
-    monkeypatch.setattr(unit_regions, "recordings_in", lambda *a: [])
-    with pytest.raises(UserError, match=r"holds no .* recording for pre-training"):
-        unit_regions._units(request, task, "pretrain", None, print)
-    empty = pd.DataFrame({"id": []})
-    monkeypatch.setattr(unit_regions, "scored_units", lambda recording, regime: empty)
-    with pytest.raises(UserError, match="no unit for eval has a region"):
-        unit_regions._units(request, task, "eval", None, print)
-
-
-@pytest.mark.parametrize("best", [("firing",), ("firing", "rows"), ("rows",)])
-def test_features_are_those_that_tell_regions_of_other_animals(
-    monkeypatch: pytest.MonkeyPatch, best: tuple[str, ...]
-) -> None:
-    target = np.tile([3, 8], 30)
-    units = pd.DataFrame({"subject": np.repeat(["A", "B", "C"], 20), "target": target})
-    for name, value in (("firing", 1.0), ("rows", 2.0)):
-        units[name] = list(np.full((60, 1), value))
-
-    def predict(classifier: Any, x: Any, target: Any, cv: Any) -> Any:
-        right = x[0].tolist() == [{"firing": 1.0, "rows": 2.0}[name] for name in best]
-        return target if right else target[::-1]
-
-    monkeypatch.setattr(unit_regions, "cross_val_predict", predict)
-    _, columns, chosen = unit_regions._choose(units, 0)
-    assert columns == chosen["features"] == best
-    assert chosen["F1 of other animals"] == 1.0
-    *_, chosen = unit_regions._choose(units.drop(columns="rows"), 0)
-    assert chosen["features"] == ("firing",)
-    # Of what is as good the first is taken.
-    monkeypatch.setattr(unit_regions, "cross_val_predict", lambda c, x, target, cv: target)
-    _, columns, chosen = unit_regions._choose(units, 0)
-    assert columns == ("firing",)
-    assert chosen["classifier"] == next(name for name, _ in unit_regions._classifiers(0))
-
-
-def test_a_recording_that_is_not_there_and_units_that_are_missing() -> None:
-    failed: dict[str, str] = {}
-    task: Any = TASKS["ts1-choice"]
-    group: Any = [(None, SimpleNamespace(name="a")), (None, SimpleNamespace(name="b"))]
-    assert list(score._score_group(task, "x", group, data_of(EID), failed)) == []
-    assert failed == dict.fromkeys("ab", "no file of recording x in root")
-    odds = np.eye(10)[[3, 0, 8]]
-    tensors = {"pred_proba": odds, "entity_ids": encode_ids(pd.Series(["u3", "other", "u8"]))}
-    units = pd.DataFrame({"name": ["u8", "u3"], "target": [8, 3]})
-    right = score._score_ts3(tensors, units)
-    wrong = score._score_ts3(tensors, units.assign(target=[3, 8]))
-    assert (right["HB/recall"], right["macro/f1-score"]) == (1.0, 0.2)
-    assert set(wrong.values()) == {0.0}
-    with pytest.raises(ValueError, match="1 units are missing, as u9"):
-        score._score_ts3(tensors, pd.DataFrame({"name": ["u8", "u9"], "target": [8, 3]}))
-
-
-def test_a_recording_that_cannot_be_read_fails_its_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def breaks(*arguments: Any) -> Any:
-        raise SessionError(EID, "fetch it anew")
-        yield
-
-    entries = [SimpleNamespace(name=f"l/ts1-choice/{EID}/seed_{s}.safetensors") for s in (1, 2)]
-
-    @contextmanager
-    def submissions(path: Path, label: str | None) -> Any:
-        yield {"l": entries}
-
-    monkeypatch.setattr(score, "open_submission", submissions)
-    monkeypatch.setattr(score, "_score_group", breaks)
-    told: list[str] = []
-    found = score.score_submissions(tmp_path, data_of(EID), say=told.append)
-    assert set(found.failed) == {entry.name for entry in entries}
-    assert all("fetch it anew" in why for why in found.failed.values())
-    assert told == [f"ts1-choice {EID}: 2 files"]
-    assert found.table.empty
