@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from made_up_requests import EID, request_of
 from safetensors import safe_open
 
@@ -223,7 +224,7 @@ def test_seeds_are_told_to_what_is_trained_end_to_end(
         assert note.read_text() == '{\n "c": 0.5\n}'
 
 
-@pytest.mark.parametrize("asked", ["model", "baseline", None])
+@pytest.mark.parametrize("asked", ["model", "transformer", "baseline", None])
 def test_activity_is_predicted_by_the_share_that_val_chooses_or_by_a_baseline(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str | None
 ) -> None:
@@ -244,13 +245,27 @@ def test_activity_is_predicted_by_the_share_that_val_chooses_or_by_a_baseline(
     name = next(name for name in TASKS if name.startswith("ts2"))
     places = [requests.Place("l", name, EID, seed) for seed in (44, 45)]
     request = request_of(tmp_path, EID, baseline="own" if asked == "baseline" else None)
-    model: Any = "model" if asked == "model" else None
-    requests._write_activity(request, recording, model, places)
+    model, refitted = (SimpleNamespace(dynamics_share=torch.tensor(x)) for x in (0.3, 0.7))
+    note("has_dynamics", asked == "model")
+    no_baseline = asked in ("model", "transformer")
+
+    def last(of: Any) -> Any:
+        calls.append(("last", of))
+        return refitted
+
+    own: Any = model if no_baseline else None
+    requests._write_activity(last, request, recording, own, places)
     test = f"{name} test"
     notes = sorted(path.parent.name for path in request.work.rglob(f"{name}.json"))
-    if asked == "model":
-        given = ("model", EID, ["u"])
-        expected = [("choose_share", *given, f"{name} val"), ("predict_windows", *given, test)]
+    assert float(refitted.dynamics_share) == pytest.approx(0.3 if asked == "model" else 0.7)
+    calls = [call for call in calls if call[0] != "last"]
+    if no_baseline:
+        by = refitted if asked == "model" else model
+        expected = [
+            ("choose_share", model, EID, ["u"], f"{name} val"),
+            ("has_dynamics", model, TASKS[name]),
+            ("predict_windows", by, EID, ["u"], test),
+        ]
         assert notes == ["seed_44", "seed_45"]
         note_file = request.work / "ts2" / EID / "seed_44" / f"{name}.json"
         assert json.loads(note_file.read_text()) == {"val poisson_d2 by share of dynamics": 0.3}

@@ -7,6 +7,7 @@ Spikes outside of these windows are dropped before anything is computed from the
 the test domain, the session and the weights that follow from it are the same.
 """
 
+import copy
 import hashlib
 import json
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 import xarray as xr
 from numpy.typing import NDArray
 
@@ -25,12 +27,21 @@ from ibl_mtm.cache.cache import open_cache
 from ibl_mtm.cache.store import create_cache, write_session
 from ibl_mtm.errors import UserError
 from ibl_mtm.ingest.align import count_from_start
+from ibl_mtm.model.dynamics.fit import fit_dynamics
+from ibl_mtm.model.mtm import MtM
 from ibl_mtm.sessions.schema import CONTIGUOUS
 from ibl_mtm.sessions.trial_format import TrialFormat
 from ibl_mtm.training.run import train
 from ibl_mtm.training.settings import RunSettings
 
-__all__ = ["WINDOWS", "adapt", "adaptation_data", "bins_before", "windows_to_adapt"]
+__all__ = [
+    "WINDOWS",
+    "adapt",
+    "adaptation_data",
+    "bins_before",
+    "refit_dynamics",
+    "windows_to_adapt",
+]
 
 WINDOWS = TrialFormat(N_BINS, BIN, CONTIGUOUS, 0.0)
 """What a model that begins at random is made for: the benchmark's own windows."""
@@ -166,6 +177,32 @@ def adapt(
         say=say,
     )
     return run
+
+
+@torch.no_grad()
+def refit_dynamics(recording: Recording, model: MtM) -> MtM:
+    """A copy of an adapted model, its linear dynamics fitted anew to the train and val domains.
+
+    For TS2, once val has chosen their share: baselines that choose nothing have both as well.
+
+    Raises
+    ------
+    SessionError
+        If no system fits.
+    """
+    ds, _ = adaptation_data(recording, "ts2", model.scope.trial_format)
+    counts, times = (torch.from_numpy(ds[name].values) for name in ("spikes", "window_start"))
+    settings = model.settings
+    try:
+        found = fit_dynamics(counts, settings.dynamics, times=times if settings.drift else None)
+    except ArithmeticError as error:
+        raise recording.wrong(
+            f"no linear dynamics fit it ({error}); adapt without them: model.dynamics=0"
+        ) from None
+    last = copy.deepcopy(model)
+    session = model.scope.sessions.index(recording.eid)
+    last.start_dynamics(model.scope.rows_of(recording.unit_ids), session, found)
+    return last
 
 
 def _within(spikes: Spikes, start: NDArray[np.float64], n_before: int) -> Spikes:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ibl_mtm.benchmark.entity_ids import encode_ids
 from ibl_mtm.benchmark.metrics import PoissonSums
 from ibl_mtm.benchmark.predict.adaptation import bins_before
-from ibl_mtm.benchmark.tasks import BIN, N_BINS, N_FORECAST, WINDOW
+from ibl_mtm.benchmark.tasks import BIN, N_BINS, N_FORECAST, WINDOW, Task
 from ibl_mtm.benchmark.truth import NeuralTruth
 from ibl_mtm.model.dynamics.posterior import Posterior
 from ibl_mtm.model.dynamics.system import LinearDynamics
@@ -23,7 +23,7 @@ from ibl_mtm.model.group import Group
 from ibl_mtm.model.masking import SCHEMES, Scheme
 from ibl_mtm.model.mtm import MtM
 
-__all__ = ["choose_share", "infer_in_turn", "neural_tensors", "predict_windows"]
+__all__ = ["choose_share", "has_dynamics", "infer_in_turn", "neural_tensors", "predict_windows"]
 
 #: Log of the lowest and the highest rate that is written: finite in half precision too.
 _LOWEST, _HIGHEST = -16.0, 8.0
@@ -142,6 +142,11 @@ def choose_share(
         scores[share] = float(d2[np.isfinite(d2)].mean()) if np.isfinite(d2).any() else 0.0
     model.dynamics_share[at] = max(scores, key=lambda share: scores[share])
     return {f"{share:.3g}": score for share, score in scores.items()}
+
+
+def has_dynamics(model: MtM, task: Task) -> bool:
+    """Whether linear dynamics have any part in what a model predicts for a TS2 task."""
+    return model.share_of(_SCHEMES[task.name]) > 0
 
 
 def _folds(truth: NeuralTruth) -> list[NeuralTruth]:

@@ -12,15 +12,20 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from ibl_mtm.benchmark.data import BenchmarkData
-from ibl_mtm.benchmark.predict.adaptation import WINDOWS, adapt, bins_before
+from ibl_mtm.benchmark.predict.adaptation import WINDOWS, adapt, bins_before, refit_dynamics
 from ibl_mtm.benchmark.predict.baselines import fit_activity, predict_activity
 from ibl_mtm.benchmark.predict.decoded import predict_behaviour
-from ibl_mtm.benchmark.predict.neural import choose_share, neural_tensors, predict_windows
+from ibl_mtm.benchmark.predict.neural import (
+    choose_share,
+    has_dynamics,
+    neural_tensors,
+    predict_windows,
+)
 from ibl_mtm.benchmark.predict.registry import BASELINES
 from ibl_mtm.benchmark.predict.unit_regions import predict_regions
 from ibl_mtm.benchmark.submission import LABEL, Place, write_predictions
@@ -242,12 +247,13 @@ def _predict_recording(
     try:
         with request.data.open(suite, eid) as recording:
             model = None if request.baseline else adapted(request, recording, suite, seeds[0], say)
+            last = cache(partial(refit_dynamics, recording))
             for task in tasks:
                 same = [place for place in absent if place.task == task.name]
                 if not same:
                     continue
                 say(f"{task.name} {eid}, seed {', '.join(str(p.seed) for p in same)}: predicting")
-                write = _write_activity if suite == "ts2" else _write_behaviour
+                write = partial(_write_activity, last) if suite == "ts2" else _write_behaviour
                 try:
                     write(request, recording, model, same)
                 except SessionError as error:
@@ -279,8 +285,13 @@ def _about(recording: Recording) -> dict[str, str]:
 
 
 def _write_activity(
-    request: Request, recording: Recording, model: MtM | None, places: Sequence[Place]
+    last: Callable[[MtM], MtM],
+    request: Request,
+    recording: Recording,
+    model: MtM | None,
+    places: Sequence[Place],
 ) -> None:
+    """Choose by the adapted model; predict by the `last`, whose dynamics have seen val, too."""
     task = TASKS[places[0].task]
     truth = NeuralTruth.of(recording, task, "test")
     if model is None:
@@ -291,6 +302,9 @@ def _write_activity(
         chosen = choose_share(*asked, NeuralTruth.of(recording, task, "val"))
         for place in places:
             _note(request, "ts2", place, {"val poisson_d2 by share of dynamics": chosen})
+        if has_dynamics(model, task):
+            last(model).dynamics_share.copy_(model.dynamics_share)
+            asked = (last(model), *asked[1:])
         predictions = predict_windows(*asked, truth)
     tensors, about = neural_tensors(truth, predictions)
     for place in places:
