@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ibl_mtm.brainsets.intervals import intersect
 from ibl_mtm.brainsets.layout import BRAINSET, BUILDS, REGIMES, SPLITS, Build, Regime, domain_scopes
 from ibl_mtm.brainsets.series import RegularSeries
 from ibl_mtm.errors import SessionError
@@ -119,7 +120,10 @@ class Recording:
         """UUID of every unit, without the session's id before it."""
         if "id" not in self.units:
             raise self.wrong("units: no column id")
-        return self.units["id"].to_numpy(dtype=str)
+        ids = self.units["id"]
+        if ids.duplicated().any():
+            raise self.wrong(f"units/id: {ids[ids.duplicated()].iloc[0]} stands twice")
+        return ids.to_numpy(dtype=str)
 
     @cached_property
     def probes(self) -> pd.DataFrame:
@@ -176,9 +180,19 @@ class Recording:
         Raises
         ------
         SessionError
-            If the file has no such domain: those of evaluation and of pre-training differ.
+            If the file has no such domain (those of evaluation and of pre-training differ), or one
+            of a split overlaps another split's: what is scored would be learned.
         """
-        return self._intervals(f"{name}_domain" if name else "domain")
+        found = self._intervals(f"{name}_domain" if name else "domain")
+        scope, _, split = name.rpartition("_")
+        for other in SPLITS if split in SPLITS else ():
+            place = f"{scope}_{other}_domain"
+            if other != split and place in self._file:
+                common = intersect(found, self._intervals(place))
+                if len(common):
+                    at = f"{common[0, 0]:.2f} to {common[0, 1]:.2f} s"
+                    raise self.wrong(f"{name}_domain and {place} overlap ({at}); fetch it anew")
+        return found
 
     def series(self, name: str) -> RegularSeries | None:
         """A behaviour (`whisker`, `paws`, `licks`, `wheel`); None where the file has none."""
@@ -238,7 +252,12 @@ class Recording:
 
     def _intervals(self, name: str) -> Intervals:
         group = self._group(name)
-        return np.stack([self._array(group, key) for key in ("start", "end")], axis=1)
+        starts, ends = (self._array(group, key) for key in ("start", "end"))
+        if starts.shape != ends.shape or starts.ndim != 1:
+            raise self.wrong(f"{name}: {starts.shape} starts but {ends.shape} ends")
+        if not (starts <= ends).all():
+            raise self.wrong(f"{name}: an interval ends before it begins, or is no number")
+        return np.stack([starts, ends], axis=1)
 
     def _array(self, group: h5py.Group, key: str) -> NDArray[Any]:
         found = group.get(key)
@@ -265,6 +284,8 @@ def open_recording(path: Path) -> Iterator[Recording]:
         raise SessionError(path.stem, f"{path}: missing; fetch it, or mend the path of the source")
     try:
         file = h5py.File(path, "r")
+    except PermissionError:
+        raise SessionError(path.stem, f"{path}: may not be read; change its permissions") from None
     except OSError as error:
         reason = str(error).splitlines()[0]
         raise SessionError(

@@ -148,6 +148,17 @@ def _of_no_unit(file: h5py.File) -> None:
     file["spikes/unit_index"][3] = 9999
 
 
+def _twice(file: h5py.File) -> None:
+    file["units/id"][2] = file["units/id"][0]
+
+
+def _learned(file: h5py.File) -> None:
+    """The last moment of the train domain is the first one of what is scored."""
+    begins = file["ts2_test_domain/start"][0]
+    at = np.searchsorted(file["ts2_train_domain/start"][:], begins) - 1
+    file["ts2_train_domain/end"][at] = begins + 0.02
+
+
 def _replaced(place: str, change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Path], None]:
     def replace(file: h5py.File) -> None:
         values = change(file[place][:])
@@ -171,6 +182,8 @@ def _read(path: Path) -> None:
         assert recording.unit_ids.size
         recording.spikes()
         recording.series("wheel")
+        for split in ("train", "val", "test"):
+            recording.domain(f"ts2_{split}")
 
 
 def test_spikes_at_one_time_and_of_the_last_unit_are_read(wide_map: Path, tmp_path: Path) -> None:
@@ -214,6 +227,20 @@ def test_spikes_at_one_time_and_of_the_last_unit_are_read(wide_map: Path, tmp_pa
         (_set("wheel", "sampling_rate", -50.0), "wheel: no signals of one length at one sampling"),
         (_replaced("wheel/wheel_speed", lambda a: a[1:]), "wheel: no signals of one length"),
         (_replaced("wheel/domain/end", lambda a: a + 1), "wheel: .* another number than in its"),
+        (_change(_twice), r"units/id: [-0-9a-f]{36} stands twice"),
+        (
+            _replaced("ts2_val_domain/end", lambda a: a - 1e4),
+            "ts2_val_domain: an interval ends bef",
+        ),
+        (
+            _replaced("ts2_val_domain/end", lambda a: a * np.nan),
+            "ts2_val_domain: an interval .* no n",
+        ),
+        (
+            _replaced("ts2_val_domain/end", lambda a: a[:0]),
+            r"ts2_val_domain: \(.*\) starts but \(0,",
+        ),
+        (_change(_learned), r"ts2_train_domain and ts2_test_domain overlap \(\d+\.\d\d to .* s\)"),
     ],
 )
 def test_a_file_that_cannot_be_trusted(
@@ -226,6 +253,31 @@ def test_a_file_that_cannot_be_trusted(
         _read(path)
     assert caught.value.eid == path.stem
     assert str(path) in caught.value.reason
+
+
+def test_domains_may_touch(wide_map: Path, tmp_path: Path) -> None:
+    path = tmp_path / _first(wide_map).name
+    shutil.copy(_first(wide_map), path)
+    with h5py.File(path, "r+") as file:
+        _learned(file)
+        begins = file["ts2_test_domain/start"][0]
+        ends = file["ts2_train_domain/end"][:]
+        file["ts2_train_domain/end"][:] = np.where(ends == begins + 0.02, begins, ends)
+    with open_recording(path) as recording:
+        assert begins in recording.domain("ts2_train")[:, 1]
+        assert begins in recording.domain("ts2_test")[:, 0]
+
+
+def test_a_file_that_may_not_be_read(wide_map: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def deny(*given: object) -> None:
+        raise PermissionError(13, "no")
+
+    monkeypatch.setattr(h5py, "File", deny)
+    with (
+        pytest.raises(SessionError, match="may not be read; change its permissions"),
+        open_recording(_first(wide_map)),
+    ):
+        pass
 
 
 def _ours(recording: Recording, place: str) -> np.ndarray:
