@@ -114,7 +114,7 @@ def test_trials_are_dealt_as_the_cache_has_them_or_as_is_asked():
     assert known.rule == "blocks, 50/25/25 % train/val/test, seed 4"
     filtered = deal_trials(ds, SelectionSettings(included_only=True))
     assert filtered.used.tolist() == (np.arange(20) % 3 > 0).tolist()
-    with pytest.raises(UserError, match="no trials table; set data.included_only=false"):
+    with pytest.raises(UserError, match="no trials table; set data"):
         deal_trials(ds.drop_vars("included"), SelectionSettings(included_only=True))
     split = {"fractions": (0.6, 0.2, 0.2), "kind": "random", "seed": 1}
     asked = deal_trials(ds, SelectionSettings(split=split))
