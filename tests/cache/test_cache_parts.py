@@ -6,15 +6,26 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
+from filelock import FileLock, Timeout
 from synthetic import make_regions, make_session
 
 import ibl_mtm
 from ibl_mtm.cache import check as checks
 from ibl_mtm.cache import groups
 from ibl_mtm.cache.card import session_card
-from ibl_mtm.cache.groups import metadata_digest, open_group, patiently, write_group
+from ibl_mtm.cache.groups import (
+    metadata_digest,
+    open_group,
+    patiently,
+    read_metadata,
+    write_group,
+)
+from ibl_mtm.cache.guard import GuardedStore
 from ibl_mtm.cache.location import RemotePath, locate
-from ibl_mtm.cache.store import create_cache, session_attrs, write_session
+from ibl_mtm.cache.plain_text import with_plain_text
+from ibl_mtm.cache.staging import lock_cache, remove_leftovers, stage, staging_folder
+from ibl_mtm.cache.store import create_cache, rebuild_sessions, session_attrs, write_session
 from ibl_mtm.cache.tables import collect_regions, list_session_rows, merge_regions, read_table
 from ibl_mtm.errors import UserError
 
@@ -166,3 +177,85 @@ def test_what_a_session_says_of_itself_is_without_checksums(root):
     assert not {"checksum", "chunk_checksums"} & set(attributes)
     assert not {"checksum", "chunk_checksums"} & set(ibl_mtm.open_cache(root)[eid].attrs)
     assert session_attrs(root, "nobody") is None
+
+
+def test_a_cache_is_locked_while_it_is_written_and_then_no_more(tmp_path):
+    root = tmp_path / "c.zarr"
+
+    def is_free():
+        lock = FileLock(staging_folder(root) / "cache.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return False
+        lock.release()
+        return True
+
+    with lock_cache(root):
+        assert not is_free()
+    assert is_free()
+    with pytest.raises(KeyError), lock_cache(root):
+        raise KeyError
+    assert is_free()
+
+
+def test_what_is_prepared_is_its_owner_s_until_it_is_done(tmp_path):
+    root = tmp_path / "c.zarr"
+    with stage(root, "e1") as aside:
+        (aside / "new").mkdir()
+        remove_leftovers(root)
+        assert aside.is_dir()
+        with pytest.raises(Timeout):
+            FileLock(aside / "owner.lock").acquire(timeout=0)
+        left = aside.with_name(f"{aside.name}x")  # of a process that died
+        left.mkdir()
+        (aside.parent / "note.txt").touch()
+        remove_leftovers(root)
+        assert not left.exists()
+    assert not aside.exists()
+    assert (staging_folder(root) / "note.txt").exists()
+
+
+def test_what_is_no_cache_is_neither_written_nor_mended(tmp_path):
+    ds = make_session(n_units=5, n_trials=4, n_bins=5)
+    for action in (
+        lambda: write_session(tmp_path / "none", ds, make_regions()),
+        lambda: rebuild_sessions(tmp_path / "none"),
+        lambda: checks.repair(tmp_path / "none"),
+    ):
+        with pytest.raises(UserError, match="no cache at"):
+            action()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("place", [lambda root: root, staging_folder])
+def test_a_cache_that_cannot_be_written_is_not_mended(root, monkeypatch, place):
+    def check_folder(folder):
+        if folder == place(root):
+            raise UserError(f"cannot write {folder}")
+
+    monkeypatch.setattr(checks, "check_folder", check_folder)
+    monkeypatch.setattr(checks, "rebuild_sessions", lambda *a, **k: pytest.fail("written"))
+    with pytest.raises(UserError, match="cannot write"):
+        checks.repair(root)
+
+
+def test_metadata_are_a_mapping(tmp_path):
+    (tmp_path / "zarr.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"zarr\.json: expected a mapping"):
+        read_metadata(tmp_path)
+
+
+def test_what_is_open_is_open_for_reading(root):
+    eid = next(iter(ibl_mtm.open_cache(root)))
+    assert GuardedStore(root / eid).read_only
+
+
+def test_text_that_was_read_as_objects_is_written_as_it_was_stored():
+    names = np.array(["a", "b"], dtype=object)
+    ds = xr.Dataset({"beryl": ("unit", names), "depth": ("unit", np.zeros(2))})
+    for name in ds.variables:
+        ds[name].encoding["dtype"] = "kept"
+    found = with_plain_text(ds)
+    assert "dtype" not in found["beryl"].encoding
+    assert found["depth"].encoding["dtype"] == "kept"

@@ -136,6 +136,62 @@ class TestTheBulkRelease:
             find(listed=[EIDS[0], absent])
         assert find(listed=[EIDS[0], absent], sessions=[EIDS[0]]).eids == [EIDS[0]]
 
+    @pytest.fixture
+    def fetch(self, monkeypatch):
+        """Which archives are fetched: their key, the folder's file, and bytes as they come."""
+        told = []
+        sizes = {"bwm_ephys-1.2.0.tar": 60, "bwm_behavior-2.0.0.tar": 40}
+
+        def fetch(bucket, remote, path, patience, on_bytes, check):
+            if remote.key in broken:
+                raise SessionError("e", "came with other contents")
+            told.append((remote.key, path.name))
+            on_bytes(7)
+
+        def run(there=(), broken_=(), behaviour=True, url="s3://b", **more):
+            broken[:] = broken_
+            told.clear()
+            monkeypatch.setattr(bwm, "find_archive", lambda root, name: name in there or None)
+            source = BwmSource.model_construct(
+                kind="bwm", url=url, path=Path("x"), behaviour=behaviour, attempts=1, timeout=1.0
+            )
+            bwm._fetch(source, Path("x"), search(source, **more))
+            return told
+
+        broken = []
+        monkeypatch.setattr(bwm, "open_bucket", lambda source: "bucket")
+        remote = lambda bucket, key, patience: SimpleNamespace(key=key)  # noqa: E731
+        monkeypatch.setattr(bwm, "describe", remote)
+        monkeypatch.setattr(bwm, "missing_bytes", lambda remote, path: sizes[path.name])
+        monkeypatch.setattr(bwm, "fetch", fetch)
+        return run
+
+    def test_fetches_what_is_not_there(self, fetch):
+        ephys, behaviour = "bwm_ephys-1.2.0.tar", "bwm_behavior-2.0.0.tar"
+        heard = []
+        on_bytes = lambda n, total: heard.append((n, total))  # noqa: E731
+        assert fetch(on_bytes=on_bytes) == [(ephys, ephys), (behaviour, behaviour)]
+        assert heard == [(7, 100), (7, 100)]
+        assert fetch(there=["bwm_ephys"]) == [(behaviour, behaviour)]
+        assert fetch(there=["bwm_ephys"], behaviour=False) == []
+        assert fetch(behaviour=False) == [(ephys, ephys)]
+        assert fetch(there=["bwm_ephys", "bwm_behavior"], offline=True) == []
+        with pytest.raises(UserError, match=r"^came with other contents$"):
+            fetch(broken_=[ephys])
+
+    @pytest.mark.parametrize(
+        ("options", "told"),
+        [
+            ({"offline": True}, r"no bwm_ephys and no bwm_behavior in x; without --offline it is"),
+            ({"url": None}, r"no bwm_ephys and no bwm_behavior in x$"),
+            ({"url": None, "there": ["bwm_ephys"]}, r"^no bwm_behavior in x$"),
+            ({"dry_run": True}, r"^0\.0 GB are to be downloaded \(bwm_ephys-1"),
+        ],
+    )
+    def test_or_says_what_is_not_there(self, fetch, options, told):
+        with pytest.raises(UserError, match=told):
+            fetch(**options)
+
     def test_an_archive_that_came_wrong_is_removed(self, tmp_path):
         path = tmp_path / "a.tar"
         path.write_bytes(b"abc")

@@ -1,6 +1,7 @@
 """Which files of a release are taken, and how they come: single steps, by hand."""
 
 import threading
+import time
 
 import pytest
 
@@ -197,3 +198,21 @@ def test_after_an_error_hardly_anything_more_is_begun():
         each(action, range(9), 1)
     assert begun in ([0, 1, 2], [0, 1, 2, 3])
     assert all(told)
+
+
+def test_what_is_under_way_is_waited_for_after_an_error():
+    ended = []
+
+    def action(item, stop):
+        if item == "fails":
+            begun.wait(5)
+            raise KeyError(item)
+        begun.set()
+        stop.wait(5)
+        time.sleep(0.05)
+        ended.append(item)
+
+    begun = threading.Event()
+    with pytest.raises(KeyError):
+        each(action, ["waits", "fails"], 2)
+    assert ended == ["waits"]
