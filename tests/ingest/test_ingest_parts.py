@@ -250,6 +250,23 @@ class TestTrials:
         ):
             check_trials("e", "t", strange, "go")
 
+    @pytest.mark.parametrize(
+        ("name", "right", "wrong"),
+        [
+            ("choice", (-1, 0, 1), (-2, 0.5, 2)),
+            ("feedbackType", (-1, 1), (-2, 0, 2)),
+            ("contrastLeft", (0, 1), (-0.01, 1.01)),
+            ("contrastRight", (0, 1), (-0.01, 1.01)),
+            ("probabilityLeft", (0, 1), (-0.01, 1.01)),
+        ],
+    )
+    def test_columns_hold_what_the_ibl_s_do(self, name, right, wrong):
+        for value in right:
+            check_trials("e", "t", pd.DataFrame({"go": [1.0], name: [value]}), "go")
+        for value in wrong:
+            with pytest.raises(SessionError, match=f"{name}: {value:g} in row 0, expected"):
+                check_trials("e", "t", pd.DataFrame({"go": [1.0], name: [value]}), "go")
+
     def test_no_contrast_has_no_sign(self):
         table = pd.DataFrame(
             {"contrastLeft": [0.0, NAN, 0.5, 0.5, NAN], "contrastRight": [NAN, 0.0, NAN, 0.5, NAN]}

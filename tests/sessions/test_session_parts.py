@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import xarray as xr
+from pydantic import ValidationError
 from synthetic import make_session
 
 from ibl_mtm.errors import SessionError, UserError
@@ -182,6 +183,30 @@ def test_a_region_needs_so_many_units(least, expected):
     region = np.array(["a", "b", "a", "b", "a"])
     kept = {2: ["a", "b"], 3: ["a"], 4: []}[least]
     assert eligible_regions(region, least).tolist() == [r if r in kept else "" for r in region]
+
+
+@pytest.mark.parametrize(
+    ("name", "right", "wrong"),
+    [
+        ("min_rate", (0, 80), (-0.01,)),
+        ("min_label", (0, 1), (-0.01, 1.01)),
+        ("min_units_per_region", (1,), (0,)),
+    ],
+)
+def test_limits_of_a_selection(name, right, wrong):
+    for value in right:
+        assert getattr(SelectionSettings(**{name: value}), name) == value
+    for value in wrong:
+        with pytest.raises(ValidationError, match=name):
+            SelectionSettings(**{name: value})
+
+
+def test_everything_is_selected_unless_told():
+    chosen = SelectionSettings()
+    assert (chosen.split, chosen.min_rate, chosen.min_label) == (None, 0, 0)
+    assert (chosen.included_only, chosen.min_units_per_region) == (False, 5)
+    with pytest.raises(ValidationError, match="null takes their split"):
+        SelectionSettings(split={"kind": "file"})
 
 
 def _described(traces, names=("wheel_speed", "lick_rate"), classes=None):

@@ -1,6 +1,7 @@
 """Recordings from arrays and tables: signals, labels, rows, digests, by hand."""
 
 import datetime
+import hashlib
 from types import SimpleNamespace
 
 import numpy as np
@@ -190,6 +191,22 @@ def test_a_digest_tells_other_data_apart_and_nothing_else():
     assert digest(given) == others[4]
 
 
+def test_a_digest_stays_what_it_is():
+    """What was added by an earlier version is known again."""
+    clusters, times = np.array([0, 1], "<i8"), np.array([0.5, 1.5], "<f8")
+    words = np.array(["x", "y"], dtype=object)
+    units = {"cluster_id": [0, 1], "region": words}
+    whole = hashlib.sha256(b"|probes:|a:|clusters:int64(2,)" + clusters.tobytes())
+    whole.update(b"|times:float64(2,)" + times.tobytes() + b"|units:|cluster_id:")
+    for number in clusters:  # a list, part by part
+        whole.update(b"|:int64(1,)" + number.tobytes())
+    whole.update(b"|region:object(2,)['x', 'y']|trials:|signals:|pupil:")
+    for part in (times, times):
+        whole.update(b"|:float64(2,)" + part.tobytes())
+    given = {"a": {"times": times, "clusters": clusters, "units": units}}
+    assert _digest(given, None, {"pupil": (times, times)}) == whole.hexdigest()
+
+
 class TestTablesOfClusters:
     def labels(self, metrics, n=3, **clusters):
         notes: list[str] = []
@@ -226,6 +243,7 @@ class TestTablesOfClusters:
         three = {"channels": np.zeros(3), "depths": np.zeros(3), "amps": np.zeros(9)}
         assert _count_clusters("e", "f", three) == 3
         assert _count_clusters("e", "f", {"amps": np.zeros(9)}) is None
+        assert _count_clusters("e", "f", {"depths": np.zeros(1)}) == 1
         with pytest.raises(SessionError, match="rows do not fit together"):
             _count_clusters("e", "f", three | {"uuids": np.zeros(4)})
         with pytest.raises(SessionError, match="no units"):
