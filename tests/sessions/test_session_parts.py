@@ -317,6 +317,23 @@ def test_what_no_session_may_be(change, told):
         validate(change(make_session()))
 
 
+@pytest.mark.parametrize(
+    ("name", "right", "wrong"),
+    [
+        ("choice", (-1, 0, 1, -128), (-2, 2, -127)),
+        ("stimulus_side", (-1, 1, -128), (-2, 0, 2, -127)),
+        ("feedback", (-1, 1, -128), (-2, 0, 2, -127)),
+    ],
+)
+def test_codes_of_trials(name, right, wrong):
+    ds = make_session(n_trials=4, n_units=3, n_bins=5)
+    for value in right:
+        validate(ds.assign_coords({name: ("trial", np.int8([value] * 4))}))
+    for value in wrong:
+        with pytest.raises(ValueError, match=f"^{name}: expected .* only"):
+            validate(ds.assign_coords({name: ("trial", np.int8([right[0]] * 3 + [value]))}))
+
+
 def test_a_session_of_one_bin_and_text_of_every_kind_fit():
     ds = make_session(n_bins=1)
     validate(ds.assign_attrs(bin_size=0.02))
