@@ -13,7 +13,12 @@ from ibl_mtm.experiments.findings import Finding, _better, _each, _minus
 from ibl_mtm.experiments.kinds import kind_of, row_of
 from ibl_mtm.experiments.page import _how
 from ibl_mtm.experiments.read import Replicate, _animals, read_replicates
-from ibl_mtm.experiments.result_table import caption, other_table
+from ibl_mtm.experiments.result_table import (
+    caption,
+    difference_table,
+    markdown_table,
+    other_table,
+)
 from ibl_mtm.experiments.results import make_results, to_json
 from ibl_mtm.experiments.summary import average_scores, paired_difference
 
@@ -143,6 +148,25 @@ def test_what_a_run_does_not_tell_counts_as_nothing(tmp_path):
     path.write_text(json.dumps(metrics | {"sessions": {"s": {"co_smoothing": None}}}))
     with pytest.raises(UserError, match="none of the 1 runs has a score"):
         make_results("ablation", runs[:1])
+
+
+def test_rows_stand_in_the_order_in_which_runs_are_named(tmp_path):
+    runs = [
+        write_scored(
+            tmp_path / name,
+            name,
+            {"s": {"co_smoothing": {"bits_per_spike": score, "pooled_bits_per_spike": score}}},
+        )
+        for name, score in {"m": 0.5, "z": 0.25, "a": 0.125}.items()
+    ]
+    results = make_results("sessions", runs)
+
+    def named(table):
+        return [line.split(" | ")[0].removeprefix("| ") for line in table.splitlines()[2:]]
+
+    assert named(markdown_table(results)) == ["m", "z", "a"]
+    assert named(other_table(results)) == ["m", "z", "a"]
+    assert named(difference_table(results)) == ["z − m", "a − m"]
 
 
 def lines(*rows):
