@@ -225,7 +225,7 @@ def validate(ds: xr.Dataset) -> None:
     if unknown:
         raise ValueError(f"{unknown[0]}: no variable of the cache format")
     for name, variable in own.items():
-        if name in VARIABLES or not is_own_name(name):
+        if not is_own_name(name):
             raise ValueError(f"{name}: no name for a variable of one's own")
         _check_variable(ds, name, variable, contiguous)
     for name, variable in VARIABLES.items():

@@ -100,6 +100,9 @@ def test_the_layout_on_disk(root: Path) -> None:
     assert arrays["spikes"]["chunk_grid"]["configuration"]["chunk_shape"] == [64, 100, 7]
     for name, array in arrays.items():
         assert [codec["name"] for codec in array["codecs"]][-2:] == ["blosc", "crc32c"]
+        blosc = array["codecs"][-2]["configuration"]
+        assert blosc["cname"] == ("lz4hc" if name == "spikes" else "zstd")
+        assert blosc["shuffle"] == "bitshuffle"
         assert array["attributes"].get("units", "") == VARIABLES[name].units
     # Chunks of zeros are there too.
     chunks = [path for path in (root / ds.eid / "spikes" / "c").rglob("*") if path.is_file()]
