@@ -94,10 +94,12 @@ def test_a_session_has_behaviour_where_any_of_it_is_there():
             [[0.5, 0.0, 0.7], [0.1, 0.3, 0.0], [0.2, 0.0, 0.9]],
             ["lick_rate: in 1 of 3 sessions", "choice: in 2 of 3 sessions"],
         ),
-        ([None, [0.5, 0.2, 0.0]], ["wheel_speed: in 1 of 2 sessions", "lick_rate: in 1 of 2 sessions",
-                                   "choice: in 0 of 2 sessions"]),
-        ([None], ["wheel_speed: in 0 of 1 sessions", "lick_rate: in 0 of 1 sessions",
-                  "choice: in 0 of 1 sessions"]),
+        (
+            [None, [0.5, 0.2, 0.0]],
+            ["wheel_speed: in 1 of 2 sessions", "lick_rate: in 1 of 2 sessions",
+             "choice: in 0 of 2 sessions"],
+        ),
+        ([None], [f"{name}: in 0 of 1 sessions" for name in ("wheel_speed", "lick_rate", "choice")]),
     ],
 )  # fmt: skip
 def test_modalities_that_not_every_session_has_are_told(nulls, lines):

@@ -102,7 +102,7 @@ def test_trials_of_another_format_are_refused_by_the_name_of_their_session(tmp_p
     for sessions, n_time, at in (((one, two), 9, 0), ((one, other), 10, 1)):
         cache = {ds.attrs["eid"]: ds for ds in sessions}
         units = {eid: ds.unit.values.tolist() for eid, ds in cache.items()}
-        model = PlainModel({eid: 5 for eid in cache}, n_time=n_time, **SIZES)
+        model = PlainModel(dict.fromkeys(cache, 5), n_time=n_time, **SIZES)
         published = read_published(save_plain(model, tmp_path / "model.pt"))
         used = [describe_session(ds, settings.data) for ds in sessions]
         told = (
