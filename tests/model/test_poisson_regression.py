@@ -5,9 +5,16 @@
 
 import numpy as np
 import pytest
+import torch
 from sklearn.linear_model import PoissonRegressor
 
-from ibl_mtm.model.poisson_regression import PoissonFit, PoissonRegression, log_mean_count
+from ibl_mtm.model.poisson_regression import (
+    PoissonFit,
+    PoissonRegression,
+    _Pair,
+    _times_curvature,
+    log_mean_count,
+)
 
 PENALTY = 0.05
 
@@ -28,6 +35,51 @@ def test_each_unit_is_fitted_to_what_it_may_see(masked):
         own.fit(x[:, allowed[:, unit]], counts[:, unit])
         np.testing.assert_allclose(fit.weights[allowed[:, unit], unit], own.coef_, atol=2e-3)
         assert fit.intercept[unit] == pytest.approx(own.intercept_, abs=2e-3)
+
+
+def problem(seed=4):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(250, 5)).astype(np.float32)
+    return x, rng.poisson(np.exp(-1 + x @ rng.normal(0, 0.3, (5, 4)))).astype(np.float32)
+
+
+def test_a_fit_that_starts_where_it_ends_stays_there():
+    x, counts = problem()
+    regression = PoissonRegression(x, counts)
+    fit = regression.fit(PENALTY, tolerance=1e-6)
+    again = regression.fit(PENALTY, start=fit, steps=1)
+    np.testing.assert_allclose(again.weights, fit.weights, atol=1e-4)
+    np.testing.assert_allclose(again.intercept, fit.intercept, atol=1e-4)
+
+
+def test_of_a_start_only_what_a_unit_may_use_is_taken():
+    x, counts = problem()
+    allowed = np.ones((5, 4), bool)
+    allowed[[0, 3, 3, 3, 3], [1, 0, 1, 2, 3]] = False
+    start = PoissonRegression(x, counts).fit(PENALTY)
+    regression = PoissonRegression(x, counts, allowed)
+    found = regression.fit(PENALTY, start=start, tolerance=1e-6)
+    assert not found.weights[~allowed].any()
+    alone = regression.fit(PENALTY, tolerance=1e-6)
+    np.testing.assert_allclose(found.weights, alone.weights, atol=1e-4)
+
+
+def test_directions_are_those_of_the_bfgs_formula():
+    """Of each unit by itself, against matrices; a pair without curvature says nothing."""
+    rng = np.random.default_rng(1)
+    steps, slope = rng.normal(size=(3, 6, 2)), rng.normal(size=(6, 2))
+    changes = steps * rng.uniform(0.5, 3, (6, 2))  # of a curvature that is a diagonal
+    changes[1, :, 1] = 0
+    history = [_Pair.of(*map(torch.from_numpy, pair)) for pair in zip(steps, changes, strict=True)]
+    found = _times_curvature(torch.from_numpy(slope), history).numpy()
+    for unit in range(2):
+        inverse = np.eye(6)
+        for step, change in zip(steps[..., unit], changes[..., unit], strict=True):
+            if change.any():
+                rho = 1 / (step @ change)
+                left = np.eye(6) - rho * np.outer(step, change)
+                inverse = left @ inverse @ left.T + rho * np.outer(step, step)
+        np.testing.assert_allclose(found[:, unit], inverse @ slope[:, unit])
 
 
 def test_rates_by_hand_and_never_beyond_the_highest():

@@ -99,7 +99,7 @@ def test_a_session_has_behaviour_where_any_of_it_is_there():
             ["wheel_speed: in 1 of 2 sessions", "lick_rate: in 1 of 2 sessions",
              "choice: in 0 of 2 sessions"],
         ),
-        ([None], [f"{name}: in 0 of 1 sessions" for name in ("wheel_speed", "lick_rate", "choice")]),
+        ([None], [f"{name}: in 0 of 1 sessions" for name in (*NAMES[1:], "choice")]),
     ],
 )  # fmt: skip
 def test_modalities_that_not_every_session_has_are_told(nulls, lines):
