@@ -13,6 +13,8 @@ from ibl_mtm.model.poisson_regression import (
     PoissonRegression,
     _Pair,
     _times_curvature,
+    bounded_exp,
+    highest_log_rate,
     log_mean_count,
 )
 
@@ -62,6 +64,26 @@ def test_of_a_start_only_what_a_unit_may_use_is_taken():
     assert not found.weights[~allowed].any()
     alone = regression.fit(PENALTY, tolerance=1e-6)
     np.testing.assert_allclose(found.weights, alone.weights, atol=1e-4)
+
+
+@pytest.mark.parametrize("away", [-12.0, 6.0])
+def test_a_fit_comes_back_from_far_away(away):
+    """Where Newton's step overshoots it is shortened; too high a rate is not infinitely bad."""
+    x, counts = problem()
+    regression = PoissonRegression(x, counts)
+    expected = regression.fit(PENALTY, tolerance=1e-5)
+    far = PoissonFit(0 * expected.weights, expected.intercept + away, expected.highest)
+    far.intercept[2] -= away  # the others go their own ways
+    found = regression.fit(PENALTY, start=far, tolerance=1e-5)
+    np.testing.assert_allclose(found.weights, expected.weights, atol=1e-3)
+    np.testing.assert_allclose(found.intercept, expected.intercept, atol=1e-3)
+
+
+def test_rates_are_bounded_just_beyond_any_count_by_a_straight_line():
+    assert highest_log_rate(np.array([[0, 3], [1, 0]])) == pytest.approx(np.log(5))
+    log_rate = torch.tensor([-1.0, 2.0, 2.5, 4.0], dtype=torch.float64)
+    expected = np.exp([-1, 2, 2, 2]) * [1, 1, 1.5, 3]
+    np.testing.assert_allclose(bounded_exp(log_rate, 2.0), expected)
 
 
 def test_directions_are_those_of_the_bfgs_formula():
