@@ -286,6 +286,24 @@ def test_known_gains_stay_wherever_the_search_begins():
     torch.testing.assert_close(found.mean, fresh.mean, atol=5e-3, rtol=0)
 
 
+def test_trials_of_a_single_bin_are_inferred_too(monkeypatch):
+    """Where nothing moves: the prior's pull is that of the spikes."""
+    monkeypatch.setattr(dynamics, "TOLERANCE", 1e-9)
+    monkeypatch.setattr(dynamics, "STALE", 0.0)
+    system = make_system(n_time=1)
+    counts = torch.arange(2 * N).view(2, 1, N) % 4
+    found = system.infer(counts, EVERYTHING)
+    assert found.between.shape == (2, 0, K, K)
+    first = torch.linalg.inv(system.first_noise)
+    for trial in range(2):
+        z = found.mean[trial, 0]
+        rates = (system.offset + system.loading @ z).exp()
+        pull = first @ (z - system.course[0])
+        torch.testing.assert_close(system.loading.T @ (counts[trial, 0] - rates), pull)
+        precision = first + system.loading.T @ (rates[:, None] * system.loading)
+        torch.testing.assert_close(found.covariance[trial, 0], torch.linalg.inv(precision))
+
+
 @pytest.mark.parametrize("what", ["nothing", "single entries"])
 def test_covariances_are_those_at_the_gains_that_were_found(what, monkeypatch):
     monkeypatch.setattr(dynamics, "TOLERANCE", 1e-8)

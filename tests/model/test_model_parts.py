@@ -137,7 +137,6 @@ def test_rows_that_were_fitted_for_encoding_answer_under_its_prompt_alone():
         assert torch.equal(*answers(plain, "encoding"))
         assert torch.equal(*answers(make_model(SMALL), "neuron"))
         model = make_model(WITH.model_copy(update={"refit_encoding": True}))
-        model.encoding_is_fitted.fill_(False)
         assert torch.equal(*answers(model, "encoding"))
         model.start_encoding(some, weights, bias)
         assert torch.equal(*answers(model, "decoding"))

@@ -77,6 +77,7 @@ def test_a_model_of_other_schemes_is_asked_by_its_first(asked):
     assert asked[0][1] == "temporal"
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(
     ("null", "alike"),
     [
@@ -84,6 +85,7 @@ def test_a_model_of_other_schemes_is_asked_by_its_first(asked):
         ([1.0, 0.0, -1.0], -1),
         ([0.0, 3.0, 0.0], 0),
         ([1.0, 2.0], 1),
+        ([2.0, 1.0], -1),
         ([2.0, 2.0], 1),  # units that are all alike say nothing
         ([2.0], 1),  # nor does a single one
     ],
