@@ -13,6 +13,7 @@ from ibl_mtm.model.poisson_regression import (
     PoissonRegression,
     _Pair,
     _times_curvature,
+    _Units,
     bounded_exp,
     highest_log_rate,
     log_mean_count,
@@ -77,6 +78,23 @@ def test_a_fit_comes_back_from_far_away(away):
     found = regression.fit(PENALTY, start=far, tolerance=1e-5)
     np.testing.assert_allclose(found.weights, expected.weights, atol=1e-3)
     np.testing.assert_allclose(found.intercept, expected.intercept, atol=1e-3)
+
+
+def test_a_step_makes_no_unit_worse():
+    """However far the first one would go; where units are is what their rates are at."""
+    x, counts = problem()
+    regression, root = PoissonRegression(x, counts), torch.eye(5)
+    weights = torch.zeros(5, 4)
+    intercept = torch.tensor([-14.0, -1.0, -9.0, 2.0])
+    log_rate = intercept.expand(250, 4).clone()
+    at = _Units(weights, intercept, log_rate, torch.from_numpy(counts), torch.ones(4) / 50, None)
+    gradient = regression._gradient(at, root, PENALTY)
+    before = regression._value(at, PENALTY)
+    new, _, stuck = regression._step(at, root, PENALTY, gradient, -gradient)
+    assert not stuck.any()
+    assert (regression._value(new, PENALTY) < before).all()
+    expected = torch.from_numpy(x) @ new.weights + new.intercept
+    torch.testing.assert_close(new.log_rate, expected, atol=1e-3, rtol=1e-4)
 
 
 def test_rates_are_bounded_just_beyond_any_count_by_a_straight_line():

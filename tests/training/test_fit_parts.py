@@ -91,12 +91,12 @@ def test_animals_are_counted_and_sessions_without_one_count_as_one_each(
     monkeypatch.setattr(run, "check_schemes", lambda *given: None)
     sessions = [
         SimpleNamespace(eid=eid, subject=subject, deal=None)
-        for eid, subject in (("a", "x"), ("b", "x"), ("c", ""), ("d", ""), ("e", "y"))
+        for eid, subject in (("a", "x"), ("b", "x"), ("c", "x"), ("d", ""), ("e", "y"))
     ]
     monkeypatch.setattr(run, "digest_of", lambda deals: ",".join(deals))
     run.fit(tiny_settings(), sessions, "model", tmp_path)
     told = read_outcome(tmp_path)
-    assert (told["n_sessions"], told["n_animals"], told["trials"]) == (5, 4, "a,b,c,d,e")
+    assert (told["n_sessions"], told["n_animals"], told["trials"]) == (5, 3, "a,b,c,d,e")
 
 
 @pytest.mark.parametrize(
