@@ -245,8 +245,8 @@ def _in_its_modules():
                 sys.modules[name] = module
 
 
-def save_plain(model: nn.Module, file: Path, **more: object) -> Path:
-    """Save a model as the published training does: the whole module, pickled."""
+def save_plain(model: nn.Module, file: Path, *, bare: bool = False, **more: object) -> Path:
+    """Save a model as the published training does: the whole module, pickled; or that alone."""
     with _in_its_modules():
-        torch.save({"model": model, "epoch": 3, **more}, file)
+        torch.save(model if bare else {"model": model, "epoch": 3, **more}, file)
     return file

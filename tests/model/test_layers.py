@@ -38,6 +38,22 @@ def test_the_convolution_is_a_weighted_sum_of_neighbouring_bins():
         assert torch.allclose(y[1, t], x[1, t] + before, atol=1e-5)
 
 
+def test_the_convolution_starts_as_smoothing_over_one_bin_to_its_reach():
+    """Of three channels spans are 1, 2 and 4 bins; no channel is louder than another."""
+    layer = TemporalConvolution(width=3, reach=3)
+    for kernel, bins in ((layer.both_sides, range(-3, 4)), (layer.past_only, range(-3, 1))):
+        for channel, span in enumerate((1, 2, 4)):
+            expected = torch.tensor([2.718281828 ** (-abs(b) / span) for b in bins])
+            expected /= expected.square().sum().sqrt()
+            torch.testing.assert_close(kernel[channel, 0], expected)
+
+
+def test_a_layer_starts_as_the_identity_only_where_that_is_asked_for():
+    torch.manual_seed(0)
+    block, x = Block(8, 2, 16, dropout=0.0, attention_dropout=0.0), torch.randn(3, 5, 8)
+    assert not torch.allclose(block(x, 3), x, atol=0.01)
+
+
 def test_a_layer_that_starts_as_the_identity_learns_to_differ():
     block = Block(8, 2, 16, dropout=0.0, attention_dropout=0.0, start_as_identity=True)
     x = torch.randn(3, 5, 8)

@@ -169,6 +169,21 @@ def test_a_class_is_read_from_bins_by_their_weights(model):
             assert logit[b, v].item() == pytest.approx(expected, rel=1e-4)
 
 
+def test_what_is_missing_costs_nothing(model):
+    """And what is there costs what it would with nothing missing."""
+    _, answer = ask(model, make_counts(), make_behaviour())
+    whole = make_behaviour()
+    traces, classes = whole.traces.clone(), whole.classes.clone()
+    traces[1, 3:, 0], classes[2, 1] = torch.nan, 0
+    found = answer.nll(replace(whole, traces=traces, classes=classes))
+    for one, all_of_it, gone in zip(
+        found, answer.nll(whole), (traces.isnan(), classes == 0), strict=True
+    ):
+        assert gone.any()
+        assert not one[gone].any()
+        assert torch.equal(one[~gone], all_of_it[~gone])
+
+
 def test_gradients_are_those_of_finite_differences():
     rng = torch.Generator().manual_seed(0)
     values = torch.randn(5, dtype=torch.float64, generator=rng)

@@ -51,6 +51,9 @@ def test_numbers_of_dynamics_are_what_they_were(module: str) -> None:
 #: Of what is called from elsewhere: truth values and numbers that need not be given.
 DEFAULTS = {
     "model.dynamics.drift:fit_drift": {"steps": 4},
+    "model.layers:Block": {"start_as_identity": False, "n_open": 0},
+    "model.modalities:Modalities": {"std": 0.02},
+    "model.poisson_regression:PoissonRegression.fit": {"tolerance": 1e-4, "steps": 200},
     "model.group:Group": {"causal": False, "recurring": False},
     "model.scope:Scope": {"min_units_per_region": 5},
 }

@@ -139,6 +139,29 @@ def test_the_penalty_is_the_best_on_validation_trials(run, cache, monkeypatch):
         assert penalty == PENALTIES[int(np.argmax(scores))]
 
 
+def test_outputs_are_scaled_but_for_one_that_never_changes():
+    x = torch.tensor([[[1.0, 3.0, -0.5], [1.5, 3.0, 0.5]], [[2.0, 3.0, 1.5], [2.5, 3.0, 2.5]]])
+    mean, spread = encoding._scaled(x)
+    torch.testing.assert_close(mean, torch.tensor([1.75, 3.0, 1.0]))
+    torch.testing.assert_close(spread, torch.tensor([0.3125**0.5, 1.0, 1.25**0.5]))
+
+
+def test_rows_for_outputs_as_they_are():
+    """Those of scaled ones by hand: (x - 2) / 4 times 3, and one."""
+    fit = SimpleNamespace(
+        weights=np.array([[3.0, 1.0]], np.float32), intercept=np.array([1.0, 0.0], np.float32)
+    )
+    weights, bias = encoding._unscaled(fit, torch.tensor([2.0]), torch.tensor([4.0]))
+    torch.testing.assert_close(weights, torch.tensor([[0.75], [0.25]]))
+    torch.testing.assert_close(bias, torch.tensor([-0.5, -0.5]))
+
+
+def test_a_model_is_read_out_as_it_will_be_used(run):
+    model = load_model(run).train()
+    fit_encoding(model, [], settings_of(refit_encoding=False))
+    assert not model.training
+
+
 @pytest.mark.parametrize(
     ("far", "n_tried", "best"),
     [

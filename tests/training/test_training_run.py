@@ -25,6 +25,9 @@ def test_a_run_leaves_its_files(cache, trained):
     assert report.best_step in (4, 8, 12)
     assert set(report.val) == {"neuron", "causal", "intra_region", "inter_region"}
     assert all(np.isfinite(list(report.val.values())))
+    # Validated every four steps, and logged as often: steps are counted from 0.
+    for tag in ("train/loss", "val/bits_per_spike"):
+        assert read_logs(run, tag).index.tolist() == [3, 7, 11]
     assert {p.name for p in run.iterdir()} - {".lock", ".ibl-mtm"} == {
         "checkpoints",
         "config.json",
@@ -77,6 +80,7 @@ def test_a_resumed_run_ends_with_the_weights_of_an_undisturbed_one(
     monkeypatch.undo()
     report = train(tiny_settings(), cache, tmp_path / "halves", resume=True, progress=False)
     assert report.steps == 12
+    assert [file.name for file in (tmp_path / "halves" / "checkpoints").iterdir()] == ["last.ckpt"]
     runs = (trained[0], tmp_path / "halves")
     checkpoints = [torch.load(run / "checkpoints" / "last.ckpt", weights_only=True) for run in runs]
     whole, halves = (c["state_dict"] for c in checkpoints)

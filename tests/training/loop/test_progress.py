@@ -65,6 +65,57 @@ def test_a_bar_shows_what_matters_however_narrow(width):
     for part in ("400/15000", "trials/s", "bits/spike 0.123", "val 0.234"):
         assert part in shown, shown
     assert "…" not in shown
+    # In a wide one also what is trained, as it was named.
+    for part in ("loss 1234.500", "mtm[lr]"):
+        assert (part in shown) == (width == 160)
+
+
+@pytest.mark.parametrize("kind", [ProgressBar, ProgressLines])
+def test_a_terminal_has_a_bar_and_a_file_lines_on_standard_error(monkeypatch, kind):
+    monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: kind is ProgressBar, raising=False)
+    made = progress.show_progress("mtm")
+    assert type(made) is kind
+    if kind is ProgressBar:
+        assert made.progress.console.stderr
+
+
+def test_speed_is_that_of_the_trials_since(monkeypatch):
+    """Three trials in a tenth of a second; before its start nothing was trained."""
+    clock, stream = SimpleNamespace(at=50.0), io.StringIO()
+    flushed = []
+    stream.flush = lambda: flushed.append(stream.getvalue().count("\n"))
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: clock.at)
+    trainer = SimpleNamespace(global_step=0, max_steps=5, callback_metrics={})
+    for starts in (True, False):
+        bar, shown = ProgressBar("mtm", Console(file=io.StringIO(), width=100)), []
+        bar.progress.update = lambda task, shown=shown, **fields: shown.append(fields)
+        lines = ProgressLines("mtm", stream)
+        if starts:
+            bar.trials = 7
+            clock.at += 3
+            for one in (bar, lines):
+                one.on_train_start(trainer, None)
+            bar.on_train_end(trainer, None)
+        clock.at += 0.1
+        trainer.global_step = 1
+        lines.on_train_batch_end(trainer, None, None, [0] * 3, 0)
+        lines.on_validation_end(trainer, None)
+        told = "step 1 of 5: ; 30 trials/s, 0 min 0 s left"
+        assert stream.getvalue().splitlines()[-1].endswith(told)
+        trainer.global_step = 10
+        bar.on_train_batch_end(trainer, None, None, [0] * 3, 0)
+        assert shown[-1]["speed"] == "30 trials/s"
+        trainer.global_step = 0
+    assert flushed == [1, 2, 3]  # each line, as it comes
+
+
+def test_before_the_first_step_all_time_is_left(monkeypatch):
+    clock, stream = SimpleNamespace(at=50.0), io.StringIO()
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: clock.at)
+    lines = ProgressLines("mtm", stream)
+    clock.at += 3
+    lines.on_validation_end(SimpleNamespace(global_step=0, max_steps=5, callback_metrics={}), None)
+    assert stream.getvalue().endswith("step 0 of 5: ; 0 trials/s, 0 min 15 s left\n")
 
 
 def test_evaluation_tells_of_every_task_and_of_the_time_left(folder, monkeypatch):

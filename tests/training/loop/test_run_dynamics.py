@@ -103,6 +103,27 @@ def test_shares_are_chosen_at_the_times_of_validation_trials(cache, run, monkeyp
             np.testing.assert_array_equal(group.times, session.start[rows])
 
 
+def test_shares_do_not_depend_on_how_many_trials_are_looked_at_at_a_time(cache, run, monkeypatch):
+    model, found = load_model(run), []
+    sessions = describe_sessions(cache, settings().data)[:1]
+    for batch in (32, 3):
+        monkeypatch.setattr("ibl_mtm.training.loop.dynamics._BATCH", batch)
+        choose_shares(model.train(), sessions, settings())
+        assert not model.training
+        found.append(model.dynamics_share.clone())
+    assert torch.equal(*found)
+
+
+def test_without_validation_trials_all_shares_are_the_usual_one(cache, run):
+    model = load_model(run)
+    sessions = [
+        replace(session, split=np.where(session.split == "val", "test", session.split))
+        for session in describe_sessions(cache, settings().data)
+    ]
+    choose_shares(model, sessions, settings())
+    assert model.dynamics_share.tolist() == [USUAL_SHARE] * len(SCHEMES)
+
+
 def test_a_resumed_run_that_had_ended_ends_alike(cache, run):
     before = (run / "model.safetensors").read_bytes()
     train(settings(), cache, run, resume=True, progress=False)

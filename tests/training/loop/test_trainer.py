@@ -1,5 +1,7 @@
 """What a training is computed on and watched by: devices, threads, environments, loggers."""
 
+import logging
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -51,12 +53,14 @@ def test_dynamics_of_sessions_share_the_threads_and_give_them_back(
     assert f"linear dynamics of the train and val trials, {last}" in said
 
 
-@pytest.mark.parametrize(("n_devices", "nodes"), [(1, 1), (2, 1), (1, 2)])
+@pytest.mark.parametrize(("n_devices", "nodes"), [(1, 1), (2, 1), (1, 2), (2, 2)])
 def test_a_job_of_many_tasks_has_no_say_in_a_training_of_one_process(
     tmp_path, monkeypatch, n_devices, nodes
 ):
     alone = n_devices * nodes == 1
-    job = {"NTASKS": "2", "NTASKS_PER_NODE": str(2 // nodes), "PROCID": "1", "LOCALID": "1",
+    n_tasks = 2 if alone else n_devices * nodes
+    job = {"NTASKS": str(n_tasks), "NTASKS_PER_NODE": str(n_tasks // nodes), "PROCID": "1",
+           "LOCALID": "1",
            "NNODES": str(nodes), "NODEID": "0", "JOB_ID": "7", "JOB_NAME": "train",
            "NODELIST": "here"}  # fmt: skip
     for name, value in job.items():
@@ -66,7 +70,7 @@ def test_a_job_of_many_tasks_has_no_say_in_a_training_of_one_process(
     how = {"accelerator": "cpu", "devices": n_devices, "nodes": nodes}
     trainer, *_ = module.make_trainer(tiny_settings(trainer=how), tmp_path, 4, 2, progress=True)
     assert trainer.progress_bar_callback is None  # Lightning's own
-    assert trainer.world_size == (1 if alone else 2)
+    assert trainer.world_size == (1 if alone else n_tasks)
     assert trainer.global_rank == (0 if alone else 1)
     # What comes in a terminal is shown by one process.
     assert any(isinstance(c, ProgressLines) for c in trainer.callbacks) == alone
@@ -80,6 +84,7 @@ def test_a_job_of_many_tasks_has_no_say_in_a_training_of_one_process(
         (0, False, {"accelerator": "gpu"}, "PyTorch finds no GPU here"),
         (1, False, {"accelerator": "gpu"}, None),
         (2, False, {"accelerator": "gpu", "devices": 2}, None),
+        (1, False, {"devices": 2}, "devices=2, and this machine has 1 GPU"),
         (2, False, {"devices": 3}, "devices=3, and this machine has 2 GPU"),
         (2, False, {"accelerator": "cpu", "devices": 3}, None),
         (0, False, {"devices": 3}, None),
@@ -98,6 +103,55 @@ def test_devices_that_are_not_there_are_refused(monkeypatch, n_gpus, interactive
     else:
         with pytest.raises(UserError, match=told):
             devices.check_devices(chosen)
+
+
+@pytest.mark.parametrize(
+    ("of_cuda", "of_mps", "n"), [(3, True, 3), (3, False, 3), (0, True, 1), (0, False, 0)]
+)
+def test_gpus_are_those_of_either_kind(monkeypatch, of_cuda, of_mps, n):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: of_cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: of_mps)
+    assert devices._n_gpus() == n
+
+
+@pytest.mark.parametrize(("every", "log_every"), [(2, 2), (10, 10), (25, 10)])
+def test_a_trainer_validates_when_it_is_told_to_and_shows_nothing_of_its_own(
+    tmp_path, every, log_every
+):
+    chosen = tiny_settings(trainer={"accelerator": "cpu"})
+    trainer, *_ = module.make_trainer(chosen, tmp_path, 50, every, progress=False)
+    assert (trainer.max_steps, trainer.val_check_interval) == (50, every)
+    assert trainer.check_val_every_n_epoch is None
+    assert trainer.log_every_n_steps == log_every
+    assert (trainer.num_sanity_val_steps, trainer.limit_val_batches) == (0, 1.0)
+    shown = {type(callback).__name__ for callback in trainer.callbacks}
+    assert shown == {"BestCheckpoint", "Timer", "Stopped", "ModelCheckpoint"}
+    assert (trainer.default_root_dir, trainer.precision) == (str(tmp_path), "32-true")
+
+
+@pytest.mark.parametrize(
+    "expected",
+    [
+        "The 'train_dataloader' does not have many workers which may be a bottleneck",
+        "Your `IterableDataset` has `__len__` defined",
+        "The dataloader is not resumable",
+        "`isinstance(treespec, LeafSpec)` is deprecated",
+        "Found 12 module(s) in eval mode at the start of training",
+        "`broadcast_buffers` is deprecated",
+        "Checkpoint directory /tmp/run exists and is not empty",
+    ],
+)
+def test_only_warnings_that_are_no_news_are_not_shown(expected):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with module.quiet():
+            warnings.warn(expected, stacklevel=1)
+            with pytest.raises(UserWarning, match="the disk is slow"):
+                warnings.warn("the disk is slow", stacklevel=1)
+        with pytest.raises(UserWarning):
+            warnings.warn(expected, stacklevel=1)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        assert logging.getLogger(name).level == logging.WARNING
 
 
 @pytest.mark.parametrize("patience", [None, 3])

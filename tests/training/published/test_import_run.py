@@ -13,12 +13,15 @@ from typer.testing import CliRunner
 import ibl_mtm
 from ibl_mtm.cache.store import create_cache, write_session
 from ibl_mtm.cli import app
+from ibl_mtm.config.yaml_settings import read_settings
+from ibl_mtm.disk.ownership import is_marked
 from ibl_mtm.errors import UserError
 from ibl_mtm.training.checkpoint.pretrained import load_model
+from ibl_mtm.training.published import import_run
 from ibl_mtm.training.published.import_run import import_published
 from ibl_mtm.training.published.unit_list import read_units
 from ibl_mtm.training.run import train
-from ibl_mtm.training.settings import read_run_settings
+from ibl_mtm.training.settings import RunSettings, read_run_settings
 
 TINY = {"width": 16, "layers": 2, "heads": 2, "mlp": 24, "stitch": 10}
 N_TIME = 20
@@ -106,6 +109,32 @@ def test_what_was_taken_is_reported(cache, run):
     assert table.groupby("eid").size().to_dict() == {e: d.sizes["unit"] for e, d in cache.items()}
     told = json.loads((folder / "training.json").read_text())
     assert told["imported"]["sha256"] == report.sha256
+
+
+def test_what_an_import_writes_down(cache, published, tmp_path, monkeypatch):
+    """And of an earlier run of this folder nothing is left."""
+    monkeypatch.setattr(import_run, "_score", lambda *given: (-0.12345678, 0.98765432))
+    _, folder, _ = published
+    file, run = folder / "model_best.pt", tmp_path / "run"
+    for overwrite in (False, True):
+        report = import_published(
+            file, run, units=folder / "units.csv", cache=cache, overwrite=overwrite
+        )
+        assert not (run / "metrics.json").exists()
+        (run / "metrics.json").write_text("{}")
+    assert is_marked(run, "run")
+    assert report.scores == dict.fromkeys(cache, -0.123457)
+    assert report.correlations == dict.fromkeys(cache, 0.987654)
+    assert (report.below_mean, report.unlike) == (list(cache), [])
+    told = json.loads((run / "training.json").read_text())
+    assert told.items() >= {
+        "run": str(run), "steps": 0, "best_step": 0, "val": {}, "seconds": 0.0, "init": None,
+        "seed": 0, "n_sessions": 2, "cache": str(cache.path.resolve()),
+        "imported": {"file": str(file), "sha256": report.sha256},
+    }.items()  # fmt: skip
+    kept = read_settings(run / "config.yaml", RunSettings)
+    assert kept.masks.schemes == dict.fromkeys(report.schemes, 1.0)
+    assert (kept.name, kept.data.split) == ("published", None)
 
 
 def test_eval_embed_and_fine_tuning_take_it(cache, run, tmp_path):

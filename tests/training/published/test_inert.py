@@ -92,6 +92,24 @@ def test_a_name_that_is_found_in_another_way_is_refused(tmp_path):
     assert not marker.exists()
 
 
+@pytest.mark.parametrize(
+    ("n", "told"),
+    [
+        (1, "names 'builtins.eval', which no"),
+        (3, "names 'builtins.eval', 'io.open', 'numpy.load', which no"),
+        (4, "names 'builtins.eval', 'io.open', 'numpy.load' and 1 more, which no"),
+        (5, "names 'builtins.eval', 'io.open', 'numpy.load' and 2 more, which no"),
+    ],
+)
+def test_of_many_names_three_are_told(tmp_path, n, told):
+    file = tmp_path / "model.pt"
+    names = "builtins.eval", "builtins.open", "numpy.load", "torch.load", "os.system"
+    torch.save({"model": [hostile(name, tmp_path) for name in names[:n]]}, file)
+    with pytest.raises(UserError) as error:
+        read_published(file)
+    assert told in str(error.value).replace("__builtin__", "builtins")
+
+
 def rewritten(file, change, compression=zipfile.ZIP_STORED):
     """The same archive with other entries."""
     with zipfile.ZipFile(file) as archive:
