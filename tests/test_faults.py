@@ -21,6 +21,8 @@ def tell(x, log):
     if last > LIMIT:
         raise ValueError(9 - 8)
     return rows, pairs
+async def told() -> int | None:
+    return LIMIT
 """
 
 
@@ -34,7 +36,7 @@ def module(tmp_path, monkeypatch):
 
 
 def test_what_is_drawn(module):
-    """Neither an amount of work nor what is logged or raised; of a reshape no sign."""
+    """Neither an amount of work, nor what is logged or raised, nor types; of a reshape no sign."""
     found = list(faults.faults_of(module))
     assert {(fault.line, fault.kind) for fault in found} == {
         (3, "7 -> 8"),

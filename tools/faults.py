@@ -122,7 +122,10 @@ def _said(node: ast.AST) -> Iterator[ast.AST]:
             yield from ast.walk(node)
         case ast.AnnAssign(annotation=part) | ast.arg(annotation=part) if part is not None:
             yield from ast.walk(part)
-        case ast.FunctionDef(returns=part, decorator_list=decorators):
+        case (
+            ast.FunctionDef(returns=part, decorator_list=decorators)
+            | ast.AsyncFunctionDef(returns=part, decorator_list=decorators)
+        ):
             for piece in (*([part] if part else []), *decorators):
                 yield from ast.walk(piece)
         case ast.ClassDef(decorator_list=decorators):
