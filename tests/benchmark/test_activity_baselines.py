@@ -114,6 +114,59 @@ def test_what_is_asked_for_is_not_looked_at(data: BenchmarkData, name: str, task
     assert not np.array_equal(fitted.log_rates(seen, starts), expected)
 
 
+class Constant:
+    """Predicts one rate for everything."""
+
+    def __init__(self, log_rate: float) -> None:
+        self.log_rate = log_rate
+
+    def log_rates(self, counts: np.ndarray, starts: np.ndarray) -> np.ndarray:
+        return np.full((len(counts), 50, 2), self.log_rate)
+
+
+def test_of_candidates_that_val_likes_alike_the_first_is_taken() -> None:
+    known = made()
+    rate = float(np.log(known.asked("val").mean()))
+    poor, best, same = Constant(rate + 1), Constant(rate), Constant(rate)
+    assert known.best([poor, best, same]) is best
+    assert known.best([best, poor]) is best
+    silent = replace(known, counts={s: of * 0 for s, of in known.counts.items()})
+    assert silent.best([poor, best]) is poor  # nobody has a score
+
+
+@pytest.mark.parametrize(
+    ("hidden", "visible", "ranks"),
+    [(1, 5, [1]), (2, 4, [2]), (3, 5, [2]), (4, 6, [2]), (5, 6, [2, 4]), (6, 4, [2])],
+)
+def test_ranks_are_below_what_weights_can_have(
+    monkeypatch: pytest.MonkeyPatch, hidden: int, visible: int, ranks: list[int]
+) -> None:
+    """Each under the penalty that was chosen for all weights, and under less."""
+    fits: list[tuple[int, float]] = []
+
+    def fitted(self: LowRank, penalty: float, rank: int, start: object) -> object:
+        fits.append((rank, penalty))
+        return start
+
+    monkeypatch.setattr(activity_baselines, "_RANKS", (2, 4, 8))
+    monkeypatch.setattr(activity_baselines, "_PENALTIES", (3.0,))
+    monkeypatch.setattr(LowRank, "fit", fitted)
+    reduced_rank(made(n_units=hidden + visible, n=12, hidden=hidden))
+    assert fits == [(rank, pytest.approx(3.0 * share)) for rank in ranks for share in (1.0, 0.3)]
+
+
+def test_silent_units_tell_nothing_and_are_no_trouble() -> None:
+    known = made(n=12)
+    known.counts["train"][..., known.visible] = 0
+    coupled = population_coupling(known)
+    assert coupled.scale == 1
+    silent = made(n=12)
+    silent.counts["train"][..., 0] = 0
+    for fitted, of in ((coupled, known), (reduced_rank(silent), silent)):
+        assert np.isfinite(fitted.log_rates(of.counts["val"])).all()
+    assert fitted.features.scale[0] == 1
+
+
 def test_a_trailing_mean_by_hand() -> None:
     counts = np.zeros((2, 50, 2), int)
     counts[0, 35:45, 0] = [0, 0, 0, 0, 0, 3, 0, 1, 0, 0]
