@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -165,6 +167,41 @@ def test_silent_units_tell_nothing_and_are_no_trouble() -> None:
     for fitted, of in ((coupled, known), (reduced_rank(silent), silent)):
         assert np.isfinite(fitted.log_rates(of.counts["val"])).all()
     assert fitted.features.scale[0] == 1
+
+
+@pytest.mark.parametrize("task", [CO, FORECAST], ids=str)
+def test_dynamics_are_asked_for_what_is_hidden_within_limits(task) -> None:
+    """Without times, as one that does not drift may be."""
+    n_steps, columns = task.n_steps, np.array([1, 3])
+    shown, told = [], torch.tensor([-99.0, 99.0]).expand(2, n_steps, 2)
+
+    class System:
+        def gains(self, times: object, n: int) -> None:
+            assert (times, n) == (None, 2)
+
+        def infer(self, counts: torch.Tensor, visible: torch.Tensor, gains: None) -> Any:
+            shown.append(visible[0].expand(50, 4))
+            return SimpleNamespace(last=lambda n: n)
+
+        def log_rates(self, posterior: int, units: torch.Tensor) -> torch.Tensor:
+            assert (posterior, units.tolist()) == (n_steps, [1, 3])
+            return told
+
+    system: Any = System()
+    model = activity_baselines.DynamicsOfActivity(task, columns, system)
+    found = model.log_rates(np.zeros((2, 50, 4), np.uint8))
+    assert found.dtype == np.float64
+    assert (found == [-14.0, 8.0]).all()
+    hidden = np.zeros((50, 4), bool)
+    hidden[np.s_[:, columns] if task is CO else np.s_[45:]] = True
+    np.testing.assert_array_equal(~shown[0].numpy(), hidden)
+
+
+def test_log_rates_of_weighted_units_have_a_limit() -> None:
+    fitted = reduced_rank(made(n=12))
+    low = replace(fitted.fit, intercept=fitted.fit.intercept * 0 - 40)
+    found = replace(fitted, fit=low).log_rates(made(n=3).counts["val"])
+    assert found == pytest.approx(-14.0)
 
 
 def test_a_trailing_mean_by_hand() -> None:

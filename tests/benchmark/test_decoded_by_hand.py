@@ -142,3 +142,27 @@ def test_counts_of_a_model_s_longer_windows_begin_before_the_second() -> None:
     counts = features.counts_of(recording, np.array([10.0]), model)
     assert counts.shape == (1, 100, 1)
     assert np.flatnonzero(counts[0, :, 0]).tolist() == [0, 25, 50, 99]
+
+
+@pytest.mark.parametrize("scores", [(np.nan, np.nan, np.nan), (np.nan, 0.2, 0.1), (0.1, 0.1, 0.1)])
+def test_of_decoders_that_val_cannot_tell_apart_the_first_is_taken(
+    monkeypatch: pytest.MonkeyPatch, scores: tuple[float, ...]
+) -> None:
+    """And it is said that nothing is known of how good it is."""
+    task, told = TASKS["ts1-wheel_speed"], iter(scores)
+    of: Any = SimpleNamespace(
+        trial_id=np.arange(3), start=np.arange(3.0), values=None, mask=None, timestamps=None
+    )
+    monkeypatch.setattr(decoded, "trial_truth", lambda *a: of)
+    monkeypatch.setattr(decoded, "window_features", lambda *a: {})
+    monkeypatch.setattr(decoded, "score_trials", lambda *a: {"r2": next(told)})
+    candidates = [decoded._Candidate({"n": n}, np.zeros(1), np.full(3, n)) for n in range(3)]
+    monkeypatch.setattr(decoded, "_fit_traces", lambda *a: iter(candidates))
+    recording: Any = SimpleNamespace(wrong=ValueError)
+    found = decoded.predict_behaviour(recording, task)
+    best = 1 if np.isnan(scores[0]) and not np.isnan(scores[1]) else 0
+    known = None if np.isnan(scores[best]) else scores[best]
+    assert found.chosen == {"n": best, "val r2": known}
+    assert found.tensors.keys() == {"predictions", "trial_id"}
+    assert found.tensors["predictions"].tolist() == [best] * 3
+    assert found.tensors["predictions"].dtype == np.float32

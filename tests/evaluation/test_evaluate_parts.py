@@ -114,7 +114,7 @@ def test_it_is_told_how_far_it_is_and_how_long_it_takes(cache, monkeypatch, n_se
 
     monkeypatch.setattr(module, "score_session", score)
     monkeypatch.setattr(module, "sessions_at_once", lambda *_: 1)
-    monkeypatch.setattr(module.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: now[0]))
     said = []
     found = evaluate_baseline(
         "unit_mean", cache, tasks=["choice"], sessions=list(cache)[:n_sessions], say=said.append

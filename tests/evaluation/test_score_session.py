@@ -191,3 +191,15 @@ def test_it_is_said_how_each_task_and_behaviour_went(scored):
     )
     mean = found.per_unit["bits_per_spike"].mean()
     assert said == [f"co_smoothing: {mean:.3f} bits/spike of 9 units"]
+
+
+def test_it_is_said_how_well_each_behaviour_was_decoded(monkeypatch):
+    ds, said = make_session(n_units=3, n_trials=12, n_bins=5), []
+    scores = {"choice": {"accuracy": 0.75}, "wheel_speed": {"r2": 0.25, "n_test": 3}}
+    monkeypatch.setattr(module, "decode_behaviour", lambda *a: DecodedSession(scores=scores))
+    predictor = Known(np.zeros(0), ds.beryl.values.astype(str))
+    found = score_session(
+        predictor, ds, ds.split.values.astype(str), ["choice", "wheel_speed"], say=said.append
+    )
+    assert said == ["choice: accuracy 0.750", "wheel_speed: r2 0.250"]
+    assert (len(found.per_unit), len(found.region_pairs), len(found.examples)) == (0, 0, 0)
