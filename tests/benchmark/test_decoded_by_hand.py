@@ -72,7 +72,10 @@ def test_classes_are_read_whole_and_pooled_under_every_penalty(
             return np.stack([log_expit(x[:, 0]), log_expit(-x[:, 0])], axis=1)
 
     monkeypatch.setattr(decoded, "LogisticRegression", Logistic)
-    monkeypatch.setattr(decoded, "Reduced", lambda flat, n: as_they_are)
+    reduced: list[Any] = []
+    monkeypatch.setattr(
+        decoded, "Reduced", lambda flat, n: reduced.append((flat, n)) or as_they_are
+    )
     monkeypatch.setattr(decoded, "INVERSE_PENALTIES", (0.1, 1.0))
     task, target = TASKS["ts1-stimulus_contrast"], [3, 1, 3, 1]
     rng = np.random.default_rng(0)
@@ -87,15 +90,53 @@ def test_classes_are_read_whole_and_pooled_under_every_penalty(
         ((4, 2), target)
     ] * 2
     assert {weight for _, weight, *_ in fits} == {"balanced"}
+    (whole, n), (pooled, n_pooled) = reduced  # of the windows that are fitted to
+    assert (n, n_pooled) == (4, 4)
+    np.testing.assert_array_equal(whole, x["train"].reshape(4, 12))
+    np.testing.assert_allclose(pooled, x["train"].mean(1))
     for candidate in found[::2]:
-        pooled = candidate.about["pooled"]
+        is_pooled = candidate.about["pooled"]
         for split in ("val", "test"):
             odds = getattr(candidate, split)
             assert odds.shape == (len(x[split]), 1, 5)
             assert (odds[:, 0, [0, 2, 4]] == -20).all()
-            first = x[split].mean(1)[:, 0] if pooled else x[split][:, 0, 0]
+            first = x[split].mean(1)[:, 0] if is_pooled else x[split][:, 0, 0]
             np.testing.assert_allclose(odds[:, 0, 1], np.maximum(log_expit(first), -20))
             np.testing.assert_allclose(odds[:, 0, 3], np.maximum(log_expit(-first), -20))
+
+
+def test_traces_are_the_course_and_what_spikes_add(monkeypatch: Any) -> None:
+    """Ridge regression of what is left beyond the mean course, by its normal equations."""
+    rng = np.random.default_rng(0)
+    task = TASKS["ts1-wheel_speed"]
+    target = rng.normal(size=(9, 50))
+    mask = rng.random((9, 50)) < 0.7
+    x = {"train": rng.normal(size=(9, 50, 2)), "val": rng.normal(size=(4, 50, 2)),
+         "test": rng.normal(size=(3, 50, 2))}  # fmt: skip
+    fitted: list[Any] = []
+    monkeypatch.setattr(decoded, "Reduced", lambda flat, n: fitted.append(len(flat)))
+    monkeypatch.setattr(decoded, "_lagged", lambda reduced, values: values)
+    monkeypatch.setattr(decoded, "PENALTIES", (3.0,))
+    train: Any = SimpleNamespace(values=target[..., None], mask=mask)
+    features = {split: {"spikes": values} for split, values in x.items()}
+    (found,) = decoded._fit_traces(task, features, train)
+    assert fitted == [9 * 50]
+    course = np.array([target[mask[:, t], t].mean() for t in range(50)])
+    rest, flat = (target - course)[mask], x["train"][mask]
+    centred = flat - flat.mean(0)
+    weights = np.linalg.solve(centred.T @ centred + 3 * np.eye(2), centred.T @ rest)
+    constant = rest.mean() - flat.mean(0) @ weights
+    for split in ("val", "test"):
+        expected = course + x[split] @ weights + constant
+        np.testing.assert_allclose(getattr(found, split)[..., 0], expected, atol=1e-9)
+    assert found.about == {"features": "spikes", "alpha": 3.0}
+    monkeypatch.setattr(decoded, "_FLOORS", (0.5, 1e-3))
+    train = SimpleNamespace(values=np.abs(target)[..., None], mask=None)
+    low, high = decoded._fit_traces(TASKS["ts1-licking_rate"], features, train)
+    assert (low.about["floor"], high.about["floor"]) == (0.5, 1e-3)
+    mean = np.abs(target).mean()
+    assert low.val.min() >= np.log(0.5 * mean) - 1e-9
+    np.testing.assert_allclose(low.val, np.maximum(high.val, np.log(0.5 * mean)), atol=1e-9)
 
 
 def test_courses_of_low_rank_are_the_best_of_the_regression_s(
@@ -106,7 +147,8 @@ def test_courses_of_low_rank_are_the_best_of_the_regression_s(
     n, penalty = 12, 3.0
     target, mask = rng.normal(size=(n, 50)), rng.random((n, 50)) < 0.8
     x = {s: rng.normal(1, 1, (m, 4)) for s, m in (("train", n), ("val", 3), ("test", 2))}
-    monkeypatch.setattr(decoded, "Reduced", lambda flat, n: None)
+    reduced: list[Any] = []
+    monkeypatch.setattr(decoded, "Reduced", lambda flat, n: reduced.append(flat))
     monkeypatch.setattr(decoded, "_whole", lambda reduced, values: values)
     monkeypatch.setattr(decoded, "PENALTIES", (penalty,))
     monkeypatch.setattr(decoded, "RANKS", (1, 4))
@@ -114,6 +156,7 @@ def test_courses_of_low_rank_are_the_best_of_the_regression_s(
     given = {split: {"spikes": values} for split, values in x.items()}
     one, full = decoded._fit_low_rank(TASKS["ts1-wheel_speed"], given, train)
     assert one.about == {"features": "spikes", "alpha": 3.0, "rank": 1}
+    np.testing.assert_array_equal(reduced, [x["train"]])
     course = np.array([target[mask[:, t], t].mean() for t in range(50)])
     rest = np.where(mask, target - course, 0)
     centred = {split: values - x["train"].mean(0) for split, values in x.items()}
