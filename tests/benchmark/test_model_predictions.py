@@ -116,6 +116,20 @@ def test_short_trials_are_predicted_together(data: BenchmarkData) -> None:
     assert all(part.stop in edges and part.stop - part.start <= 256 for part in parts)
 
 
+@pytest.mark.parametrize(("bias", "limit"), [(99.0, 8.0), (-99.0, -16.0)])
+def test_log_rates_are_what_half_precision_can_hold(
+    data: BenchmarkData, bias: float, limit: float
+) -> None:
+    with data.open("ts2", data.recordings[0]) as recording:
+        truth = NeuralTruth.of(recording, TASKS["ts2-forecasting"], "val")
+        truth = replace(truth, pieces=[truth.pieces[0][:3]])
+        model = make_model(recording, WINDOWS, 0)
+        with torch.no_grad():
+            model.read_out_bias.fill_(bias)
+        ((_, found),) = predict_windows(model, recording.eid, recording.unit_ids, truth)
+    assert (found == limit).all()
+
+
 def test_trials_are_joined_as_long_as_they_have_256_windows_at_most() -> None:
     """And each window's bins are found behind those of the trials before it."""
     lengths, parts, first = (200, 56, 1, 300, 10), [], 0

@@ -70,6 +70,32 @@ def test_a_step_sees_most_units_of_some_trials_as_loud_as_all_of_them(monkeypatc
     assert seen.mean().item() == pytest.approx(1, abs=0.03)
 
 
+def test_a_fit_is_as_long_and_as_fast_as_it_was(monkeypatch):
+    """With others, scores do not compare with those of before."""
+    asked = []
+    adam = torch.optim.AdamW
+
+    def optimizer(parameters, **how):
+        asked.append(how)
+        return adam(parameters, **how)
+
+    monkeypatch.setattr(torch.optim, "AdamW", optimizer)
+    # A val that always gains, looked at every tenth step; and one that gains but once.
+    for losses, n_steps in ((range(40, 0, -1), 400), ([1, *[2] * 8], 90)):
+        network, told, seen = Network(), iter(losses), []
+
+        def loss(out, at, told=told, seen=seen):
+            if len(at) == len(VAL):
+                return torch.tensor(float(next(told)))
+            seen.append(len(at))
+            return out.sum()
+
+        x, train = torch.ones(70, 1, 2), np.arange(5, 70)
+        gradient_decoders._fit(network, x, loss, train, np.arange(5), np.arange(5), 0)
+        assert seen == [32] * n_steps
+    assert asked == [{"lr": 3e-3, "weight_decay": 0.1}] * 2
+
+
 @pytest.fixture(scope="module")
 def counts():
     return np.random.default_rng(0).poisson(1.0, (N, 4, 6))
