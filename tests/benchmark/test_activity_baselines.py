@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -112,6 +114,94 @@ def test_what_is_asked_for_is_not_looked_at(data: BenchmarkData, name: str, task
     np.testing.assert_array_equal(fitted.log_rates(other, starts), expected)
     seen[:, 20:45, np.setdiff1d(np.arange(truth.n_units), truth.columns if task is CO else [])] += 1
     assert not np.array_equal(fitted.log_rates(seen, starts), expected)
+
+
+class Constant:
+    """Predicts one rate for everything."""
+
+    def __init__(self, log_rate: float) -> None:
+        self.log_rate = log_rate
+
+    def log_rates(self, counts: np.ndarray, starts: np.ndarray) -> np.ndarray:
+        return np.full((len(counts), 50, 2), self.log_rate)
+
+
+def test_of_candidates_that_val_likes_alike_the_first_is_taken() -> None:
+    known = made()
+    rate = float(np.log(known.asked("val").mean()))
+    poor, best, same = Constant(rate + 1), Constant(rate), Constant(rate)
+    assert known.best([poor, best, same]) is best
+    assert known.best([best, poor]) is best
+    silent = replace(known, counts={s: of * 0 for s, of in known.counts.items()})
+    assert silent.best([poor, best]) is poor  # nobody has a score
+
+
+@pytest.mark.parametrize(
+    ("hidden", "visible", "ranks"),
+    [(1, 5, [1]), (2, 4, [2]), (3, 5, [2]), (4, 6, [2]), (5, 6, [2, 4]), (6, 4, [2])],
+)
+def test_ranks_are_below_what_weights_can_have(
+    monkeypatch: pytest.MonkeyPatch, hidden: int, visible: int, ranks: list[int]
+) -> None:
+    """Each under the penalty that was chosen for all weights, and under less."""
+    fits: list[tuple[int, float]] = []
+
+    def fitted(self: LowRank, penalty: float, rank: int, start: object) -> object:
+        fits.append((rank, penalty))
+        return start
+
+    monkeypatch.setattr(activity_baselines, "_RANKS", (2, 4, 8))
+    monkeypatch.setattr(activity_baselines, "_PENALTIES", (3.0,))
+    monkeypatch.setattr(LowRank, "fit", fitted)
+    reduced_rank(made(n_units=hidden + visible, n=12, hidden=hidden))
+    assert fits == [(rank, pytest.approx(3.0 * share)) for rank in ranks for share in (1.0, 0.3)]
+
+
+def test_silent_units_tell_nothing_and_are_no_trouble() -> None:
+    known = made(n=12)
+    known.counts["train"][..., known.visible] = 0
+    coupled = population_coupling(known)
+    assert coupled.scale == 1
+    silent = made(n=12)
+    silent.counts["train"][..., 0] = 0
+    for fitted, of in ((coupled, known), (reduced_rank(silent), silent)):
+        assert np.isfinite(fitted.log_rates(of.counts["val"])).all()
+    assert fitted.features.scale[0] == 1
+
+
+@pytest.mark.parametrize("task", [CO, FORECAST], ids=str)
+def test_dynamics_are_asked_for_what_is_hidden_within_limits(task) -> None:
+    """Without times, as one that does not drift may be."""
+    n_steps, columns = task.n_steps, np.array([1, 3])
+    shown, told = [], torch.tensor([-99.0, 99.0]).expand(2, n_steps, 2)
+
+    class System:
+        def gains(self, times: object, n: int) -> None:
+            assert (times, n) == (None, 2)
+
+        def infer(self, counts: torch.Tensor, visible: torch.Tensor, gains: None) -> Any:
+            shown.append(visible[0].expand(50, 4))
+            return SimpleNamespace(last=lambda n: n)
+
+        def log_rates(self, posterior: int, units: torch.Tensor) -> torch.Tensor:
+            assert (posterior, units.tolist()) == (n_steps, [1, 3])
+            return told
+
+    system: Any = System()
+    model = activity_baselines.DynamicsOfActivity(task, columns, system)
+    found = model.log_rates(np.zeros((2, 50, 4), np.uint8))
+    assert found.dtype == np.float64
+    assert (found == [-14.0, 8.0]).all()
+    hidden = np.zeros((50, 4), bool)
+    hidden[np.s_[:, columns] if task is CO else np.s_[45:]] = True
+    np.testing.assert_array_equal(~shown[0].numpy(), hidden)
+
+
+def test_log_rates_of_weighted_units_have_a_limit() -> None:
+    fitted = reduced_rank(made(n=12))
+    low = replace(fitted.fit, intercept=fitted.fit.intercept * 0 - 40)
+    found = replace(fitted, fit=low).log_rates(made(n=3).counts["val"])
+    assert found == pytest.approx(-14.0)
 
 
 def test_a_trailing_mean_by_hand() -> None:

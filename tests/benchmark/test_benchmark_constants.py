@@ -6,6 +6,8 @@ Who changes one says so in CHANGELOG.md, and here. What is only an amount of wor
 import pytest
 from defaults import changed, defaults_of
 
+from ibl_mtm.benchmark.predict.unit_regions import _classifiers
+
 CONSTANTS = {
     "benchmark.check": {"LEAST_SEEDS": 3},
     "benchmark.predict.activity_baselines": {"LOWEST": -14.0},
@@ -60,3 +62,17 @@ DEFAULTS = {
 @pytest.mark.parametrize("place", DEFAULTS)
 def test_defaults_of_benchmark_stay(place: str) -> None:
     assert defaults_of(f"ibl_mtm.{place}") == DEFAULTS[place]
+
+
+def test_classifiers_of_regions_are_what_they_were() -> None:
+    found = dict(_classifiers(7))
+    settings = {name: steps[-1].get_params() for name, steps in found.items()}
+    expected = {
+        "linear": {"C": 1.0, "class_weight": "balanced", "max_iter": 1000, "random_state": 7},
+        "network": {
+            "hidden_layer_sizes": (64,), "alpha": 1.0, "max_iter": 200, "tol": 1e-3,
+            "n_iter_no_change": 5, "random_state": 7,
+        },
+    }  # fmt: skip
+    for name, values in expected.items():
+        assert {key: settings[name][key] for key in values} == values

@@ -30,6 +30,16 @@ def test_scores_errors_ranks_and_each_recording() -> None:
     assert "| wheel speed | r2 | 0.200 (0.100) | **0.350 ± 0.100 (0.250)** |" in page
     assert "| region of units | macro/f1-score | 0.250 | – |" in page
     assert "9.0" not in page
+    assert "2 submissions, 2 recordings, seeds 1, 2. Scores are" in page
+    assert "| task | metric | linear | mtm |\n| --- | --- | --- | --- |\n" in page
+    assert [line for line in page.splitlines() if line.startswith("#")] == [
+        "# BrainWideBench", "## TS1: behaviour decoding", "## TS3: brain region of units",
+        "## Ranks", "## Each recording",
+    ]  # fmt: skip
+    assert "| task | recording | linear | mtm |" in page
+    assert "| wheel speed | x | 0.100 | 0.600 |" in page
+    assert "| region of units | all | 0.250 | – |" in page
+    assert "| submission | wheel speed | region of units | all |" in page
     assert "| wheel speed | y | 0.300 | -0.400 |" in page
     assert "| linear | 1.50 | 1.00 | 1.25 |" in page
     assert "| mtm | 1.50 |  |  |" in page
@@ -44,6 +54,8 @@ def test_a_page_replaces_pages_only(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not replaced"):
         write_page(tmp_path, out)
     assert out.read_text() == "my notes"
+    with pytest.raises(UserError, match="is a folder"):
+        write_page(tmp_path, tmp_path)
 
 
 def test_a_table_is_read_without_torch_and_scikit_learn() -> None:

@@ -152,38 +152,6 @@ def test_a_task_without_a_window_is_that_recording_s_fault(monkeypatch: Any) -> 
             decoded.predict_behaviour(recording, TASKS["ts1-choice"])
 
 
-def test_traces_are_the_course_and_what_spikes_add(monkeypatch: Any) -> None:
-    """Ridge regression of what is left beyond the mean course, by its normal equations."""
-    rng = np.random.default_rng(0)
-    task = TASKS["ts1-wheel_speed"]
-    target = rng.normal(size=(9, 50))
-    mask = rng.random((9, 50)) < 0.7
-    x = {"train": rng.normal(size=(9, 50, 2)), "val": rng.normal(size=(4, 50, 2)),
-         "test": rng.normal(size=(3, 50, 2))}  # fmt: skip
-    monkeypatch.setattr(decoded, "Reduced", lambda flat, n: None)
-    monkeypatch.setattr(decoded, "_lagged", lambda reduced, values: values)
-    monkeypatch.setattr(decoded, "PENALTIES", (3.0,))
-    train: Any = SimpleNamespace(values=target[..., None], mask=mask)
-    features = {split: {"spikes": values} for split, values in x.items()}
-    (found,) = decoded._fit_traces(task, features, train)
-    course = np.array([target[mask[:, t], t].mean() for t in range(50)])
-    rest, flat = (target - course)[mask], x["train"][mask]
-    centred = flat - flat.mean(0)
-    weights = np.linalg.solve(centred.T @ centred + 3 * np.eye(2), centred.T @ rest)
-    constant = rest.mean() - flat.mean(0) @ weights
-    for split in ("val", "test"):
-        expected = course + x[split] @ weights + constant
-        np.testing.assert_allclose(getattr(found, split)[..., 0], expected, atol=1e-9)
-    assert found.about == {"features": "spikes", "alpha": 3.0}
-    monkeypatch.setattr(decoded, "_FLOORS", (0.5, 1e-3))
-    train = SimpleNamespace(values=np.abs(target)[..., None], mask=None)
-    low, high = decoded._fit_traces(TASKS["ts1-licking_rate"], features, train)
-    assert (low.about["floor"], high.about["floor"]) == (0.5, 1e-3)
-    mean = np.abs(target).mean()
-    assert low.val.min() >= np.log(0.5 * mean) - 1e-9
-    np.testing.assert_allclose(low.val, np.maximum(high.val, np.log(0.5 * mean)), atol=1e-9)
-
-
 class TestEndToEnd:
     def test_what_is_said_before_anything_is_learned(self) -> None:
         choice, wheel, licks = (

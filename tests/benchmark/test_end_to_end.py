@@ -17,6 +17,7 @@ from ibl_mtm.benchmark.predict.end_to_end import (
     TrainedForTask,
     _class_weights,
     _loss,
+    _start,
     train_for_task,
 )
 from ibl_mtm.benchmark.predict.features import counts_of
@@ -107,6 +108,12 @@ def test_classes_weigh_alike_and_one_that_never_occurs_has_no_part():
     each = np.log(2), 3 + np.log1p(np.exp(-3))
     by_hand = (each[0] * 8 / 12 + each[1] * 2) / (8 / 12 + 2)
     assert _loss(task, said, at, there, weights).item() == pytest.approx(by_hand, rel=1e-5)
+
+
+def test_a_class_that_never_occurs_is_hardly_expected_before_anything_is_learned():
+    target = torch.tensor([[3.0], [3.0], [0.0], [3.0]])
+    start = _start(TASKS["ts1-stimulus_contrast"], target, torch.ones(4, 1, dtype=torch.bool))
+    assert start.exp().tolist() == pytest.approx([0.25, 1e-6, 1e-6, 0.75, 1e-6])
 
 
 @pytest.mark.parametrize("name", ["ts1-choice", "ts1-licking_rate"])

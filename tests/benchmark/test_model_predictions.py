@@ -116,6 +116,40 @@ def test_short_trials_are_predicted_together(data: BenchmarkData) -> None:
     assert all(part.stop in edges and part.stop - part.start <= 256 for part in parts)
 
 
+@pytest.mark.parametrize(("bias", "limit"), [(99.0, 8.0), (-99.0, -16.0)])
+def test_log_rates_are_what_half_precision_can_hold(
+    data: BenchmarkData, bias: float, limit: float
+) -> None:
+    with data.open("ts2", data.recordings[0]) as recording:
+        truth = NeuralTruth.of(recording, TASKS["ts2-forecasting"], "val")
+        truth = replace(truth, pieces=[truth.pieces[0][:3]])
+        model = make_model(recording, WINDOWS, 0)
+        with torch.no_grad():
+            model.read_out_bias.fill_(bias)
+        ((_, found),) = predict_windows(model, recording.eid, recording.unit_ids, truth)
+    assert (found == limit).all()
+
+
+def test_trials_are_joined_as_long_as_they_have_256_windows_at_most() -> None:
+    """And each window's bins are found behind those of the trials before it."""
+    lengths, parts, first = (200, 56, 1, 300, 10), [], 0
+    for trial, n in enumerate(lengths):
+        bins = np.full((n + 1, 2), trial)
+        parts.append((slice(first, first + n), bins, np.arange(n)[:, None] + np.arange(2)))
+        first += n
+    joined = list(neural._together(iter(parts)))
+    assert [(part.start, part.stop) for part, *_ in joined] == [
+        (0, 256), (256, 257), (257, 557), (557, 567),
+    ]  # fmt: skip
+    for part, bins, which in joined:
+        trial = np.repeat(np.arange(5), lengths)[part]
+        assert len(which) == part.stop - part.start
+        np.testing.assert_array_equal(bins[which][..., 0], np.stack([trial, trial], axis=1))
+    _, bins, which = joined[0]
+    assert (len(bins), which.max(), which[200].tolist()) == (201 + 57, 257, [201, 202])
+    assert list(neural._together(iter([]))) == []
+
+
 def test_windows_that_follow_each_other_have_the_modes_of_their_own(
     data: BenchmarkData, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -147,6 +147,26 @@ def test_scores_join_those_that_are_there(tmp_path: Path) -> None:
         read_scores(tmp_path / "nowhere")
 
 
+def test_all_scores_of_a_file_are_replaced_together_and_rows_are_in_order(tmp_path: Path) -> None:
+    rows = [("b", "x", 2, 0.1), ("b", "x", 1, 0.2), ("a", "y", 1, 0.3), ("a", "x", 1, np.nan)]
+    old = pd.concat([table(rows), table(rows[:1]).assign(metric="mae")])
+    write_scores(Scores(old), tmp_path)
+    write_scores(Scores(table([("b", "x", 2, 0.9), ("NA", "x", 1, 0.5)])), tmp_path)
+    found = read_scores(tmp_path)
+    assert found[["label", "recording", "seed", "metric"]].values.tolist() == [
+        ["NA", "x", 1, "r2"], ["a", "x", 1, "r2"], ["a", "y", 1, "r2"],
+        ["b", "x", 1, "r2"], ["b", "x", 2, "r2"],
+    ]  # fmt: skip
+    assert found["score"].fillna(-1).tolist() == [0.5, -1, 0.3, 0.2, 0.9]
+
+
+def test_of_seeds_without_a_score_there_is_no_error(tmp_path: Path) -> None:
+    scores = table([("a", "x", 1, 0.4), ("a", "x", 2, 0.6), ("a", "x", 3, np.nan)])
+    (row,) = summarise(scores).itertuples()
+    assert np.isnan([row.score, row.sem, row.sem_recordings]).all()
+    assert (row.n_seeds, row.n_recordings) == (3, 1)
+
+
 def test_nothing_scored_leaves_the_scores_that_are_there(wide_map: Path, tmp_path: Path) -> None:
     write_submission(tmp_path, wide_map, "a", (1,), ("ts1-choice",))
     data = BenchmarkData(wide_map)

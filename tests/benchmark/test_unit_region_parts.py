@@ -1,5 +1,8 @@
 """Single steps towards the regions of units, without data or training."""
 
+import dataclasses
+import json
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,8 +12,10 @@ import pandas as pd
 import pytest
 import torch
 from made_up_requests import EID, request_of
+from sklearn.exceptions import ConvergenceWarning
 
 from ibl_mtm.benchmark.predict import unit_features, unit_regions
+from ibl_mtm.benchmark.predict.requests import Report
 from ibl_mtm.benchmark.predict.unit_features import interval_histogram, model_rows
 from ibl_mtm.benchmark.tasks import TASKS
 from ibl_mtm.errors import SessionError, UserError
@@ -110,3 +115,92 @@ def test_features_are_those_that_tell_regions_of_other_animals(
     _, columns, chosen = unit_regions._choose(units, 0)
     assert columns == ("firing",)
     assert chosen["classifier"] == next(name for name, _ in unit_regions._classifiers(0))
+
+
+@pytest.mark.parametrize("label", ["m", "m_multi"])
+def test_a_seed_has_a_file_of_units_alone_and_one_of_their_neighbours_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, label: str
+) -> None:
+    """Whatever the label is called; and what is there is not made again."""
+    written, asked, told = dict[str, Any](), list[str](), list[str]()
+    units = pd.DataFrame({"name": ["e/u", "e/v"], "target": [3, 8], "version": ["0.1.2", "0.1.3"]})
+    units["firing"] = list(np.eye(2))
+
+    def units_of(request: Any, task: Any, regime: str, model_of: Any, say: Any) -> pd.DataFrame:
+        asked.append(regime)
+        assert model_of is None
+        return units
+
+    class Classifier:
+        classes_ = np.array([3, 8])
+
+        def fit(self, x: Any, y: Any) -> "Classifier":
+            assert (x.tolist(), y.tolist()) == ([[1, 0], [0, 1]], [3, 8])
+            warnings.warn("it stops where its passes are over", ConvergenceWarning, stacklevel=2)
+            return self
+
+        def predict_proba(self, x: Any) -> Any:
+            return x * 0.75 + 0.125
+
+    def write(out: Path, place: Any, tensors: Any, about: Any) -> None:
+        written[place.path] = tensors["pred_proba"], about
+        (out / place.path).parent.mkdir(parents=True)
+        (out / place.path).touch()
+
+    monkeypatch.setattr(unit_regions, "_units", units_of)
+    monkeypatch.setattr(
+        unit_regions, "_choose", lambda units, seed: (Classifier(), ("firing",), {"seed": seed})
+    )
+    monkeypatch.setattr(unit_regions, "average_neighbours", lambda odds, units: odds / 2)
+    monkeypatch.setattr(unit_regions, "write_predictions", write)
+    request = dataclasses.replace(request_of(tmp_path, EID), label=label)
+    request.work.mkdir(parents=True)
+    paths = [f"{label}{more}/ts3-unit_cosmos/seed_5.safetensors" for more in ("", "_multi")]
+    first, again, half = Report(), Report(), Report()
+    for report in (first, again):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # of what is meant nobody is warned
+            unit_regions.predict_regions(
+                request, TASKS["ts3-unit_cosmos"], 5, report, told.append, None
+            )
+    assert (first.written, first.skipped) == (paths, [])
+    assert (again.written, again.skipped) == ([], paths)
+    assert asked == ["pretrain", "eval"]
+    assert told == ["ts3-unit_cosmos, seed 5: 2 units to learn from, 2 to tell"]
+    odds = np.zeros((2, 10), np.float32)
+    odds[0, [3, 8]], odds[1, [3, 8]] = [0.875, 0.125], [0.125, 0.875]
+    for path, factor in zip(paths, (1, 2), strict=True):
+        found, about = written[path]
+        np.testing.assert_allclose(found, odds / factor)
+        assert found.dtype == np.float32
+        assert about["dataset_version"] == "0.1.2"
+        assert about["unit_filtering"] == "selected_units"
+        assert about["label_names"].split(",")[3] == "HB"
+    assert json.loads((request.work / "ts3_seed_5.json").read_text()) == {"seed": 5}
+    (tmp_path / paths[0]).unlink()
+    (tmp_path / paths[0]).parent.rmdir()
+    unit_regions.predict_regions(request, TASKS["ts3-unit_cosmos"], 5, half, told.append, None)
+    assert (half.written, half.skipped) == (paths[:1], paths[1:])
+
+
+def test_animals_are_dealt_to_five_folds_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    folds: list[int] = []
+
+    def predict(classifier: Any, x: Any, target: Any, cv: Any) -> Any:
+        folds.append(len(cv))
+        return np.where(np.arange(len(target)) < 2, 3, target)  # one of two is wrong
+
+    monkeypatch.setattr(unit_regions, "cross_val_predict", predict)
+    for n_animals in (1, 2, 5, 7):
+        units = pd.DataFrame({"subject": np.repeat(np.arange(n_animals).astype(str), 4)})
+        units["target"] = np.tile([3, 8], 2 * n_animals)
+        units["firing"] = list(np.zeros((4 * n_animals, 1)))
+        *_, chosen = unit_regions._choose(units, 0)
+        score = chosen["F1 of other animals"]
+        if n_animals == 1:
+            assert np.isnan(score)
+        else:  # of the first region one is told too many, of the second one is missed
+            n = 2 * n_animals
+            expected = (2 * n / (2 * n + 1) + 2 * (n - 1) / (2 * n - 1)) / 2
+            assert score == pytest.approx(expected)
+    assert sorted(set(folds)) == [2, 5]

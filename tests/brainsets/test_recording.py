@@ -43,6 +43,7 @@ def test_what_a_recording_is(wide_map: Path, build: str, regime: str) -> None:
             assert recording.subject.startswith("WIDE3_E" if regime == "eval" else "WIDE3_P")
             assert recording.lab.startswith("simlab_")
             assert recording.date.startswith("2025-09-0")
+            assert len(recording.date) == 10
 
 
 def test_tables_are_decoded_and_in_the_files_order(wide_map: Path) -> None:

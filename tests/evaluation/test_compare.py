@@ -57,6 +57,9 @@ def test_few_differences_have_no_interval_and_no_test():
     assert paired_p([0.1, 0.2, 0.1, 0.0, 0.3]) is None
     low, high = paired_interval(["a"] * 50, np.full(50, 0.2))
     assert low == high == pytest.approx(0.2)
+    # Two values have an interval, which is between them, and five differences a test.
+    assert paired_interval(["a", "b"], [0.1, 0.3]) == (0.1, 0.3)
+    assert paired_p([0.1, 0.2, 0.1, 0.0, 0.3, 0.4]) == pytest.approx(2 / 2**5)
 
 
 def test_the_command_prints_a_table_or_json(runs):
@@ -69,6 +72,64 @@ def test_the_command_prints_a_table_or_json(runs):
     table = CliRunner().invoke(app, ["compare", *names]).stdout
     assert "mtm - temporal" in table
     assert "co-smoothing" in table
+
+
+def bare_run(path, bits, n_spikes=3, eid="x", region="CA1", **scores):
+    """A run of one task, with what comparisons read and nothing else."""
+    path.mkdir()
+    units = pd.DataFrame(
+        {"eid": eid, "unit": [f"u{i}" for i in range(len(bits))], "task": "co_smoothing",
+         "region": region, "bits_per_spike": bits, "n_spikes": n_spikes}
+    )  # fmt: skip
+    units.to_parquet(path / "per_unit.parquet")
+    (path / "metrics.json").write_text(json.dumps({"tasks": {}, "sessions": {}} | scores))
+    return path
+
+
+def test_runs_whose_neighbours_were_hidden_otherwise_do_not_compare(tmp_path):
+    """One that says nothing of them hid none."""
+    run = bare_run(tmp_path / "run", [0.1, 0.2])
+    far = bare_run(tmp_path / "far", [0.1, 0.1], min_distance_um=1)
+    with pytest.raises(UserError, match=r"hidden up to 0 um, far up to 1 um \(--min-distance\)"):
+        compare_runs([run, far])
+    also = bare_run(tmp_path / "also", [0.1, 0.3], min_distance_um=1.0)
+    assert compare_runs([far, also])[0].difference == -0.1
+
+
+def test_runs_that_say_which_trials_they_were_scored_on_must_share_them(tmp_path):
+    """Of the sessions of both alone, and where both say so."""
+    made = [
+        bare_run(tmp_path / name, [0.1, 0.2], provenance={"sessions": trials})
+        for name, trials in (
+            ("a", {"x": {"test_trials": "x"}, "y": {}, "z": {"test_trials": "x"}}),
+            ("b", {"x": {"test_trials": "x"}, "y": {"test_trials": "y"}}),
+            ("c", {"x": {"test_trials": "z"}, "y": {"test_trials": "y"}}),
+        )
+    ]
+    assert compare_runs(made[:2])
+    with pytest.raises(UserError, match=r"b and c were not .* split session x differently"):
+        compare_runs(made[1:])
+
+
+def test_regions_stand_in_order_of_their_differences_and_numbers_have_six_digits(tmp_path):
+    factor = 1 + np.arange(21) / 7
+    eid, region = np.repeat(["x", "y"], [15, 6]), ["CA1", "DG", "LP"] * 7
+    made = [
+        bare_run(tmp_path / name, np.tile(values, 7) * factor, eid=eid, region=region)
+        for name, values in (("a", [0.1, 0.2, 0.3]), ("b", [0.0, 0.0, 0.4]))
+    ]
+    (pair,) = compare_runs(made)
+    difference = np.tile([0.1, 0.2, -0.1], 7) * factor
+    by_region = {name: difference[at::3].mean() for at, name in enumerate(["CA1", "DG", "LP"])}
+    assert list(pair.by_region.items()) == [
+        (name, round(by_region[name], 6)) for name in ("DG", "CA1", "LP")
+    ]
+    of_x, of_y = difference[:15].mean(), difference[15:].mean()
+    assert pair.by_session == {"x": round(of_x, 6), "y": round(of_y, 6)}
+    assert pair.difference == round((of_x + of_y) / 2, 6)
+    assert pair.better == 0.6667
+    assert pair.pooled == pair.difference  # each unit has as many spikes
+    assert (round(pair.low, 6), round(pair.high, 6)) == (pair.low, pair.high)
 
 
 def test_runs_that_cannot_be_compared_are_refused(runs, tmp_path):

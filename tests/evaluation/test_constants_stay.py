@@ -70,6 +70,7 @@ def test_penalties_fall_by_threes(module: str) -> None:
 DEFAULTS = {
     "evaluation.activity.predict:population_of": {"min_distance_um": 0.0},
     "evaluation.activity.predictions:predict": {"min_distance_um": 0.0},
+    "evaluation.baselines.poisson:LowRank.fit": {"steps": 60},
     "evaluation.baselines.poisson:fit_few": {"steps": 30},
     "evaluation.baselines.poisson_lds:predict": {"drift": False},
     "evaluation.baselines.registry:Baseline": {"pairs": False},

@@ -9,7 +9,13 @@ from synthetic import make_regions, make_session
 from ibl_mtm.cache.cache import open_cache
 from ibl_mtm.cache.store import create_cache, write_session
 from ibl_mtm.evaluation.behaviour.decode_session import DecodedSession
-from ibl_mtm.evaluation.document import data_digest, make_document
+from ibl_mtm.evaluation.document import (
+    average_pairs,
+    data_digest,
+    make_document,
+    stacked,
+    summarise_tasks,
+)
 from ibl_mtm.evaluation.score_session import SessionScores
 from ibl_mtm.sessions.deal import deal_trials
 from ibl_mtm.sessions.selection import SelectionSettings
@@ -105,3 +111,59 @@ def test_one_simulated_session_makes_it_simulated(document):
     assert found["simulated"] is True
     assert found["skipped"] == {c: {"inter_region": "needs a region"}}
     assert found["provenance"]["sessions"][c]["n_test"] == 3
+
+
+def test_it_says_what_the_trials_are(document):
+    (a, _, _), found = document
+    assert found["provenance"]["trials"] == "-0.5 to -0.4 s around stimOn_times, 5 bins of 20 ms"
+    assert found["tasks"]["co_smoothing"]["sem_over"] == "sessions"
+    assert found["sessions"][a]["co_smoothing"]["sem_over"] == "units"
+    assert all(len(row["data"]) == 16 for row in found["provenance"]["sessions"].values())
+
+
+def test_numbers_have_six_digits():
+    """Of activity, of behaviour over sessions and of one, and of pairs of regions."""
+    third, two_thirds = 0.333333, 0.666667
+    units = pd.DataFrame({"eid": "a", "unit": ["1", "2", "3"], "task": "co_smoothing",
+                          "bits_per_spike": [0.0, 0.0, 1.0]})  # fmt: skip
+    traces = [{"wheel_speed": {"r2": r}} for r in (0.0, 0.0, 1.0)]
+    found = summarise_tasks(units, traces, [])
+    assert found["co_smoothing"]["bits_per_spike"] == third
+    wheel = found["wheel_speed"]
+    assert (wheel["r2"], wheel["median_sessions"]) == (third, 0.0)
+    assert wheel["sem"] == wheel["sem_sessions"] == third  # sqrt((1/9 + 1/9 + 4/9) / 2 / 3)
+    nested = {"r2": 2 / 3, "chance": {"r2": [1 / 3]}, "n_test": 7, "null": "imposters"}
+    assert summarise_tasks(pd.DataFrame(), [{"wheel_speed": nested}], [])["wheel_speed"] == {
+        "r2": two_thirds, "chance": {"r2": [third]}, "n_test": 7, "null": "imposters",
+        "n_sessions": 1,
+    }  # fmt: skip
+    pairs = pd.DataFrame({"source": "CA1", "target": "DG", "eid": ["a", "b", "c"],
+                          "bits_per_spike": [0.0, 1.0, 1.0], "n_units": 2})  # fmt: skip
+    (pair,) = average_pairs(pairs, [{}])
+    assert pair["bits_per_spike"] == two_thirds
+
+
+def test_a_median_over_two_sessions_lies_between_them():
+    """And of p values and intervals, each of one session, there is no mean."""
+    traces = [
+        {"wheel_speed": {"r2": r, "p": {"r2": 0.1}, "intervals": {"r2": [0, 1]}, "chance": c}}
+        for r, c in ((0.1, {"r2": 0.2}), (0.4, {"r2": 0.0}))
+    ]
+    assert summarise_tasks(pd.DataFrame(), traces, [])["wheel_speed"] == {
+        "r2": 0.25, "chance": {"r2": 0.1}, "sem": 0.15, "sem_over": "sessions",
+        "median_sessions": 0.25, "sem_sessions": 0.15, "n_sessions": 2,
+    }  # fmt: skip
+
+
+def test_pairs_that_one_session_lacks_the_others_may_have():
+    """Without any: none where a predictor predicts no pairs, an empty list where none could be."""
+    nothing = pd.DataFrame()
+    assert average_pairs(nothing, [{"region_pairs": "it does not"}, {}]) is None
+    assert average_pairs(nothing, [{"inter_region": "one region"}, {}]) == []
+
+
+def test_tables_are_stacked_without_those_that_are_empty():
+    a, b = pd.DataFrame({"x": [1, 2]}), pd.DataFrame({"x": [3]})
+    found = stacked([pd.DataFrame(), a, pd.DataFrame({"x": []}), b])
+    pd.testing.assert_frame_equal(found, pd.DataFrame({"x": [1, 2, 3]}))
+    assert list(stacked([pd.DataFrame({"y": []}), pd.DataFrame()]).columns) == ["y"]

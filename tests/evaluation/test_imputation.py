@@ -235,8 +235,14 @@ def test_units_that_the_model_never_saw_are_what_it_is_compared_with(here, there
 def test_what_cannot_be_scored_is_refused(here, there, model):
     with pytest.raises(UserError, match="needs test trials, and others"):
         ibl_mtm.score_imputation(model, here, like=there, split=np.full(50, "train"))
+    with pytest.raises(UserError, match="needs test trials, and others"):
+        ibl_mtm.score_imputation(model, here, like=there, split=np.full(50, "test"))
     with pytest.raises(UserError, match="has no units of 'CA3' to compare with"):
         ibl_mtm.score_imputation(model, here, like=there, regions=["CA3"])
     some: xr.Dataset = there.isel(unit=of(there, "DG")[:1])
-    with pytest.raises(UserError, match="share no region of 2 units"):
+    with pytest.raises(UserError, match=f"and {some.attrs['eid']} share no region of 2 units"):
         ibl_mtm.score_imputation(model, here, like=some)
+    with pytest.raises(UserError, match="and no other one share no region of 2 units"):
+        ibl_mtm.score_imputation(model, here, like=[])
+    with pytest.raises(UserError, match=f"{some.attrs['eid']} has no units of 'CA1'"):
+        ibl_mtm.score_imputation(model, here, like=[some, some], regions=["CA1"])

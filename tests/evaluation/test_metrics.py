@@ -139,6 +139,18 @@ def test_without_an_oracle_there_is_no_fraction_of_it():
         assert np.isnan(score["fraction_of_oracle"])
 
 
+def test_of_an_oracle_that_gains_nothing_there_is_no_fraction():
+    rows = table([("a", "1", "intra_region", 0.1, 0.25), ("a", "2", "intra_region", 0.3, -0.25)])
+    score = summarise(rows).loc["intra_region"]
+    assert score["oracle"] == 0
+    assert np.isnan(score["fraction_of_oracle"])
+
+
+def test_a_deviance_may_be_small():
+    assert poisson_d2([[1.0], [2.0]], [[1], [2]]) == pytest.approx(1)
+    assert poisson_d2([[1.5], [1.5]], [[1], [2]]) == pytest.approx(0)
+
+
 def test_a_task_in_which_no_unit_has_a_score_is_reported_as_such():
     score = summarise(table([("a", "1", "inter_region", np.nan, np.nan)])).loc["inter_region"]
     assert np.isnan(score["bits_per_spike"])

@@ -185,6 +185,8 @@ def test_any_from_any(run, session):
     rates = ibl_mtm.predict(model, session, task="encoding")
     np.testing.assert_allclose(found.spikes, rates, rtol=1e-5)
     assert found.spikes.attrs["units"] == "spikes/bin"
+    assert found.attrs == {"eid": session.attrs["eid"], "given": "wheel_speed, choice"}
+    assert ibl_mtm.predict(model, session, targets=["spikes"]).attrs["given"] == "nothing"
     decoded = ibl_mtm.predict(model, session, given=["spikes"], targets=["choice", "wheel_speed"])
     by_model = decode_by_model(model, session)
     np.testing.assert_allclose(decoded.wheel_speed, by_model["wheel_speed"], rtol=1e-4)

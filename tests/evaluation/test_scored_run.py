@@ -1,16 +1,19 @@
 """What is read of a run that was evaluated: its curves, tables, and files that are damaged."""
 
 import json
+import logging
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 from synthetic_run import write_scalars
 
 from ibl_mtm.errors import UserError
 from ibl_mtm.evaluation.score_session import nothing_scored
-from ibl_mtm.evaluation.scored_run import read_scored_run, read_scored_runs
+from ibl_mtm.evaluation.scored_run import read_scored_run, read_scored_runs, region_table
 
 
 @pytest.fixture
@@ -90,3 +93,43 @@ def test_a_session_without_scores_says_why_for_every_task() -> None:
     assert (len(found.per_unit), len(found.region_pairs), len(found.examples)) == (0, 0, 0)
     assert found.trial.shape == found.time.shape == (0,)
     assert found.n_test == 0
+
+
+def test_runs_of_one_name_are_called_by_their_paths(run: Path, tmp_path: Path) -> None:
+    other, third = tmp_path / "b" / "run", tmp_path / "third"
+    shutil.copytree(run, other)
+    shutil.copytree(run, third)
+    found = read_scored_runs([run, third, other])
+    assert [one.name for one in found] == [str(run), "third", str(other)]
+
+
+def test_tensorboard_does_not_warn_of_every_restart(run: Path) -> None:
+    logger = logging.getLogger("tensorboard")
+    before = logger.level
+    try:
+        logger.setLevel(logging.INFO)
+        read_scored_run(run)
+        assert not logger.isEnabledFor(logging.WARNING)
+        assert logger.isEnabledFor(logging.ERROR)
+    finally:
+        logger.setLevel(before)
+
+
+def test_regions_are_in_the_order_of_the_atlas_and_unknown_ones_last(run: Path) -> None:
+    """As the sessions' examples tell them, of which one has none."""
+    scores = {"tasks": {}, "sessions": {"none": {}, "e": {}, "f": {}}}
+    (run / "metrics.json").write_text(json.dumps(scores))
+    regions = ["LP", "CA1", "zzz", "LP", "here", "DG"]
+    table = pd.DataFrame({"eid": "e", "region": regions})
+    table.to_parquet(run / "per_unit.parquet")
+    for eid, names, orders in (("e", ["LP", "CA1"], [7, 5]), ("f", ["DG", "more"], [6, 1])):
+        xr.Dataset(
+            coords={"region": ("unit", np.array(names, dtype=object)),
+                    "order": ("unit", orders),
+                    "color": ("unit", np.array([f"#{at}" for at in orders], dtype=object))}
+        ).to_zarr(run / "evaluation.zarr" / eid, zarr_format=3, consolidated=False)  # fmt: skip
+    found = region_table([read_scored_run(run)])
+    assert found.index.tolist() == ["CA1", "DG", "LP", "here", "zzz"]
+    assert found["order"].tolist() == [5, 6, 7, float("inf"), float("inf")]
+    assert found["color"][:3].tolist() == ["#5", "#6", "#7"]
+    assert found["color"].nunique() == 4

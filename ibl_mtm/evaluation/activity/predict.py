@@ -338,5 +338,5 @@ def population_of(
         near = neighbours(*places, min_distance_um)
     counts, eid = ds.spikes.values, str(ds.attrs["eid"])
     behaviour = shown_behaviour(model, ds)
-    times = ds.window_start.values
+    times = np.ascontiguousarray(ds.window_start.values)  # of trials in any order
     return Population(model, counts, eid, units, region, precision, near, behaviour, times)

@@ -23,6 +23,7 @@ def test_neighbours_are_of_the_same_probe_and_near_or_of_one_channel():
     assert (near == expected).all()
     assert not neighbours(probe, depth, channel, 0).any()
     assert neighbours(probe, depth, channel, 60.001)[1, 2]
+    assert not neighbours(probe, depth, channel, 60)[1, 2]  # as far as that is not nearer
     region = np.array(["CA1"] * 4 + [""] * 2)
     for held in held_out("co_smoothing", region, 10, near):
         assert (held.hidden[0] == expected[held.outputs[0]]).all()
@@ -31,6 +32,14 @@ def test_neighbours_are_of_the_same_probe_and_near_or_of_one_channel():
         assert (held.hidden[0] == (expected[unit] | (region != region[unit]))).all()
     alone = [held.hidden.sum() for held in held_out("co_smoothing", region, 10)]
     assert alone == [1] * 6
+
+
+def test_one_channel_makes_neighbours_of_units_of_any_depth_if_it_is_known():
+    probe, depth = np.array(["a", "a", "a", "a", "b"]), np.array([0.0, 900, 50, 400, 0])
+    near = neighbours(probe, depth, np.array([0, 0, -1, -1, 0]), 1)
+    expected = np.eye(5, dtype=bool)
+    expected[0, 1] = expected[1, 0] = True
+    assert (near == expected).all()
 
 
 def test_hidden_neighbours_tell_nothing(tmp_path):

@@ -119,12 +119,48 @@ def test_requests_that_cannot_be(model: MtM, ds: xr.Dataset, tmp_path: Path) -> 
         ({"source": ["Narnia"]}, r"no region 'Narnia' to predict from: of beryl, with 2 units"),
         ({"source": []}, "another one is to be predicted"),
         ({"source": ["CA1"], "task": "co_smoothing"}, "leave one of them out"),
+        ({"source": ["CA1"], "targets": ["spikes"]}, "leave one of them out"),
+        ({"source": sorted({*ds.beryl.values.tolist()})}, "another one is to be predicted"),
+        ({"given": ["spikes"]}, "the model knows spikes alone"),
+        ({"targets": ["spikes"]}, "the model knows spikes alone"),
         ({"into": tmp_path}, "'into' is for a cache"),
     ):
         with pytest.raises(UserError, match=said):
             ibl_mtm.predict(model, ds, **what)
     with pytest.raises(UserError, match="need a place: into="):
         ibl_mtm.predict(model, "cache.zarr")  # type: ignore[call-overload]
+    with pytest.raises(UserError, match="a model needs trials, bins and units"):
+        ibl_mtm.predict(model, ds.isel(trial=0).drop_vars("trial"))
+
+
+def test_rates_say_what_they_were_asked_for(model: MtM, ds: xr.Dataset) -> None:
+    few = ds.isel(trial=[1, 2])
+    for task in (None, "co_smoothing"):
+        rates = ibl_mtm.predict(model, few, task)
+        assert rates.attrs == {"units": "spikes/bin", "task": task or "none"}
+
+
+def test_a_folder_of_predictions_is_made_where_it_is_to_be(
+    model: MtM, cache: ibl_mtm.Cache, tmp_path: Path
+) -> None:
+    """Below folders that are not there, or one that is empty; and says what it is."""
+    one, empty = cache.where("n_units == 15"), tmp_path / "empty"
+    empty.mkdir()
+    for path in (tmp_path / "not" / "there", empty):
+        found = ibl_mtm.predict(model, one, "forward_prediction", into=path)
+        assert len(found) == 1
+        text = json.loads((path / "zarr.json").read_text())["attributes"]
+        assert (text["format"], text["format_version"]) == ("ibl-mtm predictions", 1)
+        assert text["ibl_mtm"] == ibl_mtm.__version__
+    told = repr(found)
+    assert told.startswith(f"<ibl-mtm predictions {empty}> 1 session; task forward_prediction")
+    assert "model" not in told
+    assert "None" not in told
+    assert 5 not in found
+    text = (empty / "zarr.json").read_text()
+    (empty / "zarr.json").write_text(text.replace('"format_version": 1', '"format_version": 2'))
+    with pytest.raises(UserError, match="was written by a newer ibl-mtm"):
+        ibl_mtm.open_predictions(empty)
 
 
 def test_a_whole_cache(

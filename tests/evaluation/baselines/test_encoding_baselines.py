@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from synthetic import make_session
 
+from ibl_mtm.evaluation.baselines import encoding, regression
 from ibl_mtm.evaluation.baselines.encoding import LAGS, N_BUMPS, design
 from ibl_mtm.evaluation.baselines.registry import BASELINES, BaselinePredictor
 from ibl_mtm.evaluation.baselines.session_data import BaselineData
@@ -98,3 +99,94 @@ def test_a_session_without_behaviour_has_none():
     ds = make_session(contiguous=True, n_units=4, n_trials=120, n_bins=10)
     predictor = BaselinePredictor(NAMES[0], ds, SPLIT, np.full(4, ""))
     assert predictor.cannot("encoding") == "the session has no behaviour"
+
+
+@pytest.mark.parametrize(("n_time", "n_bumps"), [(21, 10), (4, 4), (1, 1)])
+def test_bumps_are_as_wide_as_they_are_apart(n_time, n_bumps):
+    """And a bin at least."""
+    values = ModalityValues(np.zeros((2, n_time, 1), np.float32), np.array([[1], [-1]], np.int8))
+    course = design(values)[0, :, len(LAGS) : len(LAGS) + n_bumps]
+    assert course.shape == (n_time, n_bumps)
+    apart = (n_time - 1) / (n_bumps - 1) if n_bumps > 1 else 1.0
+    for bump in range(n_bumps):
+        for t in range(n_time):
+            away = (t - bump * apart) / max(1.0, apart)
+            assert course[t, bump] == pytest.approx(np.exp(-(away**2) / 2), abs=1e-6)
+
+
+def test_features_are_standardised_by_the_training_trials_and_missing_values_are_their_mean():
+    ds = make_ds()
+    ds["whisker_motion_energy"][5, 7] = np.nan  # of a training trial
+    data = BaselineData.of(ds, SPLIT, ds.beryl.values.astype(str))
+    train = encoding._features(data, "train")
+    spread = train.std((0, 1))
+    np.testing.assert_allclose(train.mean((0, 1)), 0, atol=1e-4)
+    np.testing.assert_allclose(spread[spread > 0.5], 1, rtol=1e-3)
+    assert (spread[spread <= 0.5] == 0).all()  # what is the same in every trial and bin
+    filled = ds.copy(deep=True)
+    energy = ds.whisker_motion_energy.values[SPLIT == "train"]
+    filled["whisker_motion_energy"][5, 7] = np.nanmean(energy)
+    other = BaselineData.of(filled, SPLIT, ds.beryl.values.astype(str))
+    for name in ("train", "val", "test"):
+        found, expected = encoding._features(data, name), encoding._features(other, name)
+        np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("n_units", "ranks"), [(2, [1]), (3, [2]), (4, [2]), (5, [2, 4]), (9, [2, 4, 8])]
+)
+def test_ranks_to_choose_from_are_below_the_number_of_units(monkeypatch, n_units, ranks):
+    """Each under the penalty of the full weights and under less; the best on val is taken."""
+    split = np.array(["train", "val", "test"] * 4)
+    ds = make_session(n_units=n_units, n_trials=12, n_bins=6, seed=3)
+    data = BaselineData.of(ds, split, np.full(n_units, "A"))
+    grids, best = [], (ranks[-1], 0.3)
+
+    class Fit:
+        def __init__(self, at):
+            self.at = at
+
+        def rates(self, x):
+            return self.at
+
+    def of_ranks(data, split, penalty, grid):
+        grids.append((split, penalty, list(grid)))
+        return [Fit(at) for at in grid]
+
+    def score(self, at, split, task):
+        return float(at == best)
+
+    monkeypatch.setattr(BaselineData, "score", score)
+    monkeypatch.setattr(encoding, "choose_regression", lambda data, task: (3.0,))
+    monkeypatch.setattr(encoding, "_of_ranks", of_ranks)
+    grid = [(rank, share) for rank in ranks for share in (1.0, 0.3)]
+    assert encoding.choose_reduced_rank(data, "encoding") == (3.0, *best)
+    assert grids == [("train", 3.0, grid)]
+    asked = []
+    monkeypatch.setattr(regression, "choose_poisson", lambda data, task: (5.0, 3.0))
+    monkeypatch.setattr(
+        regression,
+        "_rank_fitter",
+        lambda data, task, known, width, penalty: (
+            lambda *at: asked.append((known, width, penalty, at)) or Fit(at)
+        ),
+    )
+    assert regression.choose_reduced_rank(data, "co_smoothing") == (5.0, 3.0, *best)
+    assert asked == [("train", 5.0, 3.0, at) for at in grid]
+
+
+@pytest.mark.parametrize(("n_units", "components"), [(2, [1]), (6, [3]), (7, [3, 6])])
+def test_components_to_choose_from_are_fewer_than_units(monkeypatch, n_units, components):
+    split = np.array(["train", "val", "test"] * 4)
+    ds = make_session(n_units=n_units, n_trials=12, n_bins=6, seed=3)
+    data, asked = BaselineData.of(ds, split, np.full(n_units, "A")), []
+
+    def predicted(data, task, width, n_components, known, split):
+        assert (known, split) == ("train", "val")
+        asked.append((width, n_components))
+        return width == 5.0 and n_components == components[0]
+
+    monkeypatch.setattr(regression, "pca_poisson", predicted)
+    monkeypatch.setattr(BaselineData, "score", lambda self, rates, split, task: float(rates))
+    assert regression.choose_pca(data, "co_smoothing") == (5.0, components[0])
+    assert asked == [(width, k) for width in (3.0, 5.0) for k in components]

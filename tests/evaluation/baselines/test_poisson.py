@@ -101,6 +101,20 @@ def test_weights_of_low_rank_are_of_that_rank_where_allowed(population, allowed)
     assert objective(full, x, counts, 0.05).sum() - 1e-4 < after < before - 1e-3
 
 
+@pytest.mark.parametrize("penalty", [0.02, 0.5])
+def test_weights_of_full_rank_are_those_of_the_regression(population, penalty):
+    """From a fit under another penalty, of which nothing is left."""
+    x, counts = population
+    full = PoissonRegression(x, counts, OTHERS)
+    found = LowRank(x, counts, OTHERS).fit(penalty, 7, full.fit(5.0), steps=120)
+    expected = full.fit(penalty, tolerance=1e-6)
+    lost = objective(found, x, counts, penalty) - objective(expected, x, counts, penalty)
+    # The factors are fewer steps from it where a unit hardly fires.
+    assert np.delete(lost, 3).max() < 2e-3
+    spiking = np.arange(7) != 3
+    np.testing.assert_allclose(found.weights[:, spiking], expected.weights[:, spiking], atol=0.02)
+
+
 def test_a_path_of_penalties_ends_where_it_has_lost_twice():
     assert not is_past_best([0.1, 0.3, 0.2])
     assert not is_past_best([0.1, 0.3, 0.2, 0.4])

@@ -181,6 +181,16 @@ def test_what_a_baseline_cannot_predict(name, n_units, what, reason):
     assert predictor.features() == predictor.answers() == {}
 
 
+@pytest.mark.parametrize(("region", "pairs"), [("AAAA", 0), ("AABB", 2), ("A BB", 2)])
+def test_pairs_need_two_regions(region, pairs):
+    ds = make_session(n_units=4, n_trials=12, n_bins=T, seed=3)
+    split = np.array(["train", "val", "test"] * 4)
+    names = np.array([name.strip() for name in region])
+    predictor = BaselinePredictor("unit_mean", ds, split, names)
+    found = [(held.source, held.region) for held, _ in predictor.region_pairs()]
+    assert found == [("A", "B"), ("B", "A")][:pairs]
+
+
 def test_without_any_behaviour_there_is_no_encoding():
     ds = make_session(n_units=2, n_trials=12, n_bins=T, seed=3)
     split = np.array(["train", "val", "test"] * 4)

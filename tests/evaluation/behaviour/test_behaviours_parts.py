@@ -104,3 +104,10 @@ def test_gains_are_means_over_sessions_of_means_over_units():
     assert two["sem"] == pytest.approx(np.std([0.2, 0.4], ddof=1) / np.sqrt(2), abs=1e-6)
     assert (two["bits_per_spike"], two["n_sessions"]) == (pytest.approx(0.3), 1)
     assert "sem" not in summarise_gains(table[3:4])["two"]
+
+
+def test_gains_have_six_digits():
+    table = pd.DataFrame({"eid": "a", "region": "X", "adds_one": [0.0, 0.0, 1.0]})
+    found = summarise_gains(table)["one"]
+    assert (found["bits_per_spike"], found["sem"]) == (0.333333, 0.333333)
+    assert found["regions"]["X"] == {"bits_per_spike": 0.333333, "n_units": 3}

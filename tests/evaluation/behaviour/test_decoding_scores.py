@@ -7,6 +7,7 @@ from synthetic import make_session
 
 from ibl_mtm.evaluation.behaviour.behaviours import BEHAVIOURS
 from ibl_mtm.evaluation.behaviour.decoding_scores import score_class, score_trace
+from ibl_mtm.evaluation.behaviour.level_scores import level_trials, score_levels
 
 #: Ten trials: the first four are fitted to, two take no part, the last four are tested.
 Y = np.array([-1, -1, -1, 1, 1, -1, 1, 1, 1, -1])
@@ -88,3 +89,28 @@ def test_what_is_decoded_is_in_the_units_that_are_said():
         assert BEHAVIOURS[name].target(ds).tolist() == ds[name].values.tolist()
     side = BEHAVIOURS["contrast_side"].target(ds)
     assert side.tolist() == ds.stimulus_side.values.tolist()
+
+
+def test_of_three_classes():
+    """Of which one has too few trials to fit, and one test trial none of those that are left."""
+    level = np.array([0] * 5 + [1] * 4 + [2] * 3 + [3] * 6 + [0, 1, 1, 3, 2, -1, 3])
+    fit = np.arange(25) < 18
+    of = level_trials(level, ("a", "b", "c", "d"), fit, ~fit)
+    assert (of.levels, of.too_few) == (("a", "b", "d"), ("c",))
+    assert of.test_at.tolist() == [18, 19, 20, 21, 24]
+    said = np.eye(3)[[0, 1, 2, 2, 0]]  # right, right, wrong, right, wrong
+    score = score_levels(of, said, {"C": 1.0}, [said, said[::-1]])
+    assert score.accuracy == 3 / 5
+    assert score.balanced_accuracy == pytest.approx((1 + 1 / 2 + 1 / 2) / 3)
+    assert score.majority == 2 / 5  # the last class is commonest among those to fit
+    assert score.confusion == [[1, 0, 0], [0, 1, 1], [1, 0, 1]]
+    assert (score.n_fit, score.n_test) == (15, 5)
+    assert score.chance["accuracy"] == pytest.approx((3 / 5 + 1 / 5) / 2)
+    assert score.p["accuracy"] == 2 / 3
+    for key in ("accuracy", "balanced_accuracy"):
+        low, high = score.intervals[key]
+        assert 0 <= low < getattr(score, key) < high <= 1
+    told = score.to_json()
+    assert (told["too_few"], told["null"]) == (["c"], "shuffled trials")
+    alone = score_levels(of._replace(too_few=()), said, {}).to_json()
+    assert alone.keys() & {"too_few", "chance", "p", "null"} == set()

@@ -77,6 +77,13 @@ def test_a_session_that_is_no_stand_in_is_passed_over(cache, how):
     assert len(Imposters(cache).traces(WHISKERS, cache["s0"])) == 20
 
 
+def test_a_session_of_seven_tenths_of_the_trials_will_do(cache):
+    cache["s4"], cache["s5"] = session(4, 42), session(5, 41)
+    found = Imposters(cache).traces(WHISKERS, cache["s0"])
+    assert len(found) == 20
+    assert sorted(np.isnan(trace[:, 0]).sum() for trace in found)[-1] == N_TRIALS - 42
+
+
 def test_too_few_sessions_are_no_null(cache):
     assert FEWEST == 19  # 1 / (19 + 1) is 0.05
     for i in range(FEWEST, 22):

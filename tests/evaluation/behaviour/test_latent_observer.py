@@ -6,12 +6,12 @@ from synthetic import make_session
 from test_decode_session import Known
 
 from ibl_mtm.evaluation.baselines.registry import BaselinePredictor
-from ibl_mtm.evaluation.behaviour import decode_session
+from ibl_mtm.evaluation.behaviour import decode_session, latent_observer
 from ibl_mtm.evaluation.behaviour.decode_session import decode_behaviour
 from ibl_mtm.evaluation.behaviour.latent_observer import observe
 from ibl_mtm.evaluation.metrics import bits_per_spike
 from ibl_mtm.evaluation.score_session import score_session
-from ibl_mtm.simulate.brain import BEHAVING, COLUMNS
+from ibl_mtm.simulate.brain import BEHAVING, COLUMNS, FAST
 from ibl_mtm.simulate.truth import GRID, Truth, to_fixed_point, unit_dtype
 
 N, N_TIME = 120, 40
@@ -58,6 +58,24 @@ def test_what_the_latents_hold_is_told():
     # Its mean is told, not its median.
     energy = targets["whisker_motion_energy"]
     assert told["whisker_motion_energy"].mean() == pytest.approx(energy.mean(), rel=0.02)
+
+
+def test_a_bin_is_told_from_what_is_up_to_twelve_bins_away():
+    """Latents, how fast ones are felt, and the wheel's speed with the sign of the choice."""
+    latents, _ = make_latents()
+    latents = latents[:3, :20]
+    column = {name: latents[:, :, at] for at, name in enumerate(COLUMNS)}
+    found = latent_observer._features(latents, column).reshape(3, 20, 13, -1)
+    turns = column["move_right"].sum(1) - column["move_left"].sum(1)
+    for trial in range(3):
+        for t in (0, 5, 12, 19):
+            for lag in range(13):
+                at = min(max(t - 12 + 2 * lag, 0), 19)
+                moved = np.sign(turns[trial]) * column["wheel_speed"][trial, at]
+                sure = max(column["move_left"][trial, at], column["move_right"][trial, at])
+                own = latents[trial, at]
+                expected = [*own, *np.exp(own[: len(FAST)] / 2), moved * sure, moved]
+                np.testing.assert_allclose(found[trial, t, lag], expected)
 
 
 def test_an_event_that_the_window_does_not_hold_tells_nothing():
