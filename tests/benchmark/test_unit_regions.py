@@ -74,6 +74,13 @@ def test_neighbours_are_the_nearest_five_of_the_same_probe() -> None:
     assert {1, 5} <= sizes
 
 
+def test_a_unit_at_exactly_the_radius_is_a_neighbour() -> None:
+    """Sites are 20 µm apart: 60 is a common distance."""
+    units = pd.DataFrame({"depths": [100.0, 160.0, 220.1], "probe_id": ["a"] * 3})
+    found = average_neighbours(np.array([[1.0], [3.0], [9.0]]), units)
+    assert found.ravel().tolist() == [2.0, 2.0, 9.0]
+
+
 @pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
 def test_classifiers_are_judged_by_animals_that_they_do_not_know() -> None:
     """What tells regions apart in one animal tells the opposite in the other."""

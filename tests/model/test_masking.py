@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ibl_mtm.model.draws import keys, uniform
-from ibl_mtm.model.masking import SCHEMES, MaskRatios, draw_mask, mask_last_bins
+from ibl_mtm.model.masking import DRAWS, SCHEMES, MaskRatios, draw_mask, mask_last_bins
 
 N_TIME = 20
 
@@ -39,6 +39,11 @@ def test_neuron_hides_and_targets_the_same_whole_units(regions, seed):
     assert (hidden == target).all()
     assert (hidden == hidden[:, :1]).all()
     assert (region == -1).all()
+
+
+@pytest.mark.parametrize("scheme", sorted({*DRAWS} - {"intra_region", "inter_region"}))
+def test_a_scheme_that_draws_no_region_says_so(scheme):
+    assert draw(scheme, [0, 1, -1, 1])[2].tolist() == [-1, -1, -1]
 
 
 @pytest.mark.parametrize("scheme", ["causal", "temporal"])
