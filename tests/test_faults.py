@@ -1,6 +1,7 @@
 """What `tools/mutants.py` draws: faults of expressions, and none that nothing follows from."""
 
 import ast
+import itertools
 import sys
 from pathlib import Path
 
@@ -59,3 +60,14 @@ def test_a_fault_changes_its_line_alone(module):
     assert changed[6, "3 -> 4"] == "    rows = x.reshape(-1, 4).sum()"
     assert changed[9, "condition inverted"] == "    if not last > LIMIT:"
     assert len(changed) == 6
+
+
+def test_what_is_said_to_change_nothing_stands_in_the_package():
+    """With its reason below it, or the list has grown stale."""
+    told = faults.equivalent_faults()
+    files = {faults.ROOT / line.partition(": ")[0] for line in told}
+    assert told <= {fault.told for file in files for fault in faults.faults_of(file)}
+    lines = (faults.ROOT / "tools" / "equivalent_faults.txt").read_text().splitlines()
+    reasons = [after for line, after in itertools.pairwise(lines) if line in told]
+    assert len(reasons) == len(told)
+    assert all(reason.startswith("    ") for reason in reasons)

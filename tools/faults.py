@@ -29,6 +29,17 @@ class Fault:
         """The room of the package that it is in."""
         return Path(self.file).parts[1]
 
+    @property
+    def told(self) -> str:
+        """What it is, wherever its line has moved to."""
+        return f"{self.file}: {self.kind}: {self.text}"
+
+
+def equivalent_faults() -> set[str]:
+    """Those that are known to change nothing, as `Fault.told` tells them."""
+    lines = (ROOT / "tools" / "equivalent_faults.txt").read_text(encoding="utf-8").splitlines()
+    return {line for line in lines if line and line[0] not in "# "}
+
 
 COMPARISONS = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,

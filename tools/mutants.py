@@ -4,6 +4,8 @@
     python tools/mutants.py --number 20 --room training --seed 3
     python tools/mutants.py --room model --list     # what could be drawn, without running anything
 
+What changes nothing (`tools/equivalent_faults.txt`, each with its reason) counts neither way.
+
 A fault is one change of one expression or statement: a comparison that includes its limit, + for -,
 a number larger by one, a condition inverted, train for val, a call left out. It is noticed if a
 quick test of the room fails, or takes several times as long as it did. Those tests run first that
@@ -32,7 +34,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from faults import ROOT, Fault, faults_of, runs_at_import, spoilt
+from faults import ROOT, Fault, equivalent_faults, faults_of, runs_at_import, spoilt
 from which_tests import executing, measure_in, run_in
 
 #: Rooms that make numbers, and other rooms whose tests are theirs too.
@@ -121,7 +123,7 @@ def main() -> None:
     for name in LARGE:
         with contextlib.suppress(ImportError):  # what is not installed is not tested either
             importlib.import_module(name)
-    results = Counter[tuple[str, bool]]()
+    results, same, equivalent = Counter[tuple[str, bool]](), 0, equivalent_faults()
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         copies: queue.SimpleQueue[Path] = queue.SimpleQueue()
         for job in range(chosen.jobs):
@@ -155,8 +157,11 @@ def main() -> None:
             for number, (fault, (noticed, by)) in enumerate(
                 zip(drawn, tried, strict=True), chosen.first
             ):
-                results[fault.room, noticed] += 1
                 verdict = "noticed " if noticed else "SURVIVED"
+                if not noticed and fault.told in equivalent:
+                    same, verdict = same + 1, "the same"
+                else:
+                    results[fault.room, noticed] += 1
                 where = f"{fault.file}:{fault.line}: {fault.kind}: {fault.text}"
                 print(f"{number:4} {verdict} {where}{f'  [{by}]' if by else ''}", flush=True)
     for room in rooms:
@@ -164,8 +169,9 @@ def main() -> None:
         if hit + missed:
             print(f"{room:12} {hit} of {hit + missed}")
     total = sum(count for (_, noticed), count in results.items() if noticed)
-    print(f"{total} of {len(drawn)} noticed ({total / len(drawn):.0%})")
-    sys.exit(total / len(drawn) < chosen.least)
+    counted = max(1, len(drawn) - same)
+    print(f"{total} of {counted} noticed ({total / counted:.1%}); {same} more change nothing")
+    sys.exit(total / counted < chosen.least)
 
 
 def try_fault(copy: Path, fault: Fault, known: dict[str, dict]) -> tuple[bool, str]:

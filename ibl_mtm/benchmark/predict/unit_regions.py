@@ -160,7 +160,7 @@ def _units(
             units = units[known].copy()
             units["rows"] = list(model_rows(model, units["id"].to_numpy(str)))
         tables.append(units)
-    if not tables or not sum(map(len, tables)):
+    if not sum(map(len, tables)):
         raise UserError(f"no unit for {regime} has a region, or is known to the model")
     return pd.concat(tables, ignore_index=True)
 
