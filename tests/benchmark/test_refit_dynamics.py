@@ -12,7 +12,7 @@ from ibl_mtm.benchmark.predict.adaptation import WINDOWS, refit_dynamics, window
 from ibl_mtm.benchmark.predict.neural import has_dynamics
 from ibl_mtm.benchmark.tasks import TASKS
 from ibl_mtm.brainsets.recording import Recording
-from ibl_mtm.errors import SessionError
+from ibl_mtm.errors import SessionError, UserError
 from ibl_mtm.model.dynamics.fit import fit_dynamics
 from ibl_mtm.model.dynamics.system import LinearDynamics
 from ibl_mtm.model.mtm import MtM
@@ -34,7 +34,7 @@ def make_model(recording: Recording, drift: bool = True) -> MtM:
 
 @pytest.mark.parametrize("drift", [True, False])
 def test_dynamics_are_fitted_anew_to_train_and_val_in_a_copy(
-    data: BenchmarkData, drift: bool, monkeypatch: pytest.MonkeyPatch
+    data: BenchmarkData, drift: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     seen: list[tuple[torch.Tensor, int, torch.Tensor | None]] = []
 
@@ -47,7 +47,8 @@ def test_dynamics_are_fitted_anew_to_train_and_val_in_a_copy(
         eid, units = recording.eid, recording.unit_ids
         model = make_model(recording, drift)
         before = {name: table.clone() for name, table in model.state_dict().items()}
-        found = refit_dynamics(recording, model)
+        kept = tmp_path / "a" / "dynamics.safetensors"
+        found = refit_dynamics(recording, kept, model)
         starts = [windows_to_adapt(recording, "ts2", split) for split in ("train", "val")]
         starts = np.sort(np.concatenate(starts))
         spikes = recording.spikes()
@@ -68,12 +69,24 @@ def test_dynamics_are_fitted_anew_to_train_and_val_in_a_copy(
         torch.testing.assert_close(table, before[name], rtol=0, atol=0)
         if not name.startswith("dynamics_") or name == "dynamics_share":
             torch.testing.assert_close(found.state_dict()[name], table, rtol=0, atol=0)
+    # Another seed's model takes what is kept, and keeps all else of its own, its share as well.
     monkeypatch.setattr(adaptation, "fit_dynamics", _refuse)
+    other = make_model(recording, drift)
+    other.dynamics_share.fill_(0.3)
+    other.read_in.data.add_(1.0)
+    again = refit_dynamics(recording, kept, other).state_dict()
+    for name, table in found.state_dict().items():
+        own = other.state_dict()[name]
+        mine = own if name == "dynamics_share" or not name.startswith("dynamics_") else table
+        torch.testing.assert_close(again[name], mine, rtol=0, atol=0)
+    kept.write_bytes(kept.read_bytes()[:-9])
+    with pytest.raises(UserError, match=r"dynamics\.safetensors is damaged; delete it"):
+        refit_dynamics(recording, kept, other)
     with (
         data.open("ts2", eid) as recording,
         pytest.raises(SessionError, match=r"no linear dynamics fit it \(no\).*model\.dynamics=0"),
     ):
-        refit_dynamics(recording, model)
+        refit_dynamics(recording, tmp_path / "other", model)
 
 
 def _refuse(*given: object, **more: object) -> None:

@@ -19,12 +19,15 @@ import pandas as pd
 import torch
 import xarray as xr
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
 from ibl_mtm.benchmark.tasks import BIN, N_BINS, WINDOW, Suite
 from ibl_mtm.brainsets.intervals import inside, intersect
 from ibl_mtm.brainsets.recording import Recording, Spikes
 from ibl_mtm.cache.cache import open_cache
 from ibl_mtm.cache.store import create_cache, write_session
+from ibl_mtm.disk.replace import replace_file
 from ibl_mtm.errors import UserError
 from ibl_mtm.ingest.align import count_from_start
 from ibl_mtm.model.dynamics.fit import fit_dynamics
@@ -180,16 +183,33 @@ def adapt(
 
 
 @torch.no_grad()
-def refit_dynamics(recording: Recording, model: MtM) -> MtM:
+def refit_dynamics(recording: Recording, keep: Path, model: MtM) -> MtM:
     """A copy of an adapted model, its linear dynamics fitted anew to the train and val domains.
 
-    For TS2, once val has chosen their share: baselines that choose nothing have both as well.
+    For TS2, once val has chosen their share: baselines that choose nothing have both as well. No
+    seed changes them, so that what one has fitted is kept for the next.
+
+    Parameters
+    ----------
+    recording, model
+        What was adapted to what.
+    keep
+        The file of what was fitted; made if it is not there.
 
     Raises
     ------
     SessionError
         If no system fits.
+    UserError
+        If the file is damaged.
     """
+    last = copy.deepcopy(model)
+    if keep.is_file():
+        try:
+            last.load_state_dict(load_file(keep), strict=False)
+        except (SafetensorError, RuntimeError):
+            raise UserError(f"{keep} is damaged; delete it, it is made anew") from None
+        return last
     ds, _ = adaptation_data(recording, "ts2", model.scope.trial_format)
     counts, times = (torch.from_numpy(ds[name].values) for name in ("spikes", "window_start"))
     settings = model.settings
@@ -199,9 +219,12 @@ def refit_dynamics(recording: Recording, model: MtM) -> MtM:
         raise recording.wrong(
             f"no linear dynamics fit it ({error}); adapt without them: model.dynamics=0"
         ) from None
-    last = copy.deepcopy(model)
     session = model.scope.sessions.index(recording.eid)
     last.start_dynamics(model.scope.rows_of(recording.unit_ids), session, found)
+    tables = {k: v for k, v in last.state_dict().items() if k.startswith("dynamics_")}
+    del tables["dynamics_share"]
+    keep.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(keep, lambda aside: save_file(tables, aside))
     return last
 
 

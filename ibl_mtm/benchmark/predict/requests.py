@@ -247,7 +247,8 @@ def _predict_recording(
     try:
         with request.data.open(suite, eid) as recording:
             model = None if request.baseline else adapted(request, recording, suite, seeds[0], say)
-            last = cache(partial(refit_dynamics, recording))
+            kept = request.work / suite / eid / "dynamics.safetensors"
+            last = cache(partial(refit_dynamics, recording, kept))
             for task in tasks:
                 same = [place for place in absent if place.task == task.name]
                 if not same:
