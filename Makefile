@@ -37,10 +37,12 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Each process takes half of the files in their order, so that what a file shares is made once; one
-# that is done takes over what another has left. A test without end is a failure, not a standstill.
+# Each process takes its part of the files in their order, so that what a file shares is made once;
+# one that is done takes over what another has left. Some tests wait for processes that they start,
+# so there is one more than cores. A test without end is a failure, not a standstill.
 test: lint
-	$(BIN)/pytest -n auto --dist worksteal --timeout 300
+	$(BIN)/pytest -n $$($(BIN)/python -c "import os; print(1 + (os.cpu_count() or 1))") \
+	  --dist worksteal --timeout 300
 
 # One room of the package, such as training or evaluation/behaviour.
 quick: install
