@@ -237,6 +237,7 @@ def test_spikes_at_one_time_and_of_the_last_unit_are_read(wide_map: Path, tmp_pa
             _replaced("ts2_val_domain/end", lambda a: a * np.nan),
             "ts2_val_domain: an interval .* no n",
         ),
+        (_replaced("ts2_train_domain/end", _put(-1, -1.0)), "ts2_train_domain: an interval ends"),
         (
             _replaced("ts2_val_domain/end", lambda a: a[:0]),
             r"ts2_val_domain: \(.*\) starts but \(0,",
