@@ -153,6 +153,7 @@ class TestOneRecording:
         def model_of(*arguments: Any) -> str:
             if fails == "model":
                 raise SessionError(EID, "no units")
+            assert arguments[2:4] == ("ts1", 43)  # a model is of one seed, and called with it alone
             return "model"
 
         monkeypatch.setattr(requests, "_write_behaviour", write)
