@@ -30,6 +30,13 @@ def test_all_units_and_trials_are_read_by_default(ds):
     assert session.split.tolist() == ds.split.values.tolist()
 
 
+def test_counts_of_two_bytes_take_twice_the_memory(ds):
+    wide = describe_session(ds.assign(spikes=ds.spikes.astype(np.uint16)), DataSettings())
+    counts = wide.read("train")
+    assert counts.dtype == np.uint16
+    assert wide.n_bytes("train") == counts.nbytes == 2 * counts.size
+
+
 def test_filters_leave_out_units_and_trials(ds):
     good = describe_session(ds, DataSettings(min_label=1))
     assert good.units.tolist() == ds.unit.values[ds.label.values == 1].tolist()
