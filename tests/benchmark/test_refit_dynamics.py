@@ -12,7 +12,7 @@ from ibl_mtm.benchmark.predict.adaptation import WINDOWS, refit_dynamics, window
 from ibl_mtm.benchmark.predict.neural import has_dynamics
 from ibl_mtm.benchmark.tasks import TASKS
 from ibl_mtm.brainsets.recording import Recording
-from ibl_mtm.errors import SessionError, UserError
+from ibl_mtm.errors import SessionError
 from ibl_mtm.model.dynamics.fit import fit_dynamics
 from ibl_mtm.model.dynamics.system import LinearDynamics
 from ibl_mtm.model.mtm import MtM
@@ -80,7 +80,7 @@ def test_dynamics_are_fitted_anew_to_train_and_val_in_a_copy(
         mine = own if name == "dynamics_share" or not name.startswith("dynamics_") else table
         torch.testing.assert_close(again[name], mine, rtol=0, atol=0)
     kept.write_bytes(kept.read_bytes()[:-9])
-    with pytest.raises(UserError, match=r"dynamics\.safetensors is damaged; delete it"):
+    with pytest.raises(SessionError, match=r"dynamics\.safetensors is damaged; delete it"):
         refit_dynamics(recording, kept, other)
     with (
         data.open("ts2", eid) as recording,

@@ -28,7 +28,7 @@ from ibl_mtm.brainsets.recording import Recording, Spikes
 from ibl_mtm.cache.cache import open_cache
 from ibl_mtm.cache.store import create_cache, write_session
 from ibl_mtm.disk.replace import replace_file
-from ibl_mtm.errors import UserError
+from ibl_mtm.errors import SessionError, UserError
 from ibl_mtm.ingest.align import count_from_start
 from ibl_mtm.model.dynamics.fit import fit_dynamics
 from ibl_mtm.model.mtm import MtM
@@ -199,16 +199,15 @@ def refit_dynamics(recording: Recording, keep: Path, model: MtM) -> MtM:
     Raises
     ------
     SessionError
-        If no system fits.
-    UserError
-        If the file is damaged.
+        If no system fits, or the file is damaged: other recordings go on.
     """
     last = copy.deepcopy(model)
     if keep.is_file():
         try:
             last.load_state_dict(load_file(keep), strict=False)
         except (SafetensorError, RuntimeError):
-            raise UserError(f"{keep} is damaged; delete it, it is made anew") from None
+            reason = f"{keep} is damaged; delete it, it is made anew"
+            raise SessionError(recording.eid, reason) from None
         return last
     ds, _ = adaptation_data(recording, "ts2", model.scope.trial_format)
     counts, times = (torch.from_numpy(ds[name].values) for name in ("spikes", "window_start"))
