@@ -160,8 +160,7 @@ class TestTheBulkRelease:
 
         broken = []
         monkeypatch.setattr(bwm, "open_bucket", lambda source: "bucket")
-        remote = lambda bucket, key, patience: SimpleNamespace(key=key)  # noqa: E731
-        monkeypatch.setattr(bwm, "describe", remote)
+        monkeypatch.setattr(bwm, "describe", lambda bucket, key, patience: SimpleNamespace(key=key))
         monkeypatch.setattr(bwm, "missing_bytes", lambda remote, path: sizes[path.name])
         monkeypatch.setattr(bwm, "fetch", fetch)
         return run
@@ -169,8 +168,11 @@ class TestTheBulkRelease:
     def test_fetches_what_is_not_there(self, fetch):
         ephys, behaviour = "bwm_ephys-1.2.0.tar", "bwm_behavior-2.0.0.tar"
         heard = []
-        on_bytes = lambda n, total: heard.append((n, total))  # noqa: E731
-        assert fetch(on_bytes=on_bytes) == [(ephys, ephys), (behaviour, behaviour)]
+
+        def hear(n, total):
+            heard.append((n, total))
+
+        assert fetch(on_bytes=hear) == [(ephys, ephys), (behaviour, behaviour)]
         assert heard == [(7, 100), (7, 100)]
         assert fetch(there=["bwm_ephys"]) == [(behaviour, behaviour)]
         assert fetch(there=["bwm_ephys"], behaviour=False) == []
@@ -302,7 +304,9 @@ class TestTheCourse:
 
             yield runner
 
-        present = lambda c, eid, d: Outcome("complete") if eid == EIDS[0] else None  # noqa: E731
+        def present(cache, eid, dataset):
+            return Outcome("complete") if eid == EIDS[0] else None
+
         monkeypatch.setattr(run, "find_sessions", find)
         monkeypatch.setattr(run, "_workers_for", workers)
         monkeypatch.setattr(run, "_present", present)
